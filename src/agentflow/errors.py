@@ -1,0 +1,368 @@
+"""Every error AgentFlow raises, in one tree.
+
+    AgentFlowError
+    ├── ConfigurationError            models.yml, the environment or an argument is wrong
+    │   ├── MissingKeyError           a provider's key is in no environment variable
+    │   ├── MissingExtraError         a feature needs `pip install 'agentflow-engine[x]'`
+    │   └── UnknownModelError         no model of that name; carries suggestions
+    ├── GraphError                    a flow was put together wrongly; raised when it is built
+    ├── FlowError                     a run went wrong
+    │   ├── NodeError                 a node failed: path, phase, attempt, cause, siblings
+    │   ├── UnknownTransition         a node returned an action that no edge carries
+    │   ├── StepLimitError            more than `max_steps` visits
+    │   ├── JoinError                 too few branches of a section succeeded
+    │   └── InputError                the input does not fit the flow's schema
+    ├── StateError                    the shared state was asked for the impossible
+    │   ├── StateConflict             two branches assigned one key
+    │   ├── ContextError              the run's context is absent or of another type
+    │   └── SerializationError        a value that JSON cannot hold
+    ├── OperationTimeoutError         a time limit of ours expired (also a TimeoutError)
+    ├── DocumentError                 a file cannot be read as a document
+    └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
+        ├── AuthenticationError       401: the key is wrong
+        ├── PermissionDeniedError     403: the key may not do this
+        ├── NotFoundError             404: no such model or endpoint
+        ├── BadRequestError           400, 413, 422: the request is wrong
+        │   ├── ContextLengthError    the prompt is longer than the model's context
+        │   └── ContentFilterError    the prompt or the answer was blocked
+        ├── RateLimitError            429: too fast
+        │   └── QuotaExceededError    429: no money or quota left; not retryable
+        ├── OverloadedError           503, 529: the provider is overloaded
+        ├── ServerError               other 5xx
+        ├── ModelTimeoutError         no answer in time (also an OperationTimeoutError)
+        ├── ModelConnectionError      no connection, or it broke
+        ├── ProtocolError             the body is not what the API promises
+        └── StreamInterruptedError    a stream ended early; carries what had arrived
+
+An error states facts as attributes, says in its message what to do, and never holds a key.
+`retryable` tells whether the same attempt may succeed later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AgentFlowError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ConfigurationError",
+    "ContentFilterError",
+    "ContextError",
+    "ContextLengthError",
+    "DocumentError",
+    "FlowError",
+    "GraphError",
+    "InputError",
+    "JoinError",
+    "MissingExtraError",
+    "MissingKeyError",
+    "ModelConnectionError",
+    "ModelError",
+    "ModelTimeoutError",
+    "NodeError",
+    "NotFoundError",
+    "OperationTimeoutError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "ProtocolError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "SerializationError",
+    "ServerError",
+    "StateConflict",
+    "StateError",
+    "StepLimitError",
+    "StreamInterruptedError",
+    "UnknownModelError",
+    "UnknownTransition",
+]
+
+
+class AgentFlowError(Exception):
+    """The root: catch this to catch everything AgentFlow raises on purpose."""
+
+    retryable: bool = False
+
+
+# ---- configuration -------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(AgentFlowError):
+    """A models.yml, the environment or an argument is wrong. `source` names the file and line where known."""
+
+    def __init__(self, message: str, *, source: str | None = None) -> None:
+        super().__init__(f"{source}: {message}" if source else message)
+        self.source = source
+
+
+class MissingKeyError(ConfigurationError):
+    """A provider's API key is in none of the places where it is looked for."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional feature is not installed; the message is the exact command that installs it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an extra: pip install 'agentflow-engine[{extra}]'")
+        self.extra = extra
+
+
+class UnknownModelError(ConfigurationError):
+    """No configured model has that name; `suggestions` holds the nearest ones."""
+
+    def __init__(self, model: str, suggestions: Sequence[str] = ()) -> None:
+        hint = f"did you mean {' or '.join(suggestions)}?" if suggestions else "`agentflow models` lists them"
+        super().__init__(f"unknown model {model!r}: {hint}")
+        self.model = model
+        self.suggestions = tuple(suggestions)
+
+
+# ---- flows ---------------------------------------------------------------------------------------------------
+
+
+class GraphError(AgentFlowError):
+    """A flow was put together wrongly. Raised when the flow is built, before anything runs."""
+
+
+class FlowError(AgentFlowError):
+    """A run of a flow went wrong."""
+
+
+class NodeError(FlowError):
+    """A node failed for good; the cause is `__cause__`.
+
+    `node` is the full path with visits (`flow/inner#2/write#1`), `phase` is prep, exec or post, `attempt` counts
+    from 1, and `siblings` holds the errors of branches that failed beside this one.
+    """
+
+    def __init__(self, node: str, phase: str, attempt: int, cause: BaseException) -> None:
+        tries = f", attempt {attempt}" if attempt > 1 else ""
+        super().__init__(f"{node} failed in {phase}{tries}: {describe(cause)}")
+        self.node = node
+        self.phase = phase
+        self.attempt = attempt
+        self.siblings: tuple[FlowError, ...] = ()
+        self.retryable = bool(getattr(cause, "retryable", False))
+
+
+class UnknownTransition(FlowError):
+    """A node returned an action that none of its edges carries."""
+
+    def __init__(self, node: str, action: str, known: Sequence[str], hint: str = "") -> None:
+        edges = ", ".join(repr(name) for name in known)
+        super().__init__(f"{node} returned {action!r}, but its edges are {edges}{hint}; add .on({action!r}) >> …")
+        self.node = node
+        self.action = action
+        self.known = tuple(known)
+
+
+class StepLimitError(FlowError):
+    """A run visited more nodes than `max_steps` allows: most often a loop without a way out."""
+
+    def __init__(self, flow: str, max_steps: int, node: str) -> None:
+        super().__init__(
+            f"{flow} stopped before step {max_steps + 1} ({node}): "
+            f"max_steps is {max_steps:,}; raise it if the loop is meant to be this long"
+        )
+        self.max_steps = max_steps
+        self.node = node
+
+
+class JoinError(FlowError):
+    """Fewer branches of a parallel section succeeded than its join needs; `failures` holds why."""
+
+    def __init__(self, section: str, need: int, failures: Sequence[FlowError]) -> None:
+        first = f"; the first: {failures[0]}" if failures else ""
+        super().__init__(f"{section} needs {need} finished branches, but {len(failures)} failed{first}")
+        self.section = section
+        self.need = need
+        self.failures = tuple(failures)
+
+
+class InputError(FlowError):
+    """The input of a run does not fit the flow's schema; `field` names the first misfit."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+# ---- state ---------------------------------------------------------------------------------------------------
+
+
+class StateError(AgentFlowError):
+    """The shared state was asked for something it cannot do."""
+
+
+class StateConflict(StateError):
+    """Two parallel branches assigned one key, so no order of them could be right."""
+
+    def __init__(self, key: str, first: str, second: str) -> None:
+        super().__init__(
+            f"branches {first!r} and {second!r} both assigned {key!r}: write to two keys, "
+            f"or contribute with state.add() through a Key that has a reducer"
+        )
+        self.key = key
+        self.writers = (first, second)
+
+
+class ContextError(StateError):
+    """The run was given no context, or one of another type than was asked for."""
+
+
+class SerializationError(StateError):
+    """A value cannot be stored as JSON and come back equal; `path` says where it stands."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+# ---- time ----------------------------------------------------------------------------------------------------
+
+
+class OperationTimeoutError(AgentFlowError, TimeoutError):
+    """A time limit of ours expired. The caller's own cancellation is never reported as this."""
+
+    retryable = True
+
+    def __init__(self, operation: str, seconds: float) -> None:
+        super().__init__(f"{operation} took longer than {seconds:g} s")
+        self.operation = operation
+        self.seconds = seconds
+
+
+# ---- documents -----------------------------------------------------------------------------------------------
+
+
+class DocumentError(AgentFlowError):
+    """A file cannot be read as a document."""
+
+
+# ---- models --------------------------------------------------------------------------------------------------
+
+
+class ModelError(AgentFlowError):
+    """A model call failed. Facts are attributes; `retry_after` is in seconds."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        where = "/".join(part for part in (provider, model) if part)
+        facts = ", ".join(
+            fact for fact in (f"HTTP {status}" if status else "", code or "", f"request {request_id}" if request_id else "") if fact
+        )
+        super().__init__(f"{where + ': ' if where else ''}{message}{f' ({facts})' if facts else ''}")
+        self.message = message
+        self.provider = provider
+        self.model = model
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class AuthenticationError(ModelError):
+    """The provider does not know the key."""
+
+
+class PermissionDeniedError(ModelError):
+    """The key is known but may not do this."""
+
+
+class NotFoundError(ModelError):
+    """The provider has no such model or endpoint."""
+
+
+class BadRequestError(ModelError):
+    """The provider refuses the request as it stands."""
+
+
+class ContextLengthError(BadRequestError):
+    """The prompt and the answer asked for are longer than the model's context."""
+
+
+class ContentFilterError(BadRequestError):
+    """The provider blocked the prompt or the answer."""
+
+
+class RateLimitError(ModelError):
+    """Too many requests or tokens; `retry_after` says when to come back, where the provider said so."""
+
+    retryable = True
+
+
+class QuotaExceededError(RateLimitError):
+    """The account has no quota or money left; waiting does not help."""
+
+    retryable = False
+
+
+class OverloadedError(ModelError):
+    """The provider is overloaded."""
+
+    retryable = True
+
+
+class ServerError(ModelError):
+    """The provider failed."""
+
+    retryable = True
+
+
+class ModelTimeoutError(ModelError, OperationTimeoutError):
+    """The provider did not answer in time. `operation` is the phase: connect, first byte, idle, total."""
+
+    retryable = True
+
+    def __init__(
+        self, operation: str, seconds: float, *, provider: str | None = None, model: str | None = None
+    ) -> None:
+        ModelError.__init__(
+            self, f"no answer in time: {operation} took longer than {seconds:g} s", provider=provider, model=model
+        )
+        self.operation = operation
+        self.seconds = seconds
+
+
+class ModelConnectionError(ModelError):
+    """No connection to the provider, or it broke before the answer began."""
+
+    retryable = True
+
+
+class ProtocolError(ModelError):
+    """The body is not what the API promises: HTML, broken JSON, a missing field."""
+
+
+class StreamInterruptedError(ModelError):
+    """A stream ended before its end mark; `partial` holds the text that had arrived."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        partial: str,
+        provider: str | None = None,
+        model: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, model=model, request_id=request_id)
+        self.partial = partial
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message`, or the message alone where it speaks for itself."""
+    text = str(error)
+    if isinstance(error, AgentFlowError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,37 @@
+"""What every test may use: where recorded traffic lies, and what a missing service means."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def missing_service(reason: str) -> None:
+    """Skip a test whose outside program is missing; in CI that is a failure, so that no check is lost unseen."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must provide this service: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded traffic beside the checkout; tests that use it skip where it is missing."""
+    folder = Path(os.environ.get("AGENTFLOW_SHARED", ROOT.parent / "shared"))
+    if not (folder / "cassettes").is_dir():
+        pytest.skip(f"recorded traffic is not here ({folder.name}/cassettes); set AGENTFLOW_SHARED to run this")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def node_program() -> str:
+    """The path of node, for servers that come from npm."""
+    program = shutil.which("node")
+    if program is None:
+        missing_service("node is not installed")
+    assert program is not None
+    return program

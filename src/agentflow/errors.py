@@ -13,6 +13,7 @@
     │   ├── JoinError                 too few branches of a section succeeded
     │   └── InputError                the input does not fit the flow's schema
     ├── StateError                    the shared state was asked for the impossible
+    │   ├── StateKeyError             no such key (also a KeyError)
     │   ├── StateConflict             two branches assigned one key
     │   ├── ContextError              the run's context is absent or of another type
     │   └── SerializationError        a value that JSON cannot hold
@@ -72,6 +73,7 @@ __all__ = [
     "ServerError",
     "StateConflict",
     "StateError",
+    "StateKeyError",
     "StepLimitError",
     "StreamInterruptedError",
     "UnknownModelError",
@@ -142,7 +144,7 @@ class NodeError(FlowError):
         self.node = node
         self.phase = phase
         self.attempt = attempt
-        self.siblings: tuple[FlowError, ...] = ()
+        self.siblings: tuple[Exception, ...] = ()
         self.retryable = bool(getattr(cause, "retryable", False))
 
 
@@ -172,7 +174,7 @@ class StepLimitError(FlowError):
 class JoinError(FlowError):
     """Fewer branches of a parallel section succeeded than its join needs; `failures` holds why."""
 
-    def __init__(self, section: str, need: int, failures: Sequence[FlowError]) -> None:
+    def __init__(self, section: str, need: int, failures: Sequence[BaseException]) -> None:
         first = f"; the first: {failures[0]}" if failures else ""
         super().__init__(f"{section} needs {need} finished branches, but {len(failures)} failed{first}")
         self.section = section
@@ -193,6 +195,19 @@ class InputError(FlowError):
 
 class StateError(AgentFlowError):
     """The shared state was asked for something it cannot do."""
+
+
+class StateKeyError(StateError, KeyError):
+    """The state holds no such key; `suggestions` are the nearest names it does hold."""
+
+    def __init__(self, key: str, suggestions: Sequence[str] = ()) -> None:
+        hint = f"; did you mean {' or '.join(map(repr, suggestions))}?" if suggestions else ""
+        super().__init__(f"the state has no {key!r}{hint}")
+        self.key = key
+        self.suggestions = tuple(suggestions)
+
+    def __str__(self) -> str:  # a KeyError would show the repr of its message
+        return str(self.args[0])
 
 
 class StateConflict(StateError):

@@ -39,7 +39,7 @@ class ExecutionEvent:
     time: float
     duration: float | None = None
     attempt: int = 1
-    data: Mapping[str, object] = field(default=_NOTHING)
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 class Channel:

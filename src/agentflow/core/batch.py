@@ -1,0 +1,193 @@
+"""One node over many items: `Each(search, over=QUERIES, into=FINDINGS, concurrency=8)`.
+
+QUERIES  [a, b, c, d]  ──▶ search ×8 at a time ──▶  FINDINGS  [A, B, C, D]      in input order
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from agentflow.core.graph import DEFAULT, Graph, Vertex, operand
+from agentflow.core.lifecycle import Executable, Lifecycle, Place, blame, watched
+from agentflow.core.node import BaseNode, FunctionNode, awaited
+from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.run import Frame
+from agentflow.core.state import ITEM, Key, SharedState, key_name
+from agentflow.core.tasks import raise_first, run_together
+from agentflow.errors import AgentFlowError, FlowError, GraphError, NodeError, StateError
+
+__all__ = ["Each"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ItemFunction: TypeAlias = Callable[[Any], Awaitable[Any]] | Callable[[Any], Any]
+
+
+class Each(BaseNode):
+    """Runs a node, a flow or a plain function for every item of a list in the state.
+
+    A plain function, or a node without `prep`, gets the item itself. A node with `prep`, and a flow, find it in their
+    own view of the state under `item`. What is collected into the key `into`, in input order, is what exec returned; of
+    a flow, what it left under the key `collect`. Other writes of an item are dropped; what it adds with `state.add`
+    is merged, in input order.
+
+    At most `concurrency` items run at once. `on_error="raise"` cancels the others at the first failure; "collect" puts
+    the NodeError at the item's index. `retry` and `timeout` are for plain functions: a node has its own.
+
+    Raises GraphError for a whole-lifecycle function node, which has no result to collect, and StateError when `over`
+    does not hold a list.
+    """
+
+    maps_items = True
+
+    def __init__(
+        self,
+        work: Vertex | ItemFunction,
+        *,
+        over: Key[Any] | str,
+        into: Key[Any] | str | None = None,
+        item: Key[Any] | str = ITEM,
+        collect: Key[Any] | str | None = None,
+        concurrency: int = 64,
+        on_error: Literal["raise", "collect"] = "raise",
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(name=name, retry=retry, timeout=timeout)
+        if concurrency < 1:
+            raise GraphError(f"{self.name}: concurrency is at least 1, not {concurrency}")
+        if on_error not in ("raise", "collect"):
+            raise GraphError(f'{self.name}: on_error is "raise" or "collect", not {on_error!r}')
+        self.work = work
+        self.over = key_name(over)
+        self.into = None if into is None else key_name(into)
+        self.item = key_name(item)
+        self.collect = None if collect is None else key_name(collect)
+        self.concurrency = concurrency
+        self.on_error = on_error
+        self._check_work()
+
+    def _check_work(self) -> None:
+        if isinstance(self.work, FunctionNode) and self.work.whole:
+            raise GraphError(
+                f"{self.name}: {self.work.name} is a whole-lifecycle function, so it has no result to collect; "
+                f"give it reads= or writes=, or hand its plain function to Each"
+            )
+        if not isinstance(self.work, Vertex):
+            if isinstance(self.work, type) or not callable(self.work):
+                operand(self.work)  # says what is wrong with it
+            return
+        is_flow = self.work.inner_graph() is not None
+        if is_flow and self.into is not None and self.collect is None:
+            raise GraphError(f"{self.name}: a flow has no single result; say which key to collect with collect=KEY")
+        if not is_flow and self.collect is not None:
+            raise GraphError(f"{self.name}: collect= is for flows; of a node, what exec returned is collected")
+        if not isinstance(self.work, BaseNode):
+            raise GraphError(f"{self.name}: Each runs a node, a flow or a function, not a {type(self.work).__name__}")
+
+    def keys_read(self) -> tuple[str, ...]:
+        return (self.over,)
+
+    def keys_written(self) -> tuple[str, ...]:
+        return () if self.into is None else (self.into,)
+
+    def actions(self) -> frozenset[str]:
+        return frozenset({DEFAULT})
+
+    def item_graph(self) -> Graph | None:
+        """The graph that each item runs through, where it is a flow's."""
+        return self.work.inner_graph() if isinstance(self.work, Vertex) else None
+
+    def executable(self) -> Executable:
+        if isinstance(self.work, BaseNode):
+            return EachRun(self, self.work.name, self.work.executable())
+        assert callable(self.work)
+        work = awaited(self.work)
+        return EachRun(
+            self, "", Lifecycle("", prep=None, exec=work, post=None, retry=self.retry, timeout=self._checked_timeout())
+        )
+
+
+class EachRun:
+    """Runs an `Each`: workers take items in order until none is left."""
+
+    def __init__(self, each: Each, work_name: str, work: Executable) -> None:
+        self._each = each
+        self._work_name = work_name
+        self._work = work
+        self._needs_view = not (isinstance(work, Lifecycle) and work.stateless)
+
+    async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
+        await self.collect(None, state, Place(frame, self._each.name, number))
+        return None
+
+    async def collect(self, item: object, state: SharedState, place: Place) -> object:
+        """An Each within an Each finds its own list in the outer item's view."""
+        if place.frame.watched:
+            return await watched(place, lambda: self._blamed(state, place))
+        return await self._blamed(state, place)
+
+    async def _blamed(self, state: SharedState, place: Place) -> list[object]:
+        try:
+            return await self._map(state, place)
+        except FlowError:
+            raise  # it names the item
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
+            blame(error, "prep", place)
+
+    async def _map(self, state: SharedState, place: Place) -> list[object]:
+        each = self._each
+        items = _items(each, state)
+        results: list[object] = [None] * len(items)
+        views: list[SharedState | None] = [None] * len(items)
+        todo = iter(range(len(items)))
+        workers = min(each.concurrency, len(items))
+        outcome = await run_together(
+            [self._worker(todo, items, results, views, state, place) for _ in range(workers)],
+        )
+        if outcome.failures:
+            raise_first(outcome.failures)
+        for view in views:
+            if view is not None:
+                state.apply_additions(view)
+        if each.into is not None:
+            state[each.into] = results
+        return results
+
+    async def _worker(
+        self,
+        todo: Iterator[int],
+        items: list[object],
+        results: list[object],
+        views: list[SharedState | None],
+        state: SharedState,
+        place: Place,
+    ) -> None:
+        each = self._each
+        for index in todo:
+            if not index & 255:
+                await asyncio.sleep(0)  # items that never wait must not keep the event loop from others
+            here = Place(place.frame, "", index, place)
+            view = state.view({each.item: items[index]}) if self._needs_view else state
+            try:
+                result = await self._work.collect(items[index], view, self._inner(here))
+                results[index] = result if each.collect is None else view[each.collect]
+                views[index] = view if self._needs_view else None
+            except AgentFlowError as error:
+                if each.on_error == "raise":
+                    raise
+                results[index] = error if isinstance(error, NodeError) else NodeError(here.path, "exec", 1, error)
+
+    def _inner(self, here: Place) -> Place:
+        return Place(here.frame, self._work_name, 1, here) if self._work_name else here
+
+
+def _items(each: Each, state: SharedState) -> list[object]:
+    value = state[each.over]
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise StateError(f"{each.name} goes over {each.over!r}, which holds a {type(value).__name__}, not a list")
+    return list(value)

@@ -1,0 +1,394 @@
+"""A flow: paths of nodes, checked when it is built, walked when it runs.
+
+    flow = AsyncFlow(
+        plan >> Each(search, over=QUERIES, into=FINDINGS) >> write >> judge,
+        judge.on("rewrite") >> write,
+        judge.on("accept") >> (publish, notify) >> done >> END,
+        name="article",
+    )
+    result = await flow.run({"topic": "tides"})
+
+`AsyncFlow` is awaited; `Flow` is the same without await. Both are nodes, so a flow nests in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from agentflow.clock import Clock, SystemClock
+from agentflow.core.graph import Dataflow, End, Graph, Operand, Parallel, Vertex
+from agentflow.core.lifecycle import Executable, Place, failure_data
+from agentflow.core.mermaid import mermaid
+from agentflow.core.node import BaseNode
+from agentflow.core.observability.events import Channel, Scope
+from agentflow.core.portal import run_blocking
+from agentflow.core.run import Frame, Run, Step, current_run, new_run_id, walk
+from agentflow.core.schema import Validator, validator_for
+from agentflow.core.sections import DataflowRun, ParallelRun
+from agentflow.core.state import Inputs, Key, SharedState, key_name
+from agentflow.core.stream import BlockingEventStream, EventStream, Sink
+from agentflow.core.tasks import raise_first, run_together
+from agentflow.errors import AgentFlowError, GraphError, InputError, StateError
+
+__all__ = ["AsyncFlow", "Flow", "FlowResult"]
+
+F = TypeVar("F", bound="_FlowBase")
+
+Status = Literal["done", "interrupted", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowResult:
+    """How a run ended. `duration` is in seconds; `interrupts` lists what a parked run waits for."""
+
+    state: SharedState
+    action: str | None
+    status: Status
+    error: Exception | None
+    run_id: str
+    duration: float
+    interrupts: tuple[object, ...] = ()
+
+
+class _FlowBase(BaseNode):
+    """What `AsyncFlow` and `Flow` share: the graph, and the run as a coroutine."""
+
+    def __init__(
+        self,
+        *statements: Operand,
+        name: str | None = None,
+        max_steps: int = 100_000,
+        inputs: type | Validator | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(name=name or "flow")
+        if max_steps < 1:
+            raise GraphError(f"max_steps is at least 1, not {max_steps}")
+        self.max_steps = max_steps
+        self.graph = Graph(self.name, statements)
+        self.schema = validator_for(inputs)
+        self._clock = clock or SystemClock()
+        self._scope: _Scope | None = None
+        self._program = _Program(self.graph)
+
+    def using(
+        self: F,
+        *,
+        inputs: Mapping[str | Key[Any], str | Key[Any]] | None = None,
+        outputs: Mapping[str | Key[Any], str | Key[Any]] | None = None,
+    ) -> F:
+        """The same flow with a state of its own when it is nested; the receiving name stands first.
+
+            inner.using(inputs={"topic": "title"}, outputs={"summary": "draft"})
+
+        gives the inner `topic` the outer `title`, and the outer `summary` the inner `draft`.
+        """
+        twin = copy.copy(self)
+        twin._scope = _Scope(_names(inputs), _names(outputs))
+        return twin
+
+    def mermaid(self) -> str:
+        """The graph as a Mermaid flowchart."""
+        return mermaid(self.graph)
+
+    # ---- as a node of another flow
+
+    def inner_graph(self) -> Graph:
+        return self.graph
+
+    def actions(self) -> frozenset[str] | None:
+        return self.graph.final_actions()
+
+    def keys_read(self) -> tuple[str, ...]:
+        return tuple(self._scope.inputs.values()) if self._scope else ()
+
+    def keys_written(self) -> tuple[str, ...]:
+        return tuple(self._scope.outputs) if self._scope else ()
+
+    def executable(self) -> Executable:
+        return _FlowRun(self.name, self._program, self.max_steps, self.schema, self._scope)
+
+    # ---- running
+
+    async def _run(
+        self,
+        inputs: Inputs | None,
+        context: object,
+        run_id: str | None,
+        tenant: str | None,
+        sink: Sink | None = None,
+    ) -> FlowResult:
+        """One run to its end; failures stand in the result, a cancellation passes through."""
+        name = run_id or new_run_id()
+        channel = Channel(name, self._clock, sink) if sink else None
+        run = Run(name, self._clock, channel, tenant)
+        started = self._clock.monotonic()
+        token = current_run.set(run)
+        state = _start_state(inputs, context)
+        action: str | None = None
+        error: Exception | None = None
+        try:
+            body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None)
+            action = await body.run(state, run, self.name, 1, exact=True)
+        except AgentFlowError as failure:
+            error = failure
+        finally:
+            current_run.reset(token)
+        status: Status = "done" if error is None else "failed"
+        return FlowResult(state, action, status, error, name, self._clock.monotonic() - started)
+
+    def _event_stream(
+        self, inputs: Inputs | None, context: object, run_id: str | None, tenant: str | None
+    ) -> EventStream[FlowResult]:
+        name = run_id or new_run_id()
+        state = _start_state(inputs, context)
+        started = self._clock.monotonic()
+
+        def cancelled() -> FlowResult:
+            return FlowResult(state, None, "cancelled", None, name, self._clock.monotonic() - started)
+
+        return EventStream(lambda sink: self._run(state, None, name, tenant, sink), cancelled)
+
+    async def _run_batch(
+        self,
+        inputs: Iterable[Inputs],
+        concurrency: int,
+        on_error: Literal["collect", "raise"],
+        context: object,
+        tenant: str | None,
+    ) -> list[FlowResult]:
+        if concurrency < 1:
+            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        if on_error not in ("collect", "raise"):
+            raise ValueError(f'on_error is "collect" or "raise", not {on_error!r}')
+        todo = enumerate(inputs)
+        results: dict[int, FlowResult] = {}
+
+        async def worker() -> None:
+            for index, values in todo:
+                if not index & 255:
+                    await asyncio.sleep(0)
+                result = await self._run(values, context, None, tenant)
+                if result.error is not None and on_error == "raise":
+                    raise result.error
+                results[index] = result
+
+        outcome = await run_together([worker() for _ in range(concurrency)])
+        if outcome.failures:
+            raise_first(outcome.failures)
+        return [results[index] for index in range(len(results))]
+
+
+class AsyncFlow(_FlowBase):
+    """A flow that is awaited.
+
+    `statements` are paths; the flow starts at the head of the first. `max_steps` bounds the visits of one run,
+    `inputs` is a dataclass or TypedDict that the input must fit (or a Validator), `clock` is for tests.
+
+    Raises GraphError when the statements cannot work together.
+    """
+
+    async def run(
+        self,
+        state: Inputs | None = None,
+        *,
+        context: object = None,
+        run_id: str | None = None,
+        tenant: str | None = None,
+    ) -> FlowResult:
+        """Run from the first node to the end. A SharedState is used as it is, a mapping is copied into a new one.
+
+        `context` is what nodes get by `state.context(Type)`; `tenant` labels the run.
+        Raises what made the run fail: NodeError, UnknownTransition, StepLimitError, StateConflict, InputError.
+        """
+        result = await self._run(state, context, run_id, tenant)
+        if result.error is not None:
+            raise result.error
+        return result
+
+    def stream(
+        self,
+        state: Inputs | None = None,
+        *,
+        context: object = None,
+        run_id: str | None = None,
+        tenant: str | None = None,
+    ) -> EventStream[FlowResult]:
+        """Run and watch: `async with flow.stream(…) as events: async for event in events: …`."""
+        return self._event_stream(state, context, run_id, tenant)
+
+    async def run_batch(
+        self,
+        inputs: Iterable[Inputs],
+        *,
+        concurrency: int = 16,
+        on_error: Literal["collect", "raise"] = "collect",
+        context: object = None,
+        tenant: str | None = None,
+    ) -> list[FlowResult]:
+        """One run for every input, at most `concurrency` at once; results in input order.
+
+        A failed run's result has status "failed" and its error; with `on_error="raise"` the first failure cancels the
+        others and is raised.
+        """
+        return await self._run_batch(inputs, concurrency, on_error, context, tenant)
+
+
+class Flow(_FlowBase):
+    """The same flow without await: it runs on an event loop of its own thread, so also inside Jupyter."""
+
+    def run(
+        self,
+        state: Inputs | None = None,
+        *,
+        context: object = None,
+        run_id: str | None = None,
+        tenant: str | None = None,
+    ) -> FlowResult:
+        """`AsyncFlow.run`, waited for. Ctrl-C cancels the run and waits until it has ended."""
+        result = run_blocking(lambda: self._run(state, context, run_id, tenant))
+        if result.error is not None:
+            raise result.error
+        return result
+
+    def stream(
+        self,
+        state: Inputs | None = None,
+        *,
+        context: object = None,
+        run_id: str | None = None,
+        tenant: str | None = None,
+    ) -> BlockingEventStream[FlowResult]:
+        """`AsyncFlow.stream` as a plain context manager and iterator."""
+        return BlockingEventStream(lambda: self._event_stream(state, context, run_id, tenant))
+
+    def run_batch(
+        self,
+        inputs: Iterable[Inputs],
+        *,
+        concurrency: int = 16,
+        on_error: Literal["collect", "raise"] = "collect",
+        context: object = None,
+        tenant: str | None = None,
+    ) -> list[FlowResult]:
+        """`AsyncFlow.run_batch`, waited for."""
+        return run_blocking(lambda: self._run_batch(inputs, concurrency, on_error, context, tenant))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Which names of a nested flow's own state meet which of its parent's: receiving name → giving name."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+class _Program:
+    """The graph of a flow, compiled: one step a vertex, connected."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.steps = {vertex: Step(index, vertex.name) for index, vertex in enumerate(graph.vertices())}
+        self.size = len(self.steps)
+        self.start = self.steps[graph.start]
+        for vertex, step in self.steps.items():
+            step.visit = self._work(vertex, graph).visit
+            targets = graph.edges[vertex]
+            step.connect({name: self._step(target) for name, target in targets.items()})
+
+    def _step(self, target: Vertex | End) -> Step | None:
+        return None if isinstance(target, End) else self.steps[target]
+
+    def _work(self, vertex: Vertex, graph: Graph) -> Executable | ParallelRun | DataflowRun:
+        if isinstance(vertex, Parallel):
+            branches = [(region.start.name, self.steps[region.start]) for region in graph.branches[vertex]]
+            return ParallelRun(vertex, branches)
+        if isinstance(vertex, Dataflow):
+            return DataflowRun(vertex, {node: self.steps[node] for node in vertex.nodes})
+        if isinstance(vertex, BaseNode):
+            return vertex.executable()
+        raise GraphError(f"{vertex.name} is a {type(vertex).__name__}, which has no work to do")
+
+
+class _FlowRun:
+    """Runs a flow: as a whole run, as a node of another flow, or for one item of an Each."""
+
+    def __init__(
+        self, name: str, program: _Program, max_steps: int, schema: Validator | None, scope: _Scope | None
+    ) -> None:
+        self._name = name
+        self._program = program
+        self._max_steps = max_steps
+        self._schema = schema
+        self._scope = scope
+
+    async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
+        return await self._nested(state, Place(frame, self._name, number))
+
+    async def collect(self, item: object, state: SharedState, place: Place) -> object:
+        return await self._nested(state, place)
+
+    async def _nested(self, state: SharedState, place: Place) -> str:
+        run = place.frame.run
+        if self._scope is None:
+            return await self.run(state, run, place.path, place.number)
+        missing = [outer for outer in self._scope.inputs.values() if outer not in state]
+        if missing:
+            raise InputError(f"{place.path} takes {missing[0]!r}, which the state lacks", field=missing[0])
+        inner = state.apart({own: state[outer] for own, outer in self._scope.inputs.items()})
+        action = await self.run(inner, run, place.path, place.number)
+        for outer, own in self._scope.outputs.items():
+            if own not in inner:
+                raise StateError(f"{place.path} gives {own!r} to {outer!r}, but did not write it")
+            state[outer] = inner[own]
+        return action
+
+    async def run(self, state: SharedState, run: Run, path: str, number: int, *, exact: bool = False) -> str:
+        """Walk the flow in `state`. With `exact` the input may hold nothing but what the schema names."""
+        frame = Frame(run, self._name, path, self._program.size, self._max_steps)
+        if run.channel is None:
+            self._check(state, exact)
+            return await walk(self._program.start, state, frame)
+        scope = Scope(run.channel, path, self._name, number)
+        started = run.clock.monotonic()
+        await run.channel.send("flow_start", scope, {} if run.tenant is None else {"tenant": run.tenant})
+        try:
+            self._check(state, exact)
+            action = await walk(self._program.start, state, frame)
+        except AgentFlowError as error:
+            took = run.clock.monotonic() - started
+            await run.channel.send("flow_error", scope, failure_data(error), duration=took)
+            raise
+        await run.channel.send("flow_success", scope, {"action": action}, duration=run.clock.monotonic() - started)
+        return action
+
+    def _check(self, state: SharedState, exact: bool) -> None:
+        if self._schema is None:
+            return
+        given = state.snapshot()
+        try:
+            checked = self._schema.validate(given, partial=not exact)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{self._name} refuses its input: {error}") from error
+        for name, value in checked.items():
+            if name not in given or given[name] is not value:
+                state[name] = value
+
+
+def _start_state(inputs: Inputs | None, context: object) -> SharedState:
+    if isinstance(inputs, SharedState) and context is None:
+        return inputs
+    if isinstance(inputs, SharedState):
+        return inputs.with_context(context)
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise InputError(f"the input of a flow is a mapping of names to values, not {type(inputs).__name__}")
+    return SharedState(inputs, context=context)
+
+
+def _names(mapping: Mapping[str | Key[Any], str | Key[Any]] | None) -> dict[str, str]:
+    return {key_name(receiving): key_name(giving) for receiving, giving in (mapping or {}).items()}

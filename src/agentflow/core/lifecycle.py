@@ -1,0 +1,281 @@
+"""One visit of one node: prep → exec → post, with attempts, time-outs, fallback, events and errors.
+
+    state ─prep─▶ item ─exec─▶ result ─post─▶ state, action
+                        ▲  │
+                        └──┘ exec alone is tried again, so it sees no state
+
+A node is compiled into a `Lifecycle` once, when its flow is built; all its phases are async there, whatever the node's
+own methods are. It keeps nothing between visits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from agentflow.core.observability.events import Scope, current_scope
+from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.run import Frame
+from agentflow.core.state import SharedState
+from agentflow.errors import FlowError, NodeError, OperationTimeoutError, describe
+
+__all__ = ["Executable", "Lifecycle", "Place", "StateFunction"]
+
+R = TypeVar("R")
+
+
+class Place:
+    """Where a visit stands in its run; its path is spelled out only when somebody asks."""
+
+    __slots__ = ("frame", "name", "number", "within")
+
+    def __init__(self, frame: Frame, name: str, number: int, within: Place | None = None) -> None:
+        self.frame = frame
+        self.name = name
+        self.number = number
+        self.within = within
+        """The place this one stands in, below the frame: an item of an `Each`, whose own name is ""."""
+
+    @property
+    def path(self) -> str:
+        own = f"{self.name}#{self.number}" if self.name else f"{self.number}"
+        return f"{self.frame.path if self.within is None else self.within.path}/{own}"
+
+    def scope(self) -> Scope | None:
+        channel = self.frame.run.channel
+        return None if channel is None else Scope(channel, self.path, self.name or self._owner(), self.number)
+
+    def _owner(self) -> str:
+        return self.name or (self.within._owner() if self.within else "")
+
+
+class Executable(Protocol):
+    """What a vertex is compiled into."""
+
+    async def visit(self, state: SharedState, frame: Frame, number: int, /) -> str | None:
+        """Do the vertex's work in `state` and return its action."""
+        ...
+
+    async def collect(self, item: object, state: SharedState, place: Place, /) -> object:
+        """Do the vertex's work for one item of an `Each`, in the item's own view, and return what exec returned."""
+        ...
+
+
+class Attempts:
+    """How often and how long one piece of a node's work may be tried."""
+
+    __slots__ = ("operation", "retry", "timeout")
+
+    def __init__(self, operation: str, retry: RetryPolicy | None, timeout: float | None) -> None:
+        self.operation = operation
+        self.retry = retry
+        self.timeout = timeout
+
+    async def run(
+        self,
+        work: Callable[[], Awaitable[R]],
+        place: Place,
+        fallback: Callable[[Exception], Awaitable[R]] | None = None,
+    ) -> R:
+        """The first success, else the fallback's answer, else a NodeError that names the last attempt."""
+        attempt = 1
+        while True:
+            try:
+                return await self._once(work)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - retried, answered or raised below
+                failure = failure_of(error)
+            if self.retry is None or not self.retry.allows(attempt, failure):
+                break
+            await self._wait(attempt, failure, self.retry, place)
+            attempt += 1
+        try:
+            if fallback is None:
+                raise failure
+            return await fallback(failure)
+        except Exception as error:
+            raise NodeError(place.path, "exec", attempt, error) from error
+
+    async def _once(self, work: Callable[[], Awaitable[R]]) -> R:
+        if self.timeout is None:
+            return await work()
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                return await work()
+        except TimeoutError as error:
+            if limit.expired():
+                raise OperationTimeoutError(self.operation, self.timeout) from error
+            raise
+
+    async def _wait(self, attempt: int, failure: Exception, policy: RetryPolicy, place: Place) -> None:
+        clock = place.frame.run.clock
+        delay = policy.delay(attempt, clock.random())
+        scope = place.scope()
+        if scope is not None:
+            data = {"error": describe(failure), "error_type": type(failure).__name__, "delay": delay}
+            await scope.channel.send("retry", scope, data, attempt=attempt)
+        await clock.sleep(delay)
+
+
+class Lifecycle:
+    """prep → exec → post of one node. A phase that the node does not have is None and costs nothing."""
+
+    __slots__ = ("_attempts", "exec", "fallback", "name", "post", "prep")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        prep: Callable[[SharedState], Awaitable[Any]] | None,
+        exec: Callable[[Any], Awaitable[Any]],
+        post: Callable[[SharedState, Any, Any], Awaitable[str | None]] | None,
+        fallback: Callable[[Any, Exception], Awaitable[Any]] | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.name = name
+        self.prep = prep
+        self.exec = exec
+        self.post = post
+        self.fallback = fallback
+        plain = retry is None and timeout is None and fallback is None
+        self._attempts = None if plain else Attempts(f"exec of {name}", retry, timeout)
+
+    async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
+        if frame.watched:
+            place = Place(frame, self.name, number)
+            return (await watched(place, lambda: self._phases(None, state, frame, number, place)))[1]
+        return (await self._phases(None, state, frame, number))[1]
+
+    @property
+    def stateless(self) -> bool:
+        """Whether neither prep nor post looks at a state."""
+        return self.prep is None and self.post is None
+
+    async def collect(self, item: object, state: SharedState, place: Place) -> object:
+        frame, number = place.frame, place.number
+        if frame.watched:
+            return (await watched(place, lambda: self._phases(item, state, frame, number, place)))[0]
+        return (await self._phases(item, state, frame, number, place))[0]
+
+    async def _phases(
+        self, item: object, state: SharedState, frame: Frame, number: int, place: Place | None = None
+    ) -> tuple[Any, str | None]:
+        """(what exec returned, the action). Without prep, exec gets `item`."""
+        phase = "prep"
+        try:
+            if self.prep is not None:
+                item = await self.prep(state)
+            phase = "exec"
+            if self._attempts is None:
+                result = await self.exec(item)
+            else:
+                place = place or Place(frame, self.name, number)
+                result = await self._tried(item, place, self._attempts)
+            phase = "post"
+            return result, None if self.post is None else await self.post(state, item, result)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
+            blame(error, phase, place or Place(frame, self.name, number))
+
+    def _tried(self, item: object, place: Place, attempts: Attempts) -> Awaitable[Any]:
+        fallback = self.fallback
+        answer = None if fallback is None else lambda error: fallback(item, error)
+        return attempts.run(lambda: self.exec(item), place, answer)
+
+
+class StateFunction:
+    """The whole lifecycle in one function of the state, which returns the action.
+
+    An attempt that may be repeated, cut off by a time-out or finish late in a thread works on a view; its writes are
+    applied when it has returned in time, and dropped otherwise.
+    """
+
+    __slots__ = ("_attempts", "_on_view", "function", "name")
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[SharedState], Awaitable[str | None]],
+        *,
+        threaded: bool,
+        retry: RetryPolicy | None,
+        timeout: float | None,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self._on_view = threaded or retry is not None or timeout is not None
+        self._attempts = Attempts(name, retry, timeout)
+
+    async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
+        if frame.watched:
+            return await watched(Place(frame, self.name, number), lambda: self._call(state, frame, number))
+        return await self._call(state, frame, number)
+
+    async def _call(self, state: SharedState, frame: Frame, number: int) -> str | None:
+        try:
+            if self._on_view:
+                return await self._attempts.run(lambda: self._apart(state), Place(frame, self.name, number))
+            return await self.function(state)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
+            blame(error, "exec", Place(frame, self.name, number))
+
+    async def _apart(self, state: SharedState) -> str | None:
+        view = state.view()
+        action = await self.function(view)
+        state.apply(view)
+        return action
+
+    async def collect(self, item: object, state: SharedState, place: Place) -> object:
+        raise AssertionError("Each refuses whole-lifecycle functions when it is built")
+
+
+async def watched(place: Place, work: Callable[[], Awaitable[R]]) -> R:
+    """Do one node's work with its events around it, and let `emit` in it know where it stands."""
+    scope = place.scope()
+    assert scope is not None
+    channel = scope.channel
+    await channel.send("node_start", scope)
+    started = channel.clock.monotonic()
+    token = current_scope.set(scope)
+    try:
+        outcome = await work()
+    except FlowError as error:
+        took = channel.clock.monotonic() - started
+        attempt = error.attempt if isinstance(error, NodeError) else 1
+        await channel.send("node_error", scope, failure_data(error), duration=took, attempt=attempt)
+        raise
+    finally:
+        current_scope.reset(token)
+    took = channel.clock.monotonic() - started
+    await channel.send("node_success", scope, duration=took)
+    return outcome
+
+
+def blame(error: BaseException, phase: str, place: Place) -> NoReturn:
+    """Raise the NodeError for what went wrong at `place`; what already is it, or a cancellation, passes unchanged."""
+    failure = failure_of(error)
+    path = place.path
+    if isinstance(failure, NodeError) and failure.node == path:
+        raise failure
+    raise NodeError(path, phase, 1, failure) from error
+
+
+def failure_of(error: BaseException) -> Exception:
+    """What user code's error stands for.
+
+    A CancelledError is re-raised when this task was asked to stop. Otherwise it is a stray one, from something that
+    code awaited, and its failure.
+    """
+    if isinstance(error, Exception):
+        return error
+    task = asyncio.current_task()
+    if not isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
+        raise error
+    return RuntimeError(f"something it awaited was cancelled, but the run was not ({error})".replace(" ()", ""))
+
+
+def failure_data(error: BaseException) -> Mapping[str, object]:
+    """What an error event says of an error."""
+    cause = error.__cause__ if isinstance(error, NodeError) and error.__cause__ is not None else error
+    return {"error": str(error), "error_type": type(cause).__name__}

@@ -1,0 +1,445 @@
+"""The unit of work: prep reads the state, exec does the work, post writes what it found and says what comes next.
+
+    class Write(AsyncNode[str, str]):               # what exec takes, what it returns
+        async def prep(self, state): return state[TOPIC]
+        async def exec(self, topic): ...            # no state here, so it can be retried
+        async def post(self, state, topic, draft): state[DRAFT] = draft
+
+    @node(reads=TOPIC, writes=DRAFT)                # the same in short: exec alone
+    async def write(topic: str) -> str: ...
+
+    @node                                           # or the whole lifecycle in one function of the state
+    async def judge(state) -> Literal["accept", "rewrite"]: ...
+
+A node keeps nothing of a run, so one node serves many flows and runs at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Awaitable, Callable
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
+
+from agentflow.core.graph import DEFAULT, Vertex
+from agentflow.core.lifecycle import Executable, Lifecycle, StateFunction
+from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.state import Key, SharedState, key_name
+from agentflow.core.threads import call_in_thread
+from agentflow.errors import GraphError
+
+__all__ = ["AsyncNode", "BaseNode", "FunctionNode", "Keys", "Node", "node"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+
+Keys: TypeAlias = "Key[Any] | str | tuple[Key[Any] | str, ...]"
+"""One key or several, each a `Key` or its name."""
+
+Names: TypeAlias = "str | tuple[Key[Any] | str, ...]"
+Work: TypeAlias = Callable[..., Any]
+
+
+class BaseNode(Vertex):
+    """What every node has, whatever does its work.
+
+    `retry` and `timeout` (seconds, per attempt) guard exec alone; both are class attributes or arguments. `reads` and
+    `writes` name keys of the state: a dataflow section is ordered by them. The name is the class's in snake case unless
+    one is given.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    reads: ClassVar[Keys] = ()
+    writes: ClassVar[Keys] = ()
+
+    def __init__(
+        self, *, name: str | None = None, retry: RetryPolicy | None = None, timeout: float | None = None
+    ) -> None:
+        if name is not None:
+            self.name = name
+        if retry is not None:
+            self.retry = retry
+        if timeout is not None:
+            self.timeout = timeout
+
+    def keys_read(self) -> tuple[str, ...]:
+        return key_names(self.reads)
+
+    def keys_written(self) -> tuple[str, ...]:
+        return key_names(self.writes)
+
+    def executable(self) -> Executable:
+        """What a flow runs for this node; called once, when the flow is built. Raises GraphError."""
+        raise GraphError(f"{type(self).__name__} has no work to do: derive from AsyncNode or Node")
+
+    def has_own(self, method: str, base: type) -> bool:
+        """Whether a subclass, or this object, brings its own `method`."""
+        return method in self.__dict__ or getattr(type(self), method) is not getattr(base, method)
+
+    def _checked_timeout(self) -> float | None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise GraphError(f"{self.name}: timeout is seconds above 0, not {self.timeout!r}")
+        return self.timeout
+
+
+class AsyncNode(BaseNode, Generic[In, Out]):
+    """A node whose phases are async. Override what you need; `exec` is the one that is retried."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _check_phases(cls, "AsyncNode", wants_async=True)
+
+    async def prep(self, state: SharedState) -> In:
+        """Read from the state what exec needs."""
+        return cast("In", None)
+
+    async def exec(self, item: In) -> Out:
+        """Do the work. It sees no state, so it can be tried again without doing harm twice."""
+        return cast("Out", None)
+
+    async def post(self, state: SharedState, item: In, result: Out) -> str | None:
+        """Write what exec found; return the action that says where to go (None is "default")."""
+        return None
+
+    async def fallback(self, item: In, error: Exception) -> Out:
+        """The answer when exec has finally failed."""
+        raise error
+
+    def actions(self) -> frozenset[str] | None:
+        return _declared(self.post) if self.has_own("post", AsyncNode) else frozenset({DEFAULT})
+
+    def executable(self) -> Executable:
+        return Lifecycle(
+            self.name,
+            prep=self.prep if self.has_own("prep", AsyncNode) else None,
+            exec=self.exec,
+            post=self.post if self.has_own("post", AsyncNode) else None,
+            fallback=self.fallback if self.has_own("fallback", AsyncNode) else None,
+            retry=self.retry,
+            timeout=self._checked_timeout(),
+        )
+
+
+class Node(BaseNode, Generic[In, Out]):
+    """A node whose phases are plain functions; each runs in a thread, so it may block.
+
+    prep and post work on a view of the state that is applied when they return. A cancelled or timed-out call is not
+    waited for: its thread finishes, and what it returns late is dropped.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _check_phases(cls, "Node", wants_async=False)
+
+    def prep(self, state: SharedState) -> In:
+        """Read from the state what exec needs."""
+        return cast("In", None)
+
+    def exec(self, item: In) -> Out:
+        """Do the work. It sees no state, so it can be tried again without doing harm twice."""
+        return cast("Out", None)
+
+    def post(self, state: SharedState, item: In, result: Out) -> str | None:
+        """Write what exec found; return the action that says where to go (None is "default")."""
+        return None
+
+    def fallback(self, item: In, error: Exception) -> Out:
+        """The answer when exec has finally failed."""
+        raise error
+
+    def actions(self) -> frozenset[str] | None:
+        return _declared(self.post) if self.has_own("post", Node) else frozenset({DEFAULT})
+
+    def executable(self) -> Executable:
+        return Lifecycle(
+            self.name,
+            prep=_on_view(self.prep) if self.has_own("prep", Node) else None,
+            exec=threaded(self.exec),
+            post=_on_view(self.post) if self.has_own("post", Node) else None,
+            fallback=threaded(self.fallback) if self.has_own("fallback", Node) else None,
+            retry=self.retry,
+            timeout=self._checked_timeout(),
+        )
+
+
+class FunctionNode(BaseNode, Generic[P, R]):
+    """A node made of one function by `@node`. Calling it calls the function, as in a test of its own."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        reads: Keys | None = None,
+        writes: Keys | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        inline: bool = False,
+    ) -> None:
+        super().__init__(name=name or _function_name(function), retry=retry, timeout=timeout)
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.whole = reads is None and writes is None
+        self.inputs = key_names(reads or ())
+        self.outputs = key_names(writes or ())
+        self.single_output = not isinstance(writes, tuple)
+        self.threaded = not is_async(function) and not inline
+        _check_parameters(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<FunctionNode {self.name}>"
+
+    def keys_read(self) -> tuple[str, ...]:
+        return self.inputs
+
+    def keys_written(self) -> tuple[str, ...]:
+        return self.outputs
+
+    def actions(self) -> frozenset[str] | None:
+        return frozenset({DEFAULT}) if self.outputs else _declared(self.function)
+
+    def executable(self) -> Executable:
+        work = awaited(self.function, inline=not self.threaded)
+        if self.whole:
+            return StateFunction(
+                self.name, work, threaded=self.threaded, retry=self.retry, timeout=self._checked_timeout()
+            )
+        return Lifecycle(
+            self.name,
+            prep=self._read if self.inputs else None,
+            exec=_spread(work, len(self.inputs)),
+            post=self._write if self.outputs else _action_of_result,
+            retry=self.retry,
+            timeout=self._checked_timeout(),
+        )
+
+    async def _read(self, state: SharedState) -> object:
+        if len(self.inputs) == 1:
+            return state[self.inputs[0]]
+        return tuple(state[name] for name in self.inputs)
+
+    async def _write(self, state: SharedState, item: object, result: object) -> None:
+        if self.single_output:
+            state[self.outputs[0]] = result
+            return
+        if not isinstance(result, tuple) or len(result) != len(self.outputs):
+            found = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+            raise TypeError(f"{self.name} writes {len(self.outputs)} keys, so it returns a tuple of them, not {found}")
+        for name, value in zip(self.outputs, result, strict=True):
+            state[name] = value
+
+
+# What `@node` returns depends on what it decorates and on the keys it is given. A key of type A must meet a parameter
+# that takes an A; that is checked for one key on either side, and for names (str) nothing is known.
+
+
+@overload
+def node(function: Callable[P, R], /) -> FunctionNode[P, R]: ...
+@overload
+def node(
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
+@overload
+def node(
+    *,
+    reads: Key[A],
+    writes: Key[B],
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> Callable[[Callable[[A], Awaitable[B] | B]], FunctionNode[[A], Awaitable[B] | B]]: ...
+@overload
+def node(
+    *,
+    reads: Key[A],
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> Callable[[Callable[[A], R]], FunctionNode[[A], R]]: ...
+@overload
+def node(
+    *,
+    writes: Key[B],
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> Callable[[Callable[[], Awaitable[B] | B]], FunctionNode[[], Awaitable[B] | B]]: ...
+@overload
+def node(
+    *,
+    reads: Names,
+    writes: Keys | None = None,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
+@overload
+def node(
+    *,
+    reads: Keys | None = None,
+    writes: Names,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
+def node(
+    function: Work | None = None,
+    /,
+    *,
+    reads: Keys | None = None,
+    writes: Keys | None = None,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> FunctionNode[..., Any] | Callable[[Work], FunctionNode[..., Any]]:
+    """Make a node of an async or a sync function.
+
+    With `reads` or `writes` the function is exec: it gets the values of the keys it reads as arguments and returns what
+    is written (a tuple where `writes` is a tuple of keys); without `writes` it returns the action. With neither, it is
+    the whole lifecycle: it gets the state and returns the action.
+
+    A sync function runs in a thread; `inline=True` runs it on the event loop, for tiny ones that never block.
+    """
+
+    def make(work: Work) -> FunctionNode[..., Any]:
+        return FunctionNode(work, name=name, reads=reads, writes=writes, retry=retry, timeout=timeout, inline=inline)
+
+    return make if function is None else make(function)
+
+
+def key_names(keys: Keys) -> tuple[str, ...]:
+    return tuple(map(key_name, keys)) if isinstance(keys, tuple) else (key_name(keys),)
+
+
+def awaited(function: Work, *, inline: bool = False) -> Callable[..., Awaitable[Any]]:
+    """The function in async form: as it is, in a thread, or called in place."""
+    if is_async(function):
+        return function
+    return _in_place(function) if inline else threaded(function)
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it gives an awaitable: a coroutine function, a partial of one, an object whose call is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def threaded(function: Work) -> Callable[..., Awaitable[Any]]:
+    async def call(*args: object) -> Any:
+        return await call_in_thread(function, *args)
+
+    return call
+
+
+def _spread(work: Callable[..., Awaitable[Any]], count: int) -> Callable[[Any], Awaitable[Any]]:
+    """Give a function of `count` arguments the one item that exec gets."""
+    if count == 1:
+        return work
+    return (lambda items: work(*items)) if count else (lambda _: work())
+
+
+def _in_place(function: Work) -> Callable[..., Awaitable[Any]]:
+    async def call(*args: object) -> Any:
+        return function(*args)
+
+    return call
+
+
+def _on_view(phase: Work) -> Callable[..., Awaitable[Any]]:
+    """Run a phase in a thread on a view, so that a late one cannot write into a state that has moved on."""
+
+    async def call(state: SharedState, *args: object) -> Any:
+        view = state.view()
+        result = await call_in_thread(phase, view, *args)
+        state.apply(view)
+        return result
+
+    return call
+
+
+async def _action_of_result(state: SharedState, item: object, result: object) -> str | None:
+    if result is None or isinstance(result, str):
+        return result
+    raise TypeError(f"without writes= the result is the action, so it is a str or None, not {type(result).__name__}")
+
+
+def _function_name(function: Work) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _check_phases(cls: type, base: str, *, wants_async: bool) -> None:
+    other = "Node" if base == "AsyncNode" else "AsyncNode"
+    for phase in ("prep", "exec", "post", "fallback"):
+        method = cls.__dict__.get(phase)
+        if method is not None and callable(method) and is_async(method) is not wants_async:
+            kind = "plain" if wants_async else "async"
+            raise GraphError(f"{cls.__name__}.{phase} is {kind}, but {base} wants the other: derive from {other}")
+
+
+def _check_parameters(made: FunctionNode[P, R]) -> None:
+    """Refuse a function that cannot take what it will be given."""
+    wanted = 1 if made.whole else len(made.inputs)
+    try:
+        signature = inspect.signature(made.function)
+    except (TypeError, ValueError):  # a builtin without a signature: the call itself will tell
+        return
+    try:
+        signature.bind(*[None] * wanted)
+    except TypeError:
+        given = "the state" if made.whole else f"{', '.join(made.inputs) or 'nothing'} (from reads=)"
+        raise GraphError(f"{made.name}{signature} is called with {given}: {wanted} argument(s) do not fit") from None
+
+
+def _declared(function: Work) -> frozenset[str] | None:
+    """The actions that a return annotation lists: `Literal["a", "b"]`, None for "default"; None if it lists none."""
+    try:
+        hint = get_type_hints(function).get("return", Any)
+    except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated declares nothing
+        return None
+    found: set[str] = set()
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if option is None or option is type(None):
+            found.add(DEFAULT)
+        elif get_origin(option) is Literal:
+            found |= {DEFAULT if value is None else value for value in get_args(option)}
+        else:
+            return None
+    return frozenset(found)

@@ -1,0 +1,121 @@
+"""One run as it happens: who it is, how far it got, and the walk from step to step.
+
+Run                 one call of flow.run: its id, clock and watcher
+ └─ Frame           one visit of one flow within it: path, visit counts, steps left
+     └─ walk        step ─action─▶ step ─action─▶ … until END
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agentflow.clock import Clock
+from agentflow.core.graph import DEFAULT
+from agentflow.core.observability.events import Channel
+from agentflow.core.state import SharedState
+from agentflow.errors import NodeError, StepLimitError, UnknownTransition
+
+__all__ = ["Frame", "Run", "Step", "current_run", "new_run_id", "walk"]
+
+_TURN: Final = 255
+"""A walker yields to the event loop whenever its step count's low bits are zero: every 256 steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all parts of one run share. `channel` is None when nobody watches."""
+
+    run_id: str
+    clock: Clock
+    channel: Channel | None = None
+    tenant: str | None = None
+
+
+current_run: ContextVar[Run | None] = ContextVar("agentflow_run", default=None)
+
+
+def new_run_id() -> str:
+    """A name for a run: sorts by start time, unique without coordination."""
+    return f"{int(time.time() * 1000):011x}{os.urandom(5).hex()}"
+
+
+class Frame:
+    """One visit of one flow: where it stands in the run, and what its walkers count together."""
+
+    __slots__ = ("flow", "max_steps", "path", "run", "steps", "visits", "watched")
+
+    def __init__(self, run: Run, flow: str, path: str, size: int, max_steps: int) -> None:
+        self.run = run
+        self.flow = flow
+        self.path = path
+        self.visits = [0] * size
+        self.steps = 0
+        self.max_steps = max_steps
+        self.watched = run.channel is not None
+
+
+class Visit(Protocol):
+    """What the walker calls at each step: it does the work and returns the action."""
+
+    def __call__(self, state: SharedState, frame: Frame, number: int, /) -> Awaitable[str | None]: ...
+
+
+class Step:
+    """A vertex of one flow, ready to be walked: what to call, and where each action leads (None ends)."""
+
+    __slots__ = ("edges", "index", "name", "visit")
+
+    visit: Visit
+
+    def __init__(self, index: int, name: str) -> None:
+        self.index = index
+        self.name = name
+        self.edges: dict[str | None, Step | None] = {}
+
+    def connect(self, edges: Mapping[str, Step | None]) -> None:
+        self.edges.update(edges)
+        if DEFAULT in edges:
+            self.edges[None] = edges[DEFAULT]  # a node that returns None has said "default"
+
+
+async def walk(step: Step, state: SharedState, frame: Frame) -> str:
+    """Visit steps from `step` on until one leads to END, and return the last action.
+
+    Raises what a node raises, UnknownTransition, and StepLimitError.
+    """
+    visits = frame.visits
+    limit = frame.max_steps
+    while True:
+        frame.steps = steps = frame.steps + 1
+        if steps > limit:
+            raise StepLimitError(frame.path, limit, step.name)
+        if not steps & _TURN:
+            await asyncio.sleep(0)
+        index = step.index
+        visits[index] = number = visits[index] + 1
+        action = await step.visit(state, frame, number)
+        try:
+            following = step.edges[action]
+        except (KeyError, TypeError):  # a TypeError: an action that is not even hashable
+            return _last_action(step, action, frame, number)
+        if following is None:
+            return action or DEFAULT
+        step = following
+
+
+def _last_action(step: Step, action: object, frame: Frame, number: int) -> str:
+    """A node without edges ends the flow with any action; one with edges must use one of them."""
+    path = f"{frame.path}/{step.name}#{number}"
+    if action is not None and not isinstance(action, str):
+        hint = "an action is a str or None (did you mean to return it from exec, or to declare writes=?)"
+        cause = TypeError(f"it returned {type(action).__name__} as its action; {hint}")
+        raise NodeError(path, "post", 1, cause) from cause
+    if step.edges:
+        raise UnknownTransition(path, action or DEFAULT, sorted(name for name in step.edges if name))
+    return action or DEFAULT

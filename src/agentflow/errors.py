@@ -19,6 +19,7 @@
     │   └── SerializationError        a value that JSON cannot hold
     ├── OperationTimeoutError         a time limit of ours expired (also a TimeoutError)
     ├── DocumentError                 a file cannot be read as a document
+    ├── FlowFileError                 a file has no flow to run, or cannot be imported
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
         ├── AuthenticationError       401: the key is wrong
         ├── PermissionDeniedError     403: the key may not do this
@@ -53,6 +54,7 @@ __all__ = [
     "ContextLengthError",
     "DocumentError",
     "FlowError",
+    "FlowFileError",
     "GraphError",
     "InputError",
     "JoinError",
@@ -255,6 +257,13 @@ class DocumentError(AgentFlowError):
     """A file cannot be read as a document."""
 
 
+# ---- flow files ----------------------------------------------------------------------------------------------
+
+
+class FlowFileError(AgentFlowError):
+    """A file that should hold a flow is missing, cannot be imported, or has no flow of the name asked for."""
+
+
 # ---- models --------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +285,8 @@ class ModelError(AgentFlowError):
         facts = ", ".join(
             fact for fact in (f"HTTP {status}" if status else "", code or "", f"request {request_id}" if request_id else "") if fact
         )
-        super().__init__(f"{where + ': ' if where else ''}{message}{f' ({facts})' if facts else ''}")
+        # Not super(): behind a ModelTimeoutError stands a class with other arguments.
+        AgentFlowError.__init__(self, f"{where + ': ' if where else ''}{message}{f' ({facts})' if facts else ''}")
         self.message = message
         self.provider = provider
         self.model = model

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -104,8 +106,13 @@ async def emit(kind: str, data: Mapping[str, object] = _NOTHING) -> None:
     It waits while the watcher is behind, so memory stays bounded.
     """
     scope = current_scope.get()
-    if scope is not None:
-        await scope.channel.send(kind, scope, data)
+    if scope is None:
+        return
+    sending = scope.channel.send(kind, scope, data)
+    if scope.channel.loop is asyncio.get_running_loop():
+        await sending
+    else:  # a sync node's thread made a sync call, which runs on the portal's loop
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, scope.channel.loop))
 
 
 def emit_blocking(kind: str, data: Mapping[str, object] = _NOTHING) -> None:
@@ -113,12 +120,16 @@ def emit_blocking(kind: str, data: Mapping[str, object] = _NOTHING) -> None:
 
     Raises RuntimeError when called on the event loop's own thread, where blocking would stop the loop.
     """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("emit_blocking() would block the event loop: use `await emit(...)` in async code")
     scope = current_scope.get()
     if scope is None:
         return
+    sending = scope.channel.send(kind, scope, data)
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run_coroutine_threadsafe(scope.channel.send(kind, scope, data), scope.channel.loop).result()
+        delivered = asyncio.run_coroutine_threadsafe(sending, scope.channel.loop)
+    except RuntimeError:  # the loop is closed: the thread outlived its run, and nobody watches any more
+        sending.close()
     else:
-        raise RuntimeError("emit_blocking() would block the event loop: use `await emit(...)` in async code")
+        with suppress(CancelledError):  # the loop is closing
+            delivered.result()

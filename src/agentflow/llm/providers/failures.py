@@ -1,0 +1,235 @@
+"""What a provider's error means: one table from status, code and type to our errors, shared by the adapters.
+
+    Answer(429, {"error": {"code": "insufficient_quota", …}})  ──read_error──▶  QuotaExceededError(retry_after=…)
+
+The code decides, else the status, else the type; never the text. Every text that is quoted from outside is freed of
+the key and cut short first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from agentflow.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ContentFilterError,
+    ContextLengthError,
+    ModelError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    QuotaExceededError,
+    RateLimitError,
+    ServerError,
+)
+from agentflow.llm.providers.base import Secret
+from agentflow.llm.providers.http import Answer
+
+__all__ = ["EXCERPT", "Source", "no_answer", "read_error", "retry_after", "wire_error"]
+
+EXCERPT = 200  # characters of a foreign body that an error may quote
+_MESSAGE = 600  # characters of a provider's own error message
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a response or an error says of where it comes from. `key` is taken out of every quoted text."""
+
+    provider: str
+    model: str
+    request_id: str | None = None
+    key: Secret | None = None
+
+    def quote(self, text: str, limit: int) -> str:
+        """Foreign text on one line, cut to `limit` characters, without the key."""
+        secret = self.key.reveal() if self.key else ""
+        if len(secret) >= 8:
+            text = text.replace(secret, "…")
+        text = " ".join(text.split())
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# `error.code` and `error.type`, of OpenAI, Azure, Moonshot and other compatible servers.
+_BY_CODE: dict[str, type[ModelError]] = {
+    "insufficient_quota": QuotaExceededError,
+    "exceeded_current_quota_error": QuotaExceededError,
+    "billing_hard_limit_reached": QuotaExceededError,
+    "billing_not_active": QuotaExceededError,
+    "quota_exceeded": QuotaExceededError,
+    "rate_limit_exceeded": RateLimitError,
+    "rate_limit_error": RateLimitError,
+    "rate_limit_reached_error": RateLimitError,
+    "engine_overloaded_error": OverloadedError,
+    "overloaded_error": OverloadedError,
+    "context_length_exceeded": ContextLengthError,
+    "exceed_context_size_error": ContextLengthError,  # llama.cpp
+    "content_filter": ContentFilterError,
+    "content_policy_violation": ContentFilterError,
+    "invalid_api_key": AuthenticationError,
+    "invalid_authentication_error": AuthenticationError,
+    "incorrect_api_key_error": AuthenticationError,
+    "authentication_error": AuthenticationError,
+    "permission_denied_error": PermissionDeniedError,
+    "permission_error": PermissionDeniedError,
+    "model_not_found": NotFoundError,
+    "resource_not_found_error": NotFoundError,
+    "not_found_error": NotFoundError,
+}
+
+_BY_STATUS: dict[int, type[ModelError]] = {
+    401: AuthenticationError,
+    402: QuotaExceededError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: ServerError,  # retried, as the official client does, and so is 409
+    409: ServerError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+
+# For errors inside a stream, whose status was 200.
+_BY_TYPE: dict[str, type[ModelError]] = {
+    "invalid_request_error": BadRequestError,
+    "server_error": ServerError,
+    "internal_server_error": ServerError,
+    "internal_error": ServerError,
+    "api_error": ServerError,
+    "unexpected_output": ServerError,
+    "timeout_error": ServerError,
+}
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+_REMEDY: dict[type[ModelError], str] = {
+    AuthenticationError: "check the provider's API key",
+    PermissionDeniedError: "this key may not do that",
+    NotFoundError: "check the model id and base_url",
+    ContextLengthError: "shorten the prompt, or ask for fewer tokens",
+    ContentFilterError: "the provider blocked it; change the prompt",
+    RateLimitError: "slow down, or wait",
+    QuotaExceededError: "the account has no quota or money left; waiting does not help",
+    OverloadedError: "try again later",
+    ServerError: "try again later",
+}
+
+
+def read_error(answer: Answer, source: Source) -> ModelError:
+    """The error that an answer with another status than 200 stands for."""
+    if 300 <= answer.status < 400:
+        return _failure(
+            ProtocolError,
+            "the server redirects, which is not followed: set base_url to the final address",
+            source,
+            answer,
+        )
+    try:
+        body = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        excerpt = _excerpt(answer.body, source)
+        return _failure(_by_status(answer.status), f"the server says: {excerpt}", source, answer)
+    return wire_error(_envelope(body), source, status=answer.status, headers=answer.headers)
+
+
+def _envelope(body: object) -> object:
+    """The error inside a body: under `error` (OpenAI), `detail` (FastAPI), or the body itself (vLLM)."""
+    if not isinstance(body, dict):
+        return body
+    return body.get("error") or body.get("detail") or body
+
+
+def wire_error(
+    error: object, source: Source, *, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS
+) -> ModelError:
+    """An error object as an error of ours; with status 200 it came inside an answer that had begun well."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    code, kind = fields.get("code"), _text(fields.get("type"))
+    if isinstance(code, int) and 400 <= code < 600:  # OpenRouter
+        status = code
+    found = _BY_CODE.get(_text(code)) or _BY_CODE.get(kind)
+    if found is None:
+        found = _by_status(status) if status >= 400 else _BY_TYPE.get(_text(code) or kind, ModelError)
+    message = fields.get("message") or fields
+    text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
+    answer = Answer(status, headers, b"")
+    name = source.quote(_text(code) or kind, EXCERPT) or None
+    return _failure(found, source.quote(text, _MESSAGE), source, answer, name)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _by_status(status: int) -> type[ModelError]:
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return ServerError if status >= 500 else BadRequestError
+
+
+def _failure(
+    kind: type[ModelError], message: str, source: Source, answer: Answer, code: str | None = None
+) -> ModelError:
+    remedy = _REMEDY.get(kind)
+    return kind(
+        f"{message.rstrip('.')}; {remedy}" if remedy else message,
+        provider=source.provider,
+        model=source.model,
+        status=answer.status,
+        code=code,
+        request_id=source.request_id,
+        retry_after=retry_after(answer.headers, now=time.time()),
+    )
+
+
+def no_answer(reason: str, body: bytes, source: Source) -> ProtocolError:
+    """An answer with status 200 that is not what the API promises."""
+    return ProtocolError(
+        f"the answer is not what the API promises ({reason}); is base_url right? It begins: {_excerpt(body, source)}",
+        provider=source.provider,
+        model=source.model,
+        request_id=source.request_id,
+    )
+
+
+def _excerpt(body: bytes, source: Source) -> str:
+    return source.quote(body[: 16 * EXCERPT].decode("utf-8", "replace"), EXCERPT) or "an empty body"
+
+
+def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds to wait before the next attempt, where the server says so.
+
+    Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP date. A date counts from the answer's own
+    `date`, so that a wrong clock here does no harm; without one from `now` (wall time, seconds since 1970).
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    then = _date(value) if seconds is None else None
+    if then is None:
+        return seconds
+    return max(0.0, then - (_date(headers.get("date", "")) or now))
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value else -1.0
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
+
+
+def _date(value: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
+
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,157 @@
+"""A provider that says what it was told to: the public test double.
+
+provider = ScriptedProvider(["Hello there.", RateLimitError("too fast"), ["in ", "pieces"]])
+provider = ScriptedProvider(lambda request: request.prompt.upper())
+…
+assert provider.requests[0].prompt == "Hi"
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from agentflow.errors import ConfigurationError, ModelError
+from agentflow.llm.messages import Request, Response, StreamChunk, Usage
+from agentflow.llm.providers.base import ProviderSettings
+
+__all__ = ["ScriptedAnswer", "ScriptedProvider"]
+
+Piece: TypeAlias = str | StreamChunk | Exception
+ScriptedAnswer: TypeAlias = str | Response | Exception | Sequence[Piece]
+Script: TypeAlias = Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]]
+
+
+class ScriptedProvider:
+    """Answers from a list, one answer a call, or from a function of the request, sync or async.
+
+    An answer is one of:
+
+    - a text; streamed word by word,
+    - a `Response`; returned as it stands, its text streamed word by word,
+    - an exception; raised,
+    - a list of pieces (texts, `StreamChunk`s, exceptions); streamed as they are given, so that an exception among them
+      fails in the middle; `execute` joins them.
+
+    `requests` holds every request in the order of arrival. Where an answer brings no usage, words are counted as
+    tokens. A list that is used up raises ModelError; it is not retryable, because more calls find no more answers.
+    """
+
+    def __init__(self, answers: Sequence[ScriptedAnswer] | Script, *, name: str = "scripted") -> None:
+        if isinstance(answers, str):
+            raise ConfigurationError("answers is a list of answers or a function, not one text: put it in a list")
+        self._answers = answers
+        self._name = name
+        self.requests: list[Request] = []
+
+    @classmethod
+    def from_settings(cls, settings: ProviderSettings) -> ScriptedProvider:
+        """From models.yml: `kind: scripted` with `options: {answers: [text, [piece, piece], …]}`."""
+        answers = settings.options.get("answers")
+        where = f"provider {settings.name!r}: answers"
+        if isinstance(answers, str) or not isinstance(answers, Sequence):
+            raise ConfigurationError(f"{where} is a list of texts, as in options: {{answers: [Hello, Goodbye]}}")
+        script: list[ScriptedAnswer] = []
+        for number, answer in enumerate(answers, 1):
+            pieces = answer if isinstance(answer, Sequence) and not isinstance(answer, str) else [answer]
+            texts = [piece for piece in pieces if isinstance(piece, str)]
+            if len(texts) != len(pieces):
+                raise ConfigurationError(f"{where}[{number}] is a text or a list of texts, not {answer!r}")
+            script.append(answer if isinstance(answer, str) else texts)
+        return cls(script, name=settings.name)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def execute(self, request: Request) -> Response:
+        answer = await self._next(request)
+        if isinstance(answer, Response):
+            return answer
+        if isinstance(answer, Exception):
+            raise answer
+        return self._joined(request, [answer] if isinstance(answer, str) else answer)
+
+    async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
+        answer = await self._next(request)
+        if isinstance(answer, Exception):
+            raise answer
+        whole = answer if isinstance(answer, Response) else None
+        said: list[Piece] = []
+        for piece in _pieces(answer):
+            if isinstance(piece, Exception):
+                raise piece
+            said.append(piece)
+            yield piece if isinstance(piece, StreamChunk) else StreamChunk(piece)
+        yield _closing(whole or self._joined(request, said))
+
+    async def aclose(self) -> None:
+        """There is nothing to give back."""
+
+    async def _next(self, request: Request) -> ScriptedAnswer:
+        self.requests.append(request)
+        if not callable(self._answers):
+            return self._listed(request, self._answers)
+        answer = self._answers(request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _listed(self, request: Request, answers: Sequence[ScriptedAnswer]) -> ScriptedAnswer:
+        call = len(self.requests)
+        if call > len(answers):
+            raise ModelError(
+                f"call {call} finds no answer: {len(answers)} were given; give more, or a function that always answers",
+                provider=self._name,
+                model=request.model,
+            )
+        return answers[call - 1]
+
+    def _joined(self, request: Request, pieces: Sequence[Piece]) -> Response:
+        """The response that pieces add up to; an exception among them is raised."""
+        texts, usage, finish, reasoning = [], None, "stop", []
+        for piece in pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            chunk = piece if isinstance(piece, StreamChunk) else StreamChunk(piece)
+            texts.append(chunk.content)
+            reasoning.append(chunk.reasoning)
+            usage = chunk.usage or usage
+            finish = chunk.finish_reason or finish
+        text = "".join(texts)
+        return Response(
+            text,
+            request.model,
+            self._name,
+            usage=usage or _counted(request, text),
+            finish_reason=finish,
+            raw_finish_reason=finish,
+            request_id=f"scripted-{len(self.requests)}",
+            reasoning="".join(reasoning),
+        )
+
+
+def _pieces(answer: str | Response | Sequence[Piece]) -> Sequence[Piece]:
+    if isinstance(answer, Response):
+        return _words(answer.text)
+    return _words(answer) if isinstance(answer, str) else answer
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text with the space after them; joined they are the text."""
+    return re.findall(r"\s*\S+\s*|\s+", text)
+
+
+def _closing(whole: Response) -> StreamChunk:
+    """The last chunk of a stream: no content, but what is known at the end."""
+    return StreamChunk(
+        finish_reason=whole.finish_reason,
+        raw_finish_reason=whole.raw_finish_reason,
+        usage=whole.usage,
+        model=whole.model,
+        request_id=whole.request_id,
+    )
+
+
+def _counted(request: Request, text: str) -> Usage:
+    return Usage(sum(len(message.content.split()) for message in request.messages), len(text.split()))

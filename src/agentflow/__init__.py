@@ -1,0 +1,121 @@
+"""AgentFlow: async flows that call language models.
+
+    from agentflow import AsyncFlow, AgentFlow, node
+
+Names alone: each is resolved when first used, so that `import agentflow` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from agentflow.core import (
+        END,
+        ITEM,
+        AsyncFlow,
+        AsyncNode,
+        BaseNode,
+        Dataflow,
+        Each,
+        EventStream,
+        ExecutionEvent,
+        Flow,
+        FlowResult,
+        Key,
+        Node,
+        Parallel,
+        RetryPolicy,
+        SharedState,
+        Validator,
+        emit,
+        emit_blocking,
+        node,
+    )
+    from agentflow.errors import AgentFlowError
+    from agentflow.llm import (
+        AgentFlow,
+        LLMClient,
+        LLMClientBuilder,
+        LLMNode,
+        LLMProvider,
+        Message,
+        ModelRegistry,
+        OpenAIProvider,
+        Request,
+        Response,
+        ScriptedProvider,
+        SSEParser,
+        StreamChunk,
+        StreamingResponse,
+        Usage,
+    )
+
+    __version__: str
+
+__all__ = [
+    "END",
+    "ITEM",
+    "AgentFlow",
+    "AgentFlowError",
+    "AsyncFlow",
+    "AsyncNode",
+    "BaseNode",
+    "Dataflow",
+    "Each",
+    "EventStream",
+    "ExecutionEvent",
+    "Flow",
+    "FlowResult",
+    "Key",
+    "LLMClient",
+    "LLMClientBuilder",
+    "LLMNode",
+    "LLMProvider",
+    "Message",
+    "ModelRegistry",
+    "Node",
+    "OpenAIProvider",
+    "Parallel",
+    "Request",
+    "Response",
+    "RetryPolicy",
+    "SSEParser",
+    "ScriptedProvider",
+    "SharedState",
+    "StreamChunk",
+    "StreamingResponse",
+    "Usage",
+    "Validator",
+    "__version__",
+    "emit",
+    "emit_blocking",
+    "node",
+]
+
+_HOMES: Final = {
+    "core": """
+        END ITEM AsyncFlow AsyncNode BaseNode Dataflow Each EventStream ExecutionEvent Flow FlowResult Key Node Parallel
+        RetryPolicy SharedState Validator emit emit_blocking node
+    """,
+    "errors": "AgentFlowError",
+    "llm": """
+        AgentFlow LLMClient LLMClientBuilder LLMNode LLMProvider Message ModelRegistry OpenAIProvider Request Response
+        SSEParser ScriptedProvider StreamChunk StreamingResponse Usage
+    """,
+}
+_HOME_OF: Final = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would believe in every name
+
+    def __getattr__(name: str) -> object:
+        if name in _HOME_OF:
+            value = getattr(import_module(_HOME_OF[name]), name)
+        elif name == "__version__":
+            value = import_module("importlib.metadata").version("agentflow-engine")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return [*globals(), *__all__]

@@ -1,0 +1,6 @@
+"""Configuration: models.yml, keys and the registry of models and providers that comes of them.
+
+document   YAML text ⇄ plain data, strictly        schema    the shape of models.yml
+dotenv     .env to a dictionary                    loader    every models.yml, laid over each other
+keys       where keys come from, and may not be    registry  a model's name → its configuration and provider
+"""

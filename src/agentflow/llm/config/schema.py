@@ -1,0 +1,416 @@
+"""The shape of models.yml: what may stand where, and the error when something else does.
+
+    defaults:   {model, timeout, retry}
+    providers:  name → {kind, base_url, api_key_env, headers, allow_http, options, timeout, retry, rate_limit}
+    models:     name → {provider, model_id, temperature, top_p, …, timeout, retry, router, cache, budget, …}
+
+Every field may be left out: files are laid over each other, field by field (`overlay`). A field that this release
+reads but does not obey yet is named by `idle_fields`, so that nobody is misled in silence.
+
+msgspec checks a whole file at once; only when it refuses does `problems` walk the data for paths and words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import inspect as shapes
+
+from agentflow.errors import ConfigurationError
+from agentflow.llm.config.document import Path
+
+__all__ = [
+    "ConfigurationWarning",
+    "Defaults",
+    "Document",
+    "ModelEntry",
+    "Phases",
+    "Problem",
+    "ProviderEntry",
+    "Retry",
+    "checked",
+    "idle_fields",
+    "model_entry",
+    "overlay",
+    "phases",
+    "problems",
+    "set_fields",
+]
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
+
+_WEEK: Final = 604_800
+
+_Temperature = Annotated[float, Meta(ge=0, le=2)]
+_TopP = Annotated[float, Meta(ge=0, le=1)]
+_MaxTokens = Annotated[int, Meta(ge=1)]
+_Seconds = Annotated[float, Meta(gt=0, le=_WEEK)]
+_Delay = Annotated[float, Meta(ge=0, le=_WEEK)]
+_Count = Annotated[int, Meta(ge=1)]
+_Name = Annotated[str, Meta(min_length=1)]
+_Names = Annotated[list[_Name], Meta(min_length=1)]
+_Words = list[_Name]
+_Variable = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Z_][A-Z0-9_]*\Z",
+        description="the name of an environment variable, in capitals (the key itself never stands in this file)",
+    ),
+]
+_Url = Annotated[
+    str,
+    Meta(
+        pattern=r"\Ahttps?://[^\s/@?#]+(/[^\s@?#]*)?\Z",
+        description="an http:// or https:// address with its version segment, without user name, password or query",
+    ),
+]
+
+
+class ConfigurationWarning(UserWarning):
+    """A field of models.yml is valid but has no effect in this release."""
+
+
+class _Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all mappings of models.yml have in common."""
+
+
+class Phases(_Entry, frozen=True):
+    """`timeout:` in its long form, seconds a phase; null is no limit."""
+
+    connect: _Seconds | UnsetType | None = UNSET
+    first_byte: _Seconds | UnsetType | None = UNSET
+    idle: _Seconds | UnsetType | None = UNSET
+    total: _Seconds | UnsetType | None = UNSET
+
+
+class Retry(_Entry, frozen=True):
+    """`retry:`, as in `RetryPolicy`."""
+
+    max_attempts: _Count | UnsetType = UNSET
+    base_delay: _Delay | UnsetType = UNSET
+    max_delay: _Delay | UnsetType = UNSET
+    jitter: Literal["full", "none"] | UnsetType = UNSET
+
+
+class Defaults(_Entry, frozen=True):
+    """`defaults:`, what providers and models start from."""
+
+    model: _Name | UnsetType | None = UNSET
+    timeout: _Seconds | Phases | UnsetType = UNSET
+    retry: Retry | UnsetType = UNSET
+
+
+class _RateLimit(_Entry, frozen=True):
+    requests_per_minute: _Count | UnsetType = UNSET
+    tokens_per_minute: _Count | UnsetType = UNSET
+
+
+class ProviderEntry(_Entry, frozen=True):
+    """One server: `kind` is its name where left out, `base_url` holds the version segment (`…/v1`)."""
+
+    kind: _Name | UnsetType = UNSET
+    base_url: _Url | UnsetType | None = UNSET
+    api_key_env: _Variable | list[_Variable] | UnsetType | None = UNSET
+    headers: dict[str, str] | UnsetType | None = UNSET
+    allow_http: bool | UnsetType = UNSET
+    options: dict[str, Any] | UnsetType | None = UNSET
+    timeout: _Seconds | Phases | UnsetType = UNSET
+    retry: Retry | UnsetType = UNSET
+    rate_limit: _RateLimit | UnsetType | None = UNSET
+
+
+class _Router(_Entry, frozen=True):
+    candidates: _Names
+    quality_floor: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+
+
+class _Cache(_Entry, frozen=True):
+    ttl: Annotated[float, Meta(gt=0)]
+
+
+class _Budget(_Entry, frozen=True):
+    per_day: Annotated[float, Meta(gt=0)]
+
+
+class _Batch(_Entry, frozen=True):
+    max_size: _Count | UnsetType = UNSET
+    max_wait: _Seconds | UnsetType = UNSET
+
+
+class ModelEntry(_Entry, frozen=True):
+    """One model or an alias: `model_id` is the provider's own name, the entry's name where left out."""
+
+    provider: _Name | UnsetType = UNSET
+    model_id: _Name | UnsetType = UNSET
+    temperature: _Temperature | UnsetType | None = UNSET
+    top_p: _TopP | UnsetType | None = UNSET
+    max_tokens: _MaxTokens | UnsetType | None = UNSET
+    stop: _Name | _Words | UnsetType | None = UNSET
+    seed: int | UnsetType | None = UNSET
+    params: dict[str, Any] | UnsetType | None = UNSET
+    timeout: _Seconds | UnsetType = UNSET
+    retry: Retry | UnsetType = UNSET
+    api: Literal["chat", "responses"] | UnsetType = UNSET
+    router: _Router | UnsetType | None = UNSET
+    cache: _Cache | UnsetType | None = UNSET
+    budget: _Budget | UnsetType | None = UNSET
+    fallback: _Names | UnsetType | None = UNSET
+    batch: _Batch | UnsetType | None = UNSET
+
+
+class Document(_Entry, frozen=True):
+    """A whole models.yml. A section or an entry with nothing in it is the same as none."""
+
+    updated: str | UnsetType = UNSET
+    defaults: Defaults | None = None
+    providers: dict[str, ProviderEntry | None] | None = None
+    models: dict[str, ModelEntry | None] | None = None
+
+
+# ---- laying files over each other ----------------------------------------------------------------------------
+
+
+def overlay(base: S, top: S) -> S:
+    """`base` with every field that `top` sets; `retry` and `timeout` are laid over field by field too."""
+    changes = {name: _over(getattr(base, name), new) for name, new in set_fields(top).items()}
+    return msgspec.structs.replace(base, **changes) if changes else base
+
+
+def set_fields(entry: Struct) -> dict[str, Any]:
+    """The fields that a file sets, by name."""
+    return {name: value for name in entry.__struct_fields__ if (value := getattr(entry, name)) is not UNSET}
+
+
+def phases(*levels: float | Phases | UnsetType) -> dict[str, float | None]:
+    """Time-outs by phase, of which later levels win; a bare number is the total."""
+    found: dict[str, float | None] = {}
+    for level in levels:
+        if isinstance(level, Phases):
+            found |= set_fields(level)
+        elif level is not UNSET:
+            found["total"] = level
+    return found
+
+
+def _over(old: object, new: object) -> object:
+    if isinstance(old, Phases) or isinstance(new, Phases):
+        sides = [side for side in (old, new) if isinstance(side, (float, Phases))]
+        return Phases(**phases(*sides))
+    return overlay(old, new) if isinstance(old, Retry) and isinstance(new, Retry) else new
+
+
+_IDLE_MODEL_FIELDS: Final = ("router", "cache", "budget", "fallback", "batch")
+
+
+def idle_fields(document: Document) -> Iterator[Path]:
+    """Paths of the fields that are valid but do nothing yet."""
+    for name, provider in (document.providers or {}).items():
+        if provider and provider.rate_limit:
+            yield "providers", name, "rate_limit"
+    for name, model in (document.models or {}).items():
+        if model is None:
+            continue
+        if model.api == "responses":
+            yield "models", name, "api"
+        yield from (("models", name, field) for field in _IDLE_MODEL_FIELDS if getattr(model, field))
+
+
+# ---- saying what is wrong ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One misfit: where it stands and a sentence about it."""
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.path))}: {self.message}" if self.path else self.message
+
+
+_PARAMETERS: Final[dict[str, Any]] = {
+    "prompt": str,
+    "system": str,
+    "tenant": str,
+    "streaming": bool,
+    "temperature": _Temperature,
+    "top_p": _TopP,
+    "max_tokens": _MaxTokens,
+    "stop": _Words,
+    "seed": int,
+    "timeout": _Seconds,
+    "param": _Name,
+}
+
+
+def checked(name: str, value: T) -> T:
+    """`value` if it is allowed for the parameter of that name, as in models.yml. Raises ConfigurationError."""
+    return cast(T, _converted(name, value, _PARAMETERS[name]))
+
+
+def model_entry(name: str, fields: dict[str, Any]) -> ModelEntry:
+    """An entry under `models:` from its fields. Raises ConfigurationError."""
+    return cast(ModelEntry, _converted(f"models.{name}", fields, ModelEntry))
+
+
+def _converted(name: str, value: object, shape: Any) -> object:
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        otherwise = Problem((name,), str(error))
+    raise ConfigurationError(str(next(_problems(value, shapes.type_info(shape), (name,)), otherwise)))
+
+
+def problems(value: object) -> Iterator[Problem]:
+    """Everything in a parsed models.yml that `Document` does not allow."""
+    return _problems(value, _document_shape(), ())
+
+
+@cache
+def _document_shape() -> shapes.Type:
+    return shapes.type_info(Document)
+
+
+def _problems(value: object, shape: shapes.Type, path: Path) -> Iterator[Problem]:
+    shape = _matching_member(value, shape)
+    if isinstance(shape, shapes.StructType) and isinstance(value, dict):
+        yield from _struct_problems(value, shape, path)
+    elif isinstance(shape, shapes.DictType) and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _problems(item, shape.value_type, (*path, key))
+    elif isinstance(shape, shapes.ListType) and isinstance(value, list) and len(value) >= (shape.min_length or 0):
+        for index, item in enumerate(value):
+            yield from _problems(item, shape.item_type, (*path, index))
+    elif not _fits(value, shape):
+        found = _show(value) if not _is_secretive(shape) else "something else"
+        yield Problem(path, f"found {found}, allowed is {_describe(shape)}")
+
+
+def _struct_problems(value: dict[str, object], shape: shapes.StructType, path: Path) -> Iterator[Problem]:
+    fields = {field.encode_name: field for field in shape.fields}
+    for key, item in value.items():
+        if key in fields:
+            yield from _problems(item, fields[key].type, (*path, key))
+        else:
+            yield Problem((*path, key), _unknown_field(key, list(fields)))
+    for name, field in fields.items():
+        if field.required and name not in value:
+            yield Problem(path, f"the field {name} is missing; it holds {_describe(field.type)}")
+
+
+def _unknown_field(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"unknown field; did you mean {close[0]}?" if close else f"unknown field; known are {', '.join(known)}"
+
+
+def _matching_member(value: object, shape: shapes.Type) -> shapes.Type:
+    """Of a union, the member that is the same sort of container as the value, so that the walk can go on inside it."""
+    if not isinstance(shape, shapes.UnionType):
+        return shape
+    wanted = (
+        (shapes.StructType, shapes.DictType)
+        if isinstance(value, dict)
+        else (shapes.ListType,)
+        if isinstance(value, list)
+        else ()
+    )
+    return next((member for member in shape.types if isinstance(member, wanted)), shape)
+
+
+def _fits(value: object, shape: shapes.Type) -> bool:
+    match shape:
+        case shapes.Metadata():
+            return _fits(value, shape.type)
+        case shapes.UnionType():
+            return any(_fits(value, member) for member in shape.types)
+        case shapes.NoneType():
+            return value is None
+        case shapes.BoolType():
+            return isinstance(value, bool)
+        case shapes.LiteralType():
+            return value in shape.values
+        case shapes.StrType() | shapes.IntType() | shapes.FloatType():
+            return _fits_scalar(value, shape)
+        case _:
+            return isinstance(shape, shapes.AnyType)
+
+
+def _fits_scalar(value: object, shape: shapes.StrType | shapes.IntType | shapes.FloatType) -> bool:
+    """msgspec itself decides, on a type that is rebuilt from the shape."""
+    base: type = {shapes.StrType: str, shapes.IntType: int, shapes.FloatType: float}[type(shape)]
+    limits: dict[str, Any] = {name: limit for name in _LIMITS if (limit := getattr(shape, name, None)) is not None}
+    try:
+        msgspec.convert(value, Annotated[base, Meta(**limits)] if limits else base)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+_LIMITS: Final = ("pattern", "min_length", "max_length", "ge", "gt", "le", "lt")
+
+
+def _is_secretive(shape: shapes.Type) -> bool:
+    """Whether a value that does not fit may be a key or a password, which no message repeats."""
+    if isinstance(shape, shapes.UnionType):
+        return any(_is_secretive(member) for member in shape.types)
+    inner = shape.type if isinstance(shape, shapes.Metadata) else shape
+    inner = inner.item_type if isinstance(inner, shapes.ListType) else inner
+    inner = inner.type if isinstance(inner, shapes.Metadata) else inner
+    return isinstance(inner, shapes.StrType) and inner.pattern is not None
+
+
+def _describe(shape: shapes.Type) -> str:
+    match shape:
+        case shapes.Metadata():
+            return str((shape.extra_json_schema or {}).get("description") or _describe(shape.type))
+        case shapes.UnionType():
+            return " or ".join(_describe(member) for member in shape.types)
+        case shapes.FloatType():
+            return "a number" + _bounds(shape)
+        case shapes.IntType():
+            return "a whole number" + _bounds(shape)
+        case shapes.LiteralType():
+            return " or ".join(map(str, shape.values))
+        case shapes.ListType():
+            return f"a list of {_describe(shape.item_type)}"
+        case shapes.StructType():
+            return f"a mapping of {', '.join(field.encode_name for field in shape.fields)}"
+        case shapes.DictType():
+            return "a mapping"
+        case _:
+            return _PLAIN.get(type(shape), "another value")
+
+
+_PLAIN: Final[dict[type, str]] = {
+    shapes.StrType: "a text that is not empty",
+    shapes.BoolType: "true or false",
+    shapes.NoneType: "null",
+    shapes.AnyType: "any value",
+}
+
+
+def _bounds(shape: shapes.FloatType | shapes.IntType) -> str:
+    if shape.ge is not None and shape.le is not None:
+        return f" from {shape.ge:g} to {shape.le:g}"
+    low = f", {shape.ge:g} or more" if shape.ge is not None else f" above {shape.gt:g}" if shape.gt is not None else ""
+    return low + (f" and at most {shape.le:g}" if shape.le is not None else "")
+
+
+def _show(value: object) -> str:
+    """A value as a reader of YAML knows it, cut short."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

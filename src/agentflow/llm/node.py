@@ -1,0 +1,93 @@
+"""A model call as a node: the state fills the prompt, the answer goes back into the state.
+
+LLMNode("gpt-4o", prompt="Write about {topic}.", reads=TOPIC, writes=DRAFT)
+
+state[TOPIC] ─▶ "Write about tides." ─▶ model ─▶ state[DRAFT]
+"""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import Any
+
+from agentflow.core.graph import DEFAULT
+from agentflow.core.node import AsyncNode, Keys, key_names
+from agentflow.core.observability.events import observed
+from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.state import Key, SharedState, key_name
+from agentflow.errors import GraphError
+from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.builder import LLMClientBuilder
+
+__all__ = ["LLMNode"]
+
+
+class LLMNode(AsyncNode[str, str]):
+    """Asks a model and writes its text under `writes`.
+
+    `model` is a name, a builder (`AgentFlow.model("gpt-4o").temperature(0)`), or None for the configured default.
+    `prompt` holds `{names}` of keys; `reads` may list them, and is otherwise taken from the prompt. A doubled brace
+    stands for itself, and braces within the values are left alone. While the run is watched the answer is streamed, so
+    that its pieces appear as `chunk` events.
+
+    The client repeats failed calls by itself (see models.yml); `retry` here would come on top of that.
+
+    Raises GraphError when prompt and `reads` disagree.
+    """
+
+    def __init__(
+        self,
+        model: str | LLMClientBuilder | None = None,
+        *,
+        prompt: str,
+        writes: Key[str] | str,
+        reads: Keys | None = None,
+        system: str | None = None,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(name=name or f"ask_{key_name(writes)}", retry=retry, timeout=timeout)
+        builder = model if isinstance(model, LLMClientBuilder) else AgentFlow.model(model)
+        self.builder = builder if system is None else builder.system(system)
+        self.prompt = prompt
+        self.output = key_name(writes)
+        self.fields = _fields(prompt, self.name)
+        unread = [field for field in self.fields if reads is not None and field not in key_names(reads)]
+        if unread:
+            raise GraphError(f"{self.name}: the prompt asks for {{{unread[0]}}}, which reads= does not list")
+        self.inputs = self.fields if reads is None else key_names(reads)
+        if len(self.fields) < len(set(self.inputs)):
+            unused = next(name for name in self.inputs if name not in self.fields)
+            raise GraphError(f"{self.name} reads {unused!r}, but its prompt has no {{{unused}}}")
+
+    def keys_read(self) -> tuple[str, ...]:
+        return self.inputs
+
+    def keys_written(self) -> tuple[str, ...]:
+        return (self.output,)
+
+    def actions(self) -> frozenset[str]:
+        return frozenset({DEFAULT})
+
+    async def prep(self, state: SharedState) -> str:
+        values: dict[str, Any] = {field: state[field] for field in self.fields}
+        return self.prompt.format_map(values)
+
+    async def exec(self, item: str) -> str:
+        return await self.builder.prompt(item).streaming(observed()).execute()
+
+    async def post(self, state: SharedState, item: str, result: str) -> None:
+        state[self.output] = result
+
+
+def _fields(prompt: str, node: str) -> tuple[str, ...]:
+    """The names a prompt asks for, each once, in order."""
+    try:
+        found = [field for _, field, _, _ in Formatter().parse(prompt) if field is not None]
+    except ValueError as error:
+        raise GraphError(f"{node}: the prompt's braces do not match ({error}); write {{{{ for a brace") from error
+    for field in found:
+        if not field.isidentifier():
+            raise GraphError(f"{node}: {{{field}}} is no name of a key; write {{{{ for a brace of the prompt's own")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,504 @@
+"""One call, guarded and observed: attempts, waits, limits, events and cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from agentflow.clock import VirtualClock
+from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+    OverloadedError,
+    QuotaExceededError,
+    RateLimitError,
+    ServerError,
+    StreamInterruptedError,
+)
+from agentflow.llm.builder import LLMClientBuilder
+from agentflow.llm.client import Call
+from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.deadline import Deadline
+from agentflow.llm.messages import Message, Request, Response, StreamChunk, Usage
+from agentflow.llm.providers.base import LLMProvider
+from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
+
+T = TypeVar("T")
+
+NO_JITTER = RetryPolicy(max_attempts=4, base_delay=1.0, max_delay=100.0, jitter="none")
+
+
+class Bench:
+    """A registry with one provider on a clock that jumps."""
+
+    def __init__(self, provider: LLMProvider, tmp_path: Path) -> None:
+        self.clock = VirtualClock()
+        self.registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+        self.registry.register_provider("toy", lambda _: provider)
+        self.events: list[ExecutionEvent] = []
+
+    @property
+    def builder(self) -> LLMClientBuilder:
+        return LLMClientBuilder(lambda: self.registry, Call(model="toy/m"), self.clock).prompt("Hi").retry(NO_JITTER)
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        return self.clock.run(main)
+
+    def run_watched(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run inside a scope, as a node of a watched flow would, and keep the events."""
+
+        async def sink(event: ExecutionEvent) -> None:
+            self.events.append(event)
+
+        async def main() -> T:
+            token = current_scope.set(Scope(Channel("run", self.clock, sink), "flow/ask#1", "ask", 1))
+            try:
+                return await make()
+            finally:
+                current_scope.reset(token)
+
+        return self.clock.run(main())
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Callable[..., tuple[Bench, ScriptedProvider]]:
+    def make(*answers: ScriptedAnswer) -> tuple[Bench, ScriptedProvider]:
+        provider = ScriptedProvider(list(answers), name="toy")
+        return Bench(provider, tmp_path), provider
+
+    return make
+
+
+Scripted = Callable[..., tuple[Bench, ScriptedProvider]]
+
+
+class Hanging:
+    """A provider that answers after `delay` seconds, and counts what it was asked and how its streams ended."""
+
+    name = "toy"
+
+    def __init__(self, delay: float, pieces: int = 3) -> None:
+        self.delay = delay
+        self.pieces = pieces
+        self.calls = 0
+        self.open = 0
+        self.cancelled = 0
+
+    async def execute(self, request: Request) -> Response:
+        self.calls += 1
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return Response("late", request.model, self.name)
+
+    async def execute_streaming(self, request: Request) -> AsyncIterator[StreamChunk]:
+        self.calls += 1
+        self.open += 1
+        try:
+            for number in range(self.pieces):
+                await asyncio.sleep(self.delay)
+                yield StreamChunk(f"{number} ")
+        finally:
+            self.open -= 1
+
+    async def aclose(self) -> None: ...
+
+
+async def read(builder: LLMClientBuilder, into: list[str]) -> None:
+    async for chunk in builder.execute_streaming():
+        into.append(chunk.content)  # noqa: PERF401 - what came before an error counts
+
+
+async def contents(builder: LLMClientBuilder) -> list[str]:
+    found: list[str] = []
+    await read(builder, found)
+    return found
+
+
+# ---- attempts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_retryable_error_is_tried_again_after_the_back_off(scripted: Scripted, streaming: bool) -> None:
+    bench, provider = scripted(ServerError("one"), OverloadedError("two"), ModelConnectionError("three"), "done")
+    assert bench.run(bench.builder.streaming(streaming).execute()) == "done"
+    assert len(provider.requests) == 4
+    assert bench.clock.monotonic() == pytest.approx(1 + 2 + 4)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("error", [AuthenticationError("no"), QuotaExceededError("no money"), ModelError("other")])
+def test_an_error_that_waiting_does_not_mend_is_raised_at_once(
+    scripted: Scripted, error: ModelError, streaming: bool
+) -> None:
+    bench, provider = scripted(error, "never")
+    with pytest.raises(type(error)) as caught:
+        bench.run(bench.builder.streaming(streaming).execute())
+    assert caught.value is error
+    assert len(provider.requests) == 1
+
+
+def test_the_last_error_is_raised_when_the_attempts_are_used_up(scripted: Scripted) -> None:
+    bench, provider = scripted(*[ServerError(str(n)) for n in range(9)])
+    with pytest.raises(ServerError, match="3"):
+        bench.run(bench.builder.execute())
+    assert len(provider.requests) == 4
+
+
+def test_one_attempt_means_no_retry(scripted: Scripted) -> None:
+    bench, provider = scripted(ServerError("once"), "never")
+    with pytest.raises(ServerError):
+        bench.run(bench.builder.retry(RetryPolicy(max_attempts=1)).execute())
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(("retry_after", "waited"), [(0.25, 1.0), (20.0, 20.0)])
+def test_retry_after_is_a_floor_under_the_back_off(scripted: Scripted, retry_after: float, waited: float) -> None:
+    bench, _ = scripted(RateLimitError("slow down", retry_after=retry_after), "done")
+    bench.run(bench.builder.execute())
+    assert bench.clock.monotonic() == pytest.approx(waited)
+
+
+def test_full_jitter_draws_from_the_clocks_own_chance(tmp_path: Path) -> None:
+    policy = RetryPolicy(max_attempts=5, base_delay=1.0)
+
+    def waited() -> float:
+        errors: list[ScriptedAnswer] = [ServerError("x")] * 4
+        bench = Bench(ScriptedProvider([*errors, "done"]), tmp_path)
+        bench.run(bench.builder.retry(policy).execute())
+        return bench.clock.monotonic()
+
+    assert waited() == waited()
+    assert 0 < waited() < 1 + 2 + 4 + 8
+
+
+def test_an_error_that_is_no_model_error_is_a_bug_and_not_repeated(tmp_path: Path) -> None:
+    calls = []
+
+    def broken(request: Request) -> str:
+        calls.append(request)
+        raise ZeroDivisionError
+
+    bench = Bench(ScriptedProvider(broken), tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        bench.run(bench.builder.execute())
+    assert len(calls) == 1
+
+
+def test_the_policy_of_models_yml_holds_where_the_caller_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "models.yml").write_text(
+        "providers: {toy: {retry: {jitter: none}}}\n"
+        "models: {m: {provider: toy, retry: {max_attempts: 2, base_delay: 5}}}"
+    )
+    provider = ScriptedProvider([ServerError("x")] * 9)
+    bench = Bench(provider, tmp_path)
+    with pytest.raises(ServerError):
+        bench.run(LLMClientBuilder(lambda: bench.registry, Call(model="m"), bench.clock).prompt("Hi").execute())
+    assert len(provider.requests) == 2
+    assert bench.clock.monotonic() == 5
+
+
+# ---- streams -------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_not_tried_again_once_a_chunk_was_delivered(scripted: Scripted) -> None:
+    bench, provider = scripted(["one ", ServerError("midway")], "never")
+
+    seen: list[str] = []
+    with pytest.raises(ServerError, match="midway"):
+        bench.run(read(bench.builder, seen))
+    assert seen == ["one "]
+    assert len(provider.requests) == 1
+
+
+def test_a_stream_that_fails_before_its_first_chunk_starts_again_unseen(scripted: Scripted) -> None:
+    bench, provider = scripted(ServerError("at once"), ["one ", "two"])
+    assert bench.run(contents(bench.builder))[:2] == ["one ", "two"]
+    assert len(provider.requests) == 2
+
+
+def test_an_interrupted_stream_keeps_its_own_error(scripted: Scripted) -> None:
+    bench, _ = scripted(["one ", StreamInterruptedError("cut", partial="one ")])
+    with pytest.raises(StreamInterruptedError, match="cut") as caught:
+        bench.run(bench.builder.streaming().execute())
+    assert caught.value.partial == "one "
+
+
+def test_nothing_is_sent_before_the_first_chunk_is_asked_for(scripted: Scripted) -> None:
+    bench, provider = scripted("never")
+
+    async def main() -> None:
+        async with bench.builder.execute_streaming():
+            await asyncio.sleep(1)
+
+    bench.run(main())
+    assert not provider.requests
+
+
+def test_leaving_a_stream_early_frees_the_providers(tmp_path: Path) -> None:
+    provider = Hanging(1.0)
+    bench = Bench(provider, tmp_path)
+
+    async def main() -> int:
+        async with bench.builder.execute_streaming() as stream:
+            async for _ in stream:
+                break
+        return provider.open
+
+    assert bench.run(main()) == 0
+    assert provider.calls == 1
+
+
+def test_a_wrong_name_is_an_error_before_the_stream_begins(scripted: Scripted) -> None:
+    bench, _ = scripted()
+    with pytest.raises(ConfigurationError, match="unknown model"):
+        LLMClientBuilder(lambda: bench.registry, Call(model="nonsense")).prompt("Hi").execute_streaming()
+
+
+# ---- the total limit -----------------------------------------------------------------------------------------
+
+
+def test_the_total_limit_ends_a_call_as_a_time_out(tmp_path: Path) -> None:
+    provider = Hanging(100.0)
+    bench = Bench(provider, tmp_path)
+    with pytest.raises(ModelTimeoutError, match=r"toy/m: .*total took longer than 5 s") as caught:
+        bench.run(bench.builder.timeout(5).execute())
+    assert (caught.value.operation, caught.value.seconds, provider.cancelled) == ("total", 5, 1)
+    assert bench.clock.monotonic() == 5
+    assert provider.calls == 1
+
+
+def test_the_total_limit_spans_attempts_and_waits(scripted: Scripted) -> None:
+    """A wait that would outlast the limit is not begun: the error comes at once and is the provider's own."""
+    bench, provider = scripted(*[ServerError(str(n)) for n in range(9)])
+    with pytest.raises(ServerError, match="2"):
+        bench.run(bench.builder.timeout(6).execute())
+    assert len(provider.requests) == 3
+    assert bench.clock.monotonic() == 3
+
+
+def test_a_stream_ends_at_the_total_limit_too(tmp_path: Path) -> None:
+    provider = Hanging(2.0, pieces=100)
+    bench = Bench(provider, tmp_path)
+    seen: list[str] = []
+    with pytest.raises(ModelTimeoutError):
+        bench.run(read(bench.builder.timeout(5), seen))
+    assert seen == ["0 ", "1 "]
+    assert provider.open == 0
+    assert bench.clock.monotonic() == 5
+
+
+def test_the_limit_never_cancels_the_reader_between_two_chunks(tmp_path: Path) -> None:
+    bench = Bench(Hanging(1.0), tmp_path)
+    finished = []
+
+    async def main() -> None:
+        async for _ in bench.builder.timeout(5).execute_streaming():
+            await asyncio.sleep(10)
+            finished.append("slept well")
+
+    with pytest.raises(ModelTimeoutError):
+        bench.run(main())
+    assert finished == ["slept well"]
+
+
+def test_the_request_carries_the_limit_for_the_provider(scripted: Scripted) -> None:
+    bench, provider = scripted("a", "b")
+    bench.run(bench.builder.execute())
+    bench.run(bench.builder.timeout(7).execute())
+    assert [request.timeout for request in provider.requests] == [600, 7]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_finished_call_leaves_no_timer_behind(scripted: Scripted, streaming: bool) -> None:
+    """Ten thousand calls with a limit of ten minutes would else hold ten thousand timers."""
+    bench, _ = scripted("done")
+
+    async def main() -> list[object]:
+        before = {id(thing) for thing in gc.get_objects() if isinstance(thing, Deadline)}
+        await bench.builder.timeout(600).streaming(streaming).execute()
+        gc.collect()
+        return [thing for thing in gc.get_objects() if isinstance(thing, Deadline) and id(thing) not in before]
+
+    assert bench.run(main()) == []
+
+
+# ---- cancellation --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_callers_cancellation_passes_through_and_is_no_failure(tmp_path: Path, streaming: bool) -> None:
+    provider = Hanging(100.0)
+    bench = Bench(provider, tmp_path)
+
+    async def main() -> bool:
+        task = asyncio.ensure_future(bench.builder.streaming(streaming).execute())
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert bench.run_watched(main)
+    assert bench.kinds == ["model_start"]
+    assert (provider.open, provider.calls) == (0, 1)
+
+
+def test_a_cancellation_during_the_back_off_passes_through(scripted: Scripted) -> None:
+    bench, provider = scripted(ServerError("x"), "never")
+
+    async def main() -> bool:
+        task = asyncio.ensure_future(bench.builder.execute())
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert bench.run(main())
+    assert len(provider.requests) == 1
+
+
+def test_an_outer_time_out_stays_the_callers(tmp_path: Path) -> None:
+    bench = Bench(Hanging(100.0), tmp_path)
+
+    async def main() -> None:
+        async with asyncio.timeout(3):
+            await bench.builder.timeout(50).execute()
+
+    with pytest.raises(TimeoutError) as caught:
+        bench.run(main())
+    assert not isinstance(caught.value, ModelTimeoutError)
+    assert bench.clock.monotonic() == 3
+
+
+def test_cancelled_and_late_at_the_same_moment_is_cancelled(tmp_path: Path) -> None:
+    bench = Bench(Hanging(100.0), tmp_path)
+
+    async def main() -> bool:
+        task = asyncio.ensure_future(bench.builder.timeout(5).execute())
+        asyncio.get_running_loop().call_at(5.0, task.cancel)
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert bench.run(main())
+
+
+# ---- events --------------------------------------------------------------------------------------------------
+
+
+def test_a_watched_call_tells_how_it_began_and_ended(scripted: Scripted) -> None:
+    bench, _ = scripted(Response("Hello", "m-2026", "toy", usage=Usage(3, 5), finish_reason="stop", request_id="r1"))
+    bench.run_watched(bench.builder.tenant("acme").execute)
+    start, success = bench.events
+    assert (start.kind, start.data) == ("model_start", {"model": "toy/m", "provider": "toy", "tenant": "acme"})
+    assert success.kind == "model_success"
+    assert success.data == {
+        "model": "toy/m",
+        "provider": "toy",
+        "tenant": "acme",
+        "input_tokens": 3,
+        "output_tokens": 5,
+        "finish_reason": "stop",
+        "request_id": "r1",
+        "cost": None,
+        "duration": 0.0,
+    }
+    assert (success.run_id, success.path, success.node) == ("run", "flow/ask#1", "ask")
+
+
+@pytest.mark.parametrize("collect", [False, True])
+def test_a_watched_stream_tells_every_piece_and_the_usage_at_its_end(scripted: Scripted, collect: bool) -> None:
+    bench, _ = scripted(["one ", "two", StreamChunk(usage=Usage(1, 2), finish_reason="length")])
+    make = bench.builder.streaming().execute if collect else lambda: contents(bench.builder)
+    bench.run_watched(make)  # type: ignore[arg-type]  # str or list, whichever
+    assert bench.kinds == ["model_start", "chunk", "chunk", "model_success"]
+    assert [event.data["content"] for event in bench.events[1:3]] == ["one ", "two"]
+    assert (bench.events[-1].data["output_tokens"], bench.events[-1].data["finish_reason"]) == (2, "length")
+
+
+def test_a_retry_is_told_with_its_reason_and_wait(scripted: Scripted) -> None:
+    bench, _ = scripted(RateLimitError("too fast", retry_after=9.0), "done")
+    bench.run_watched(bench.builder.execute)
+    assert bench.kinds == ["model_start", "retry", "model_success"]
+    assert bench.events[1].data == {
+        "model": "toy/m",
+        "provider": "toy",
+        "attempt": 1,
+        "delay": 9.0,
+        "error": "RateLimitError",
+        "message": "too fast",
+    }
+    assert bench.events[2].data["duration"] == 9.0
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_failure_is_told_once(scripted: Scripted, streaming: bool) -> None:
+    bench, _ = scripted(AuthenticationError("bad key", provider="toy"))
+    with pytest.raises(AuthenticationError):
+        bench.run_watched(bench.builder.streaming(streaming).execute)
+    assert bench.kinds == ["model_start", "model_error"]
+    assert bench.events[1].data["error"] == "AuthenticationError"
+    assert bench.events[1].data["message"] == "toy: bad key"
+
+
+def test_a_stream_that_its_reader_leaves_has_neither_succeeded_nor_failed(scripted: Scripted) -> None:
+    bench, _ = scripted(["one ", "two "])
+
+    async def main() -> None:
+        async with bench.builder.execute_streaming() as stream:
+            await anext(aiter(stream))
+
+    bench.run_watched(main)
+    assert bench.kinds == ["model_start", "chunk"]
+
+
+def test_an_unwatched_call_tells_nobody(scripted: Scripted) -> None:
+    bench, _ = scripted("one")
+    assert bench.run(bench.builder.streaming().execute()) == "one"
+    assert bench.events == []
+
+
+# ---- the request ---------------------------------------------------------------------------------------------
+
+
+def test_the_callers_word_wins_over_models_yml(tmp_path: Path) -> None:
+    provider = ScriptedProvider(lambda _: "ok")
+    bench = Bench(provider, tmp_path)
+    bench.registry.register_model(
+        "set", provider="toy", model_id="m9", temperature=0.7, top_p=0.5, max_tokens=9, stop=["S"], seed=1,
+        params={"a": 1, "b": 1}, timeout=50,
+    )  # fmt: skip
+    builder = LLMClientBuilder(lambda: bench.registry, Call(model="set"), bench.clock).prompt("Hi")
+    bench.run(builder.execute())
+    bench.run(
+        builder.temperature(0).top_p(1).max_tokens(1).stop().seed(0).param("b", 2).param("c", None).timeout(1).execute()
+    )
+    quiet, loud = provider.requests
+    assert quiet == Request(
+        "m9", (Message("user", "Hi"),), 0.7, 0.5, 9, ("S",), 1, {"a": 1, "b": 1}, 50
+    )  # fmt: skip
+    assert loud == Request("m9", (Message("user", "Hi"),), 0.0, 1.0, 1, (), 0, {"a": 1, "b": 2, "c": None}, 1.0)
+
+
+def test_without_a_model_the_default_one_answers(tmp_path: Path) -> None:
+    bench = Bench(ScriptedProvider(["unused"]), tmp_path)
+    builder = LLMClientBuilder(lambda: bench.registry, Call())
+    text = "The moon pulls the sea. Tides follow the moon every day. The sun helps the moon a little. Fish do not care."
+    answer = asyncio.run(builder.prompt(f"Summarise in 1 sentence:\n\n{text}").execute_full())
+    assert (answer.provider, answer.model) == ("local", "extractive")
+    assert answer.text in text

@@ -6,8 +6,8 @@ Names alone: each is resolved when first used, so that `import agentflow` costs 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False  # type checkers take the name for true; importing `typing` would be most of this import's cost
 if TYPE_CHECKING:
     from agentflow.core import (
         END,
@@ -92,7 +92,7 @@ __all__ = [
     "node",
 ]
 
-_HOMES: Final = {
+_HOMES = {
     "core": """
         END ITEM AsyncFlow AsyncNode BaseNode Dataflow Each EventStream ExecutionEvent Flow FlowResult Key Node Parallel
         RetryPolicy SharedState Validator emit emit_blocking node
@@ -103,7 +103,7 @@ _HOMES: Final = {
         SSEParser ScriptedProvider StreamChunk StreamingResponse Usage
     """,
 }
-_HOME_OF: Final = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # a type checker that saw __getattr__ would believe in every name
 

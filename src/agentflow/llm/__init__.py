@@ -4,8 +4,8 @@ The names below are resolved when first used, so that `import agentflow.llm` loa
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False  # type checkers take the name for true; importing `typing` would be most of this import's cost
 if TYPE_CHECKING:
     from agentflow.llm.agentflow import AgentFlow
     from agentflow.llm.builder import LLMClientBuilder
@@ -48,7 +48,7 @@ __all__ = [
     "Usage",
 ]
 
-_HOMES: Final = {
+_HOMES = {
     "agentflow": "AgentFlow",
     "builder": "LLMClientBuilder",
     "client": "LLMClient",
@@ -63,7 +63,7 @@ _HOMES: Final = {
     "streaming.sse": "SSEParser",
     "streaming.stream": "StreamingResponse",
 }
-_HOME_OF: Final = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # a type checker that saw __getattr__ would believe in every name
 

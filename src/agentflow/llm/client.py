@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from msgspec import Struct
 
@@ -26,7 +26,7 @@ from agentflow.llm.config.registry import ModelConfig, ModelRegistry
 from agentflow.llm.deadline import Deadline
 from agentflow.llm.messages import Message, Request, Response, StreamChunk
 from agentflow.llm.providers.base import LLMProvider
-from agentflow.llm.streaming.stream import StreamingResponse, join
+from agentflow.llm.streaming.stream import StreamingResponse, close, join
 
 __all__ = ["Call", "LLMClient"]
 
@@ -174,7 +174,7 @@ class _Attempts:
                         with deadline:
                             chunk = await anext(source, None)
                 finally:
-                    await _close(source)
+                    await close(source)
                 await report.end_of_stream()
         finally:
             deadline.close()
@@ -188,7 +188,7 @@ class _Attempts:
                 with deadline:
                     return source, await anext(source, None)
             except BaseException as error:
-                await _close(source)
+                await close(source)
                 if not isinstance(error, ModelError):
                     raise
                 await self._wait(attempt, error, deadline)
@@ -262,13 +262,3 @@ class _Report:
 
     def _duration(self) -> float:
         return self._attempts.clock.monotonic() - self._started
-
-
-@runtime_checkable
-class _Closable(Protocol):
-    async def aclose(self) -> None: ...
-
-
-async def _close(source: AsyncIterator[StreamChunk]) -> None:
-    if isinstance(source, _Closable):
-        await source.aclose()

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib import metadata
 from pathlib import Path
 from threading import RLock
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from msgspec import UNSET, UnsetType
 
@@ -27,6 +26,9 @@ from agentflow.llm.config.loader import Configuration, load_configuration
 from agentflow.llm.config.schema import ModelEntry, ProviderEntry, model_entry, phases, set_fields
 from agentflow.llm.messages import Json
 from agentflow.llm.providers.base import LLMProvider, ProviderFactory, ProviderSettings, Timeouts
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 __all__ = ["DefaultModel", "ModelConfig", "ModelRegistry"]
 
@@ -337,13 +339,13 @@ class ModelRegistry:
         )
 
     def _timeouts(self, provider: ProviderEntry) -> Timeouts:
-        return replace(Timeouts(), **phases(self._configuration.defaults.timeout, provider.timeout))
+        return Timeouts(**phases(self._configuration.defaults.timeout, provider.timeout))
 
     def _retry(self, provider: ProviderEntry, model: ModelEntry) -> RetryPolicy:
         found: dict[str, Any] = {}
         for level in (self._configuration.defaults.retry, provider.retry, model.retry):
             found |= {} if level is UNSET else set_fields(level)
-        return replace(RetryPolicy(), **found)
+        return RetryPolicy(**found)
 
     def _first_model(self, provider: str) -> str | None:
         return next((name for name, entry in self._model_entries.items() if entry.provider == provider), None)
@@ -364,8 +366,10 @@ def _choices(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
 
 
-def _plugins() -> metadata.EntryPoints:
-    return metadata.entry_points(group=PLUGINS)
+def _plugins() -> EntryPoints:
+    from importlib.metadata import entry_points  # a third of this module's import; only plug-ins need it
+
+    return entry_points(group=PLUGINS)
 
 
 def _plugin(kind: str) -> ProviderFactory | None:

@@ -53,8 +53,8 @@ class Secret:
 class Timeouts:
     """Seconds a phase of a call may take; None is no limit of its own.
 
-    `connect` covers waiting for the pool, DNS, TCP and TLS; `first_byte` runs from the sent request to the first byte of
-    the answer; `idle` is the longest silence between two pieces; `total` is the whole call.
+    `connect` covers waiting for the pool, DNS, TCP and TLS; `first_byte` runs from the sent request to the first byte
+    of the answer; `idle` is the longest silence between two pieces; `total` is the whole call.
     """
 
     connect: float | None = 10.0

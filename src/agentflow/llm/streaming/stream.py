@@ -9,17 +9,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Protocol, runtime_checkable
 
 from agentflow.errors import StreamInterruptedError
 from agentflow.llm.messages import Response, StreamChunk, Usage
 
-__all__ = ["StreamingResponse", "join"]
-
-
-@runtime_checkable
-class _Closable(Protocol):
-    async def aclose(self) -> None: ...
+__all__ = ["StreamingResponse", "close", "join"]
 
 
 class StreamingResponse:
@@ -97,8 +91,7 @@ class StreamingResponse:
     async def aclose(self) -> None:
         """Free the connection. Safe to call twice, and after the end."""
         self._closed = True
-        if isinstance(self._chunks, _Closable):
-            await self._chunks.aclose()
+        await close(self._chunks)
 
     async def __aenter__(self) -> StreamingResponse:
         return self
@@ -107,6 +100,13 @@ class StreamingResponse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def close(chunks: AsyncIterator[StreamChunk]) -> None:
+    """Free what a stream holds. An iterator that is no generator may have nothing to free."""
+    aclose = getattr(chunks, "aclose", None)  # `isinstance` with a protocol takes 20 µs and more on Python 3.11
+    if aclose is not None:
+        await aclose()
 
 
 def join(chunks: Sequence[StreamChunk], *, provider: str, model: str) -> Response:

@@ -153,9 +153,11 @@ class NodeError(FlowError):
 class UnknownTransition(FlowError):
     """A node returned an action that none of its edges carries."""
 
-    def __init__(self, node: str, action: str, known: Sequence[str], hint: str = "") -> None:
-        edges = ", ".join(repr(name) for name in known)
-        super().__init__(f"{node} returned {action!r}, but its edges are {edges}{hint}; add .on({action!r}) >> …")
+    def __init__(self, node: str, action: str, known: Sequence[str]) -> None:
+        edges = ", ".join(map(repr, known))
+        super().__init__(
+            f"{node} returned {action!r}, but its edges are {edges}; add .on({action!r}) >> a node, or >> END"
+        )
         self.node = node
         self.action = action
         self.known = tuple(known)
@@ -283,7 +285,9 @@ class ModelError(AgentFlowError):
     ) -> None:
         where = "/".join(part for part in (provider, model) if part)
         facts = ", ".join(
-            fact for fact in (f"HTTP {status}" if status else "", code or "", f"request {request_id}" if request_id else "") if fact
+            fact
+            for fact in (f"HTTP {status}" if status else "", code or "", f"request {request_id}" if request_id else "")
+            if fact
         )
         # Not super(): behind a ModelTimeoutError stands a class with other arguments.
         AgentFlowError.__init__(self, f"{where + ': ' if where else ''}{message}{f' ({facts})' if facts else ''}")

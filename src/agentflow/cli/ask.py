@@ -1,0 +1,63 @@
+"""`agentflow ask "…"`: one question, one answer, streamed to stdout as it comes.
+
+cat notes.md | agentflow ask "Summarise in two sentences:"      the piped text follows the question
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from agentflow.cli.debug import debug_option
+from agentflow.cli.failures import INTERRUPTED
+from agentflow.cli.models import stand_in_notice, use_model
+from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.builder import LLMClientBuilder
+
+__all__ = ["command"]
+
+
+@click.command("ask", short_help="Ask a model one question.")
+@click.argument("words", nargs=-1, metavar="[PROMPT]")
+@click.option("-m", "--model", metavar="NAME", help="Which model; `agentflow models` lists them.")
+@click.option("-s", "--system", metavar="TEXT", help="Instructions that come before the prompt.")
+@click.option("--stream/--no-stream", default=True, help="Print the answer as it comes (the default), or whole.")
+@debug_option
+def command(words: tuple[str, ...], model: str | None, system: str | None, stream: bool) -> None:
+    """Ask a model. What is piped in follows the PROMPT after a blank line, or is the prompt."""
+    prompt = "\n\n".join(part for part in (" ".join(words).strip(), _piped()) if part)
+    if not prompt:
+        raise click.UsageError('There is nothing to ask: give a prompt, as in agentflow ask "Why is the sky blue?"')
+    if model is not None:
+        use_model(model)
+    notice = stand_in_notice(AgentFlow.registry.default_model().name)
+    if notice is not None:
+        click.echo(notice, err=True)
+    builder = AgentFlow.model().prompt(prompt)
+    try:
+        asyncio.run(_answer(builder if system is None else builder.system(system), stream=stream))
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted; what stands above is not the whole answer", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+async def _answer(builder: LLMClientBuilder, *, stream: bool) -> None:
+    if not stream:
+        click.echo((await builder.execute()).rstrip("\n"))
+        return
+    last = ""
+    async with builder.execute_streaming() as chunks:
+        async for chunk in chunks:
+            click.echo(chunk.content, nl=False)  # flushes
+            last = chunk.content or last
+    if not last.endswith("\n"):
+        click.echo()
+
+
+def _piped() -> str:
+    """What was piped in; nothing from a terminal, which would wait for somebody to type."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    return sys.stdin.buffer.read().decode("utf-8", "replace").removeprefix("\ufeff").strip()

@@ -1,0 +1,81 @@
+"""Error → exit code and one line of words: what went wrong, what to do, and where it happened.
+
+NodeError("digest/read#1 failed in exec: …") from DocumentError("docs: no such folder; check the spelling")
+    →  2, "docs: no such folder; check the spelling (in digest/read#1)"
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Final
+
+from agentflow.errors import (
+    AgentFlowError,
+    AuthenticationError,
+    ConfigurationError,
+    DocumentError,
+    FlowFileError,
+    GraphError,
+    InputError,
+    NodeError,
+    NotFoundError,
+    describe,
+)
+
+__all__ = ["CONFIGURATION", "DONE", "EXIT_CODES", "FAILED", "INTERRUPTED", "USAGE", "exit_code", "explain"]
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+CONFIGURATION: Final = 3
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = {
+    DONE: "done",
+    FAILED: "the run failed",
+    USAGE: "bad input: the command line, a file, the flow's input",
+    CONFIGURATION: "configuration: models.yml, a model's name, an API key",
+    INTERRUPTED: "Ctrl-C",
+}
+
+_BAD_INPUT: Final = (FlowFileError, DocumentError, InputError, GraphError)
+_BAD_CONFIGURATION: Final = (ConfigurationError, AuthenticationError, NotFoundError)
+
+
+def exit_code(error: BaseException) -> int:
+    """What the process ends with; of a failed node, what its cause says."""
+    cause, _ = _root(error)
+    if isinstance(cause, _BAD_INPUT):
+        return USAGE
+    return CONFIGURATION if isinstance(cause, _BAD_CONFIGURATION) else FAILED
+
+
+def explain(error: BaseException, *, debugging: bool = False) -> str:
+    """What to tell the user. A cause that is no error of ours is named with the line of code it came from."""
+    cause, node = _root(error)
+    place = f" (in {node})" if node else ""
+    if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, AgentFlowError):
+        return f"{cause.filename}: {cause.strerror or type(cause).__name__}{place}"
+    if isinstance(cause, AgentFlowError) or (node is None and isinstance(cause, OSError)):
+        return f"{describe(cause)}{place}"
+    hint = "" if debugging else "; --debug shows the traceback"
+    return f"{describe(cause)}{_line_of(cause)}{place}{hint}"
+
+
+def _root(error: BaseException) -> tuple[BaseException, str | None]:
+    """What made a node fail, and the path of the innermost node; another error is its own root."""
+    node = None
+    while isinstance(error, NodeError):
+        node = error.node
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    return error, node
+
+
+def _line_of(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}"

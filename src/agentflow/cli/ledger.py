@@ -1,0 +1,157 @@
+"""Events → what stands where: for every node how often it ran, how long, and whether it is at work. No I/O.
+
+    node_start outer/each#1, node_success outer/each#1/0, node_success outer/each#1/1   →   each: running, 2 items done
+
+One row a node, whatever the number of its visits; the items of an `Each` are counted on its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentflow.core.observability.events import ExecutionEvent
+
+__all__ = ["Ledger", "Row", "span"]
+
+_TAIL = 4000
+
+
+@dataclass(slots=True)
+class Row:
+    """One node. `seconds` adds up finished visits; `since` is when the running ones began, on the caller's clock."""
+
+    name: str
+    depth: int
+    visits: int = 0
+    running: int = 0
+    seconds: float = 0.0
+    since: float = 0.0
+    items: int = 0
+    failed: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return self.visits > 0 and not self.running and not self.failed
+
+    def elapsed(self, now: float) -> float:
+        return self.seconds + (max(0.0, now - self.since) if self.running else 0.0)
+
+    @property
+    def label(self) -> str:
+        """The name with what is worth knowing beside it: `write ×3`, `summarise (12 items)`."""
+        times = f" ×{self.visits}" if self.visits > 1 else ""
+        items = f" ({self.items} item{'s' * (self.items != 1)})" if self.items else ""
+        return f"{self.name}{times}{items}"
+
+
+class Ledger:
+    """Takes the events of one run in order. `now` is any monotonic clock's time in seconds."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, ...], Row] = {}
+        self._speaker = ""
+        self.said = ""
+        """The end of what the model that spoke last is saying; empty once its node has finished."""
+        self.model_calls = 0
+        self.output_tokens = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        """In the order in which the nodes first ran, nested ones below their flow."""
+        return [row for _, row in sorted(self._rows.items(), key=lambda entry: self._order(entry[0]))]
+
+    def see(self, event: ExecutionEvent, now: float) -> Row | None:
+        """Take one event; the row it changed, if any."""
+        match event.kind:
+            case "node_start" | "flow_start":
+                return self._started(event, now)
+            case "node_success" | "flow_success" | "node_error" | "flow_error":
+                return self._ended(event, now, failed=event.kind.endswith("error"))
+            case "chunk":
+                self._heard(event)
+            case "model_success":
+                self.model_calls += 1
+                tokens = event.data.get("output_tokens")
+                self.output_tokens += tokens if isinstance(tokens, int) else 0
+        return None
+
+    def summary(self) -> str:
+        """What was done, in a few words."""
+        done = [row for row in self.rows if row.visits]
+        parts = [f"{len(done)} node{'s' * (len(done) != 1)}"]
+        if self.model_calls:
+            parts.append(f"{self.model_calls} model call{'s' * (self.model_calls != 1)}")
+        if self.output_tokens:
+            parts.append(f"{self.output_tokens:,} tokens written")
+        return ", ".join(parts)
+
+    def standing(self) -> str:
+        """Which nodes had finished and which had not, for a run that was interrupted."""
+        finished = [row.label for row in self.rows if row.finished]
+        under_way = [row.label for row in self.rows if row.running]
+        return f"finished: {', '.join(finished) or 'nothing'}; under way: {', '.join(under_way) or 'nothing'}"
+
+    def _started(self, event: ExecutionEvent, now: float) -> Row | None:
+        names, beyond = _places(event.path)
+        if not names or beyond:
+            return None
+        row = self._rows.setdefault(names, Row(names[-1], len(names) - 1))
+        if not row.running:
+            row.since = now
+        row.visits += 1
+        row.running += 1
+        row.failed = False
+        return row
+
+    def _ended(self, event: ExecutionEvent, now: float, *, failed: bool) -> Row | None:
+        if event.path == self._speaker:
+            self.said = ""
+        names, beyond = _places(event.path)
+        row = self._rows.get(names)
+        if row is None:
+            return None
+        if beyond:
+            row.items += beyond == 1 and not failed
+            return row
+        row.running -= 1
+        row.failed = failed
+        if not row.running:
+            row.seconds += now - row.since
+        return row
+
+    def _heard(self, event: ExecutionEvent) -> None:
+        if event.path != self._speaker:
+            self._speaker, self.said = event.path, ""
+        self.said = (self.said + str(event.data.get("content", "")))[-_TAIL:]
+
+    def _order(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        """A row follows its flow's row, among its siblings in order of appearance."""
+        seen = list(self._rows)
+        return tuple(
+            seen.index(names[:depth]) if names[:depth] in self._rows else -1 for depth in range(1, len(names) + 1)
+        )
+
+
+def _places(path: str) -> tuple[tuple[str, ...], int]:
+    """The names from the flow down to a node, and how it stands to an item of an `Each`.
+
+    0: no item. 1: it is the whole work of an item, whose `Each` the names then lead to. 2: it is a part of that work.
+    """
+    names: list[str] = []
+    segments = path.split("/")[1:]
+    for at, segment in enumerate(segments):
+        name, mark, _ = segment.rpartition("#")
+        if not mark:
+            return tuple(names), 1 if len(segments) - at <= 2 else 2
+        names.append(name)
+    return tuple(names), 0
+
+
+def span(seconds: float) -> str:
+    """A duration as people read it."""
+    if seconds < 0.95:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

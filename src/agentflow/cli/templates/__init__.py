@@ -1,0 +1,1 @@
+"""What `agentflow init` writes."""

@@ -1,0 +1,122 @@
+"""`agentflow doctor`: what it finds, and its exit code; the probing of ports."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from agentflow.cli.servers import Answer, Server, probe
+
+KEY = "sk-test-0123456789abcdefghij"
+
+
+class _Models(BaseHTTPRequestHandler):
+    body = json.dumps({"object": "list", "data": [{"id": "llama3.2"}, {"id": "qwen3"}, {"no": "id"}]}).encode()
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/v1/models" else 404)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A server on a free port that answers with what the test's parameter says, by default a list of models."""
+    body = getattr(request, "param", _Models.body)
+    handler = type("Handler", (_Models,), {"body": body})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def closed() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_a_server_tells_its_models(port: int) -> None:
+    server = Server("ollama", "Ollama", port)
+    assert probe([server]) == [Answer(server, True, ("llama3.2", "qwen3"))]
+
+
+@pytest.mark.parametrize("port", [b"<html>", b"[]", b'{"data": 3}'], indirect=True)
+def test_a_stranger_is_not_taken_for_a_model_server(port: int) -> None:
+    assert probe([Server("vllm", "vLLM", port)])[0].models is None
+    assert probe([Server("vllm", "vLLM", port)])[0].reached
+
+
+def test_a_closed_port_and_a_mute_one_are_no_servers(closed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentflow.cli.servers._PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        answers = probe([Server("a", "A", closed), Server("b", "B", mute.getsockname()[1])])
+    assert [(answer.reached, answer.models) for answer in answers] == [(False, None), (False, None)]
+
+
+@pytest.fixture
+def usual(monkeypatch: pytest.MonkeyPatch, closed: int) -> None:
+    monkeypatch.setattr("agentflow.cli.doctor.USUAL", (Server("ollama", "Ollama", closed),))
+
+
+@pytest.mark.usefixtures("usual")
+def test_all_is_well_without_any_key(invoke, place: Path) -> None:
+    shown = invoke("doctor")
+    assert shown.exit_code == 0
+    assert "OPENAI_API_KEY or OPENAI_KEY is not set" in shown.stdout
+    assert "using local/extractive" in shown.stdout
+    assert "Ollama, 127.0.0.1" in shown.stdout
+    assert shown.stdout.endswith("All is well.\n")
+
+
+@pytest.mark.usefixtures("usual")
+def test_files_are_listed_in_their_order_and_keys_by_name(invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = Path.home() / ".config" / "agentflow" / "models.yml"
+    user.parent.mkdir(parents=True)
+    user.write_text("{}\n")
+    (place / "mine.yml").write_text("defaults: {model: gpt-4o}\n")
+    monkeypatch.setenv("AGENTFLOW_CONFIG", "mine.yml")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    shown = invoke("doctor").stdout
+    assert f"✓ 2. {user}\n" in shown
+    assert f"· 3. {place / 'models.yml'} (not there)\n" in shown
+    assert "✓ 4. mine.yml (AGENTFLOW_CONFIG)\n" in shown
+    assert "✓ openai: OPENAI_API_KEY or OPENAI_KEY is set" in shown
+    assert "✓ default model gpt-4o" in shown
+    assert KEY not in shown
+
+
+@pytest.mark.usefixtures("usual")
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ("models: [\n", "models.yml:"),
+        ("defaults: {model: nothere}\n", "✗ default model nothere: unknown model"),
+        ("defaults: {model: gpt-4o}\n", "✗ default model gpt-4o: provider 'openai' needs an API key"),
+    ],
+)
+def test_what_would_stop_a_run_is_exit_code_1(invoke, place: Path, models: str, said: str) -> None:
+    (place / "models.yml").write_text(models)
+    shown = invoke("doctor")
+    assert shown.exit_code == 1
+    assert said in shown.stdout
+    assert shown.stdout.endswith("1 problem\n")
+
+
+def test_a_server_that_runs_is_shown_with_its_models(
+    invoke, place: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentflow.cli.doctor.USUAL", (Server("ollama", "Ollama", port),))
+    assert f"✓ Ollama, 127.0.0.1:{port}: ollama/llama3.2, ollama/qwen3\n" in invoke("doctor").stdout

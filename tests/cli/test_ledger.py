@@ -1,0 +1,97 @@
+"""From events to what stands where."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentflow import END, AsyncFlow, Each, LLMNode, SharedState, emit, node
+from agentflow.cli.ledger import Ledger, span
+from agentflow.core import ExecutionEvent
+from agentflow.errors import NodeError
+
+
+def _event(kind: str, path: str, **data: object) -> ExecutionEvent:
+    return ExecutionEvent(kind, "run", path, "node", 1, 1, 0.0, data=data)
+
+
+def _told(*events: ExecutionEvent) -> Ledger:
+    ledger = Ledger()
+    for now, event in enumerate(events):
+        ledger.see(event, float(now))
+    return ledger
+
+
+def test_visits_add_up_and_time_counts_from_start_to_end() -> None:
+    ledger = _told(*[_event(f"node_{kind}", f"f/a#{visit}") for visit in (1, 2) for kind in ("start", "success")])
+    (row,) = ledger.rows
+    assert (row.label, row.seconds, row.finished) == ("a ×2", 2.0, True)
+
+
+def test_a_running_node_has_the_time_since_it_began() -> None:
+    ledger = _told(_event("node_start", "f/a#1"))
+    assert ledger.rows[0].elapsed(2.5) == 2.5
+    assert ledger.standing() == "finished: nothing; under way: a"
+
+
+def test_nested_nodes_stand_below_their_flow_wherever_they_came_in() -> None:
+    starts = ["f/a#1", "f/inner#1", "f/b#1", "f/inner#1/x#1", "f/inner#1/y#1"]
+    rows = _told(*[_event("node_start", path) for path in starts]).rows
+    assert [(row.name, row.depth) for row in rows] == [("a", 0), ("inner", 0), ("x", 1), ("y", 1), ("b", 0)]
+
+
+async def test_the_items_of_every_kind_of_each_are_counted() -> None:
+    async def plain(item: object) -> object:
+        return item
+
+    @node(reads="item", writes="out")
+    async def one(item: object) -> object:
+        return item
+
+    @node(reads="out", writes="out2")
+    async def two(item: object) -> object:
+        return item
+
+    inner = AsyncFlow(one.named("first") >> two, name="inner")
+    flow = AsyncFlow(
+        Each(plain, over="list", into="a", name="functions")
+        >> Each(one, over="list", into="b", name="nodes")
+        >> Each(inner, over="list", into="c", collect="out2", name="flows"),
+    )
+    ledger = Ledger()
+    async with flow.stream({"list": [1, 2, 3]}) as events:
+        async for event in events:
+            ledger.see(event, 0.0)
+    assert [row.label for row in ledger.rows] == ["functions (3 items)", "nodes (3 items)", "flows (3 items)"]
+
+
+async def test_model_calls_are_counted_and_their_words_kept_while_they_speak() -> None:
+    heard: list[str] = []
+    ledger = Ledger()
+    ask = LLMNode("local/extractive", prompt="Summarise:\n\n{text}", writes="output")
+    async with AsyncFlow(ask).stream({"text": "The moon pulls the sea. It is far away."}) as events:
+        async for event in events:
+            ledger.see(event, 0.0)
+            heard.append(ledger.said)
+    assert "The moon pulls the sea." in heard
+    assert heard[-1] == ""
+    assert ledger.model_calls == 1
+    assert ledger.summary().startswith("1 node, 1 model call, ")
+
+
+async def test_a_failed_node_is_neither_finished_nor_under_way() -> None:
+    @node
+    async def fail(state: SharedState) -> None:
+        await emit("own", {"kind": "of event"})
+        raise ValueError("no")
+
+    ledger = Ledger()
+    async with AsyncFlow(fail >> END).stream() as events:
+        with pytest.raises(NodeError, match="no"):
+            async for event in events:
+                ledger.see(event, 0.0)
+    assert ledger.rows[0].failed
+    assert ledger.standing() == "finished: nothing; under way: nothing"
+
+
+def test_durations_read_as_people_say_them() -> None:
+    assert [span(0.0042), span(1.26), span(75.4)] == ["4 ms", "1.3 s", "1 min 15 s"]

@@ -1,0 +1,201 @@
+"""Reading documents for the examples: what is text, what is not, and what a page says."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentflow.errors import DocumentError
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def _loaded() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("example_documents", EXAMPLES / "documents.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["example_documents"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+documents = _loaded()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    return tmp_path / "docs"
+
+
+def _gathered(*places: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
+    found = documents.gather(places)
+    return (
+        [(document.name, document.title, document.text) for document in found.documents],
+        [(item.name, item.reason) for item in found.skipped],
+    )
+
+
+def test_a_folder_is_read_in_order_and_the_rest_is_named(folder: Path) -> None:
+    (folder / "b.md").write_text("# Bee\n\nBuzz.\n")
+    (folder / "a.rst").write_text("Ant\n===\n\nMarch.\n")
+    (folder / "README").write_text("Read me.")
+    (folder / "CHANGES.Debian").write_text("Changed.")
+    (folder / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "blob.txt").write_bytes(b"text\0more")
+    (folder / "tool.py").write_text("print()")
+    (folder / "empty.txt").write_text(" \n")
+    (folder / ".hidden.md").write_text("no")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "x.md").write_text("no")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "c.txt").write_text("See.")
+    read, skipped = _gathered("docs")
+    assert read == [
+        ("docs/CHANGES.Debian", "", "Changed."),
+        ("docs/README", "", "Read me."),
+        ("docs/a.rst", "Ant", "Ant\n===\n\nMarch."),
+        ("docs/b.md", "Bee", "# Bee\n\nBuzz."),
+        ("docs/deep/c.txt", "", "See."),
+    ]
+    assert skipped == [
+        ("docs/blob.txt", "binary"),
+        ("docs/empty.txt", "empty"),
+        ("docs/logo.png", "binary"),
+        ("docs/tool.py", "not prose (.py)"),
+    ]
+
+
+def test_a_file_that_is_named_is_read_whatever_its_suffix(folder: Path) -> None:
+    (folder / "tool.py").write_text("print()")
+    assert _gathered("docs/tool.py")[0] == [("docs/tool.py", "", "print()")]
+
+
+def test_a_file_is_read_once_and_a_text_too(folder: Path) -> None:
+    (folder / "a.txt").write_text("Same.")
+    (folder / "b.txt").write_text("Same.\n")
+    (folder / "c.txt").symlink_to("a.txt")
+    read, skipped = _gathered("docs/a.txt", "docs")
+    assert read == [("docs/a.txt", "", "Same.")]
+    assert skipped == [("docs/b.txt", "same text as docs/a.txt")]
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ([], "nothing to read: name a folder or files, or - for standard input"),
+        (["nowhere"], "nowhere: no such file or folder; check the spelling, from "),
+        (["docs"], "docs: the folder is empty; name one that holds .md"),
+    ],
+)
+def test_nothing_to_read_is_an_error_with_a_remedy(folder: Path, places: list[str], said: str) -> None:
+    with pytest.raises(DocumentError) as raised:
+        documents.gather(places)
+    assert str(raised.value).startswith(said)
+
+
+def test_a_folder_of_binaries_says_which(folder: Path) -> None:
+    (folder / "x.bin").write_bytes(b"\0")
+    with pytest.raises(DocumentError, match=r"docs: nothing to read in docs/x\.bin \(binary\); name \.md"):
+        documents.gather(["docs"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file of /proc that nobody may read")
+def test_a_named_file_that_cannot_be_read_is_an_error_and_one_in_a_folder_is_skipped(folder: Path) -> None:
+    (folder / "a.txt").write_text("A.")
+    (folder / "b.txt").symlink_to("/proc/self/mem")
+    assert _gathered("docs")[1] == [("docs/b.txt", "may not be read")]
+    with pytest.raises(DocumentError, match=r"docs/b\.txt: Input/output error; allow reading it"):
+        documents.gather(["docs/b.txt"])
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "a.txt").write_text("A.")
+    assert _gathered("docs")[1] == [("docs/pipe.txt", "not a file")]
+
+
+def test_names_that_are_no_utf8_are_readable(folder: Path) -> None:
+    try:
+        Path(os.fsdecode(b"docs/b\xff.txt")).write_text("A.")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    assert _gathered("docs")[0][0][0] == "docs/b\ufffd.txt"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("Käse".encode(), "Käse"),
+        ("Käse".encode("utf-8-sig"), "Käse"),
+        ("Käse".encode("utf-16"), "Käse"),
+        ("Käse".encode("utf-32"), "Käse"),
+        ("Käse €".encode("cp1252"), "Käse €"),
+        ('<meta charset="koi8-r">Сыр'.encode("koi8-r"), '<meta charset="koi8-r">Сыр'),
+        (b'<meta charset="nonsense">K\xe4se', '<meta charset="nonsense">Käse'),
+    ],
+)
+def test_every_encoding_is_read(data: bytes, text: str) -> None:
+    assert not documents.is_binary(data)
+    assert documents.decode(data) == text
+
+
+@given(st.binary())
+def test_any_bytes_are_decoded_or_binary(data: bytes) -> None:
+    assert isinstance(documents.decode(data), str)
+    assert documents.is_binary(data) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# Tides #\n\nText", "Tides"),
+        ("Tides\n=====\n\nText", "Tides"),
+        (".. note:: x\n\n======\nTides\n======\n", "Tides"),
+        ("Just text.\n\nMore.", ""),
+        ("---\ntitle: x\n---\n## Tides\n", "Tides"),
+    ],
+)
+def test_the_first_heading_is_the_title(text: str, title: str) -> None:
+    assert documents.first_heading(text) == title
+
+
+PAGE = """<!DOCTYPE html><html><head><title>Tides &amp; moons — a site</title><style>p {}</style></head><body>
+<nav><ul><li>Home</li></ul></nav><main><h1>Tides</h1><p>The <b>moon</b>
+pulls&nbsp;the sea.</p><ul><li>spring<li>neap</ul><pre><code>x = 1
+  y</code></pre><script>alert("x")</script><table><tr><td>a</td><td>b</td></tr></table></main>
+<footer>All rights reserved</footer></body></html>"""
+
+
+def test_a_page_becomes_plain_text_without_menus_and_scripts() -> None:
+    title, text = documents.plain(PAGE)
+    assert title == "Tides & moons — a site"
+    assert text.startswith("# Tides\n\nThe moon pulls the sea.")
+    assert "- spring\n- neap" in text
+    assert "```\nx = 1\n  y\n```" in text
+    assert "| a | b" in text
+    for word in ("Home", "alert", "rights", "{}"):
+        assert word not in text
+
+
+def test_a_page_is_known_by_its_beginning_too(folder: Path) -> None:
+    (folder / "page").write_text(PAGE)
+    assert _gathered("docs")[0][0][1] == "Tides"
+
+
+def test_a_page_whose_menu_is_never_closed_still_says_something() -> None:
+    assert documents.plain("<nav><p>All there is.</p>")[1] == "All there is."
+
+
+@given(st.text(alphabet="<>/ap!-&;= \"'\nx", max_size=200))
+def test_any_page_is_read(page: str) -> None:
+    assert isinstance(documents.plain(page)[1], str)

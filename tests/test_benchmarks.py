@@ -1,0 +1,129 @@
+"""The benchmarks run, with the smallest sizes and in this environment. What they measure is not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def run(name: str, output: Path, *options: str) -> dict[str, Any]:
+    """What a benchmark printed and wrote; it must succeed."""
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--tiny", "--output", str(output), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written: dict[str, Any] = json.loads((output / f"{name}.json").read_text("utf-8"))
+    assert f"## {written['title']}" in done.stdout
+    return written
+
+
+def measured(report: dict[str, Any], what: str) -> object:
+    return next(promise["measured"] for promise in report["promises"] if promise["what"].startswith(what))
+
+
+def test_flow_overhead_compares_our_engine_with_bare_asyncio(tmp_path: Path) -> None:
+    """Every shape runs in both, and each run has checked that all of its nodes ran."""
+    report = run("flow_overhead", tmp_path, "--engines", "agentflow", "agentflow-64", "asyncio")
+    assert set(report["raw"]) == {
+        f"{engine}/{shape}/10"
+        for engine, shapes in {
+            "AgentFlow": ("chain", "loop", "map", "branches"),
+            "AgentFlow, 64 at once": ("map",),
+            "asyncio": ("chain", "loop", "map", "branches"),
+        }.items()
+        for shape in shapes
+    }
+    assert measured(report, "fan-out and join, `Each`") is not None
+
+
+def test_flow_overhead_says_what_it_could_not_measure(tmp_path: Path) -> None:
+    """Without the other engines their ratios are missing; nothing is made up."""
+    report = run("flow_overhead", tmp_path, "--engines", "agentflow", "asyncio")
+    assert measured(report, "a step of a chain") is None
+
+
+def test_llm_overhead_calls_and_streams_through_both_clients(tmp_path: Path) -> None:
+    """Ours and bare aiohttp against the raw server, each in its own process; every answer is checked there."""
+    report = run("llm_overhead", tmp_path, "--here", "--clients", "agentflow", "aiohttp")
+    assert measured(report, "a call, alone") is not None
+    assert measured(report, "the first piece") is not None
+    assert measured(report, "a call, alone: openai") is None
+
+
+def test_config_measures_loads_starts_and_memory(tmp_path: Path) -> None:
+    report = run("config", tmp_path)
+    assert measured(report, "configuration load") is not None
+    assert measured(report, "`import agentflow`") is not None
+    assert measured(report, "`agentflow --help`") is not None
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return import_module("flow_overhead")
+
+
+@pytest.fixture
+def results(benchmark: ModuleType) -> ModuleType:
+    return import_module("results")
+
+
+async def test_a_run_that_leaves_a_node_out_is_refused(benchmark: ModuleType) -> None:
+    """A fast engine that does not do the work must not win."""
+
+    async def nothing() -> None: ...
+
+    with pytest.raises(AssertionError, match="0 nodes ran"):
+        await benchmark.Cell("lazy", "chain", 10, nothing).measure()
+
+
+def test_slow_engines_are_compared_by_the_rounds_they_shared(benchmark: ModuleType) -> None:
+    async def never() -> None: ...
+
+    fast = benchmark.Cell("fast", "chain", 10, never, every=1, times=[1.0, 100.0, 1.0, 100.0])
+    slow = benchmark.Cell("slow", "chain", 10, never, every=2, times=[3.0, 3.0])
+    assert benchmark.ratio([fast, slow], "slow", "fast", 10) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "at_least", "verdict"),
+    [
+        (1.4, 1.4, False, "held"),
+        (1.4, 1.41, False, "**not held**"),
+        (5, 4.9, True, "**not held**"),
+        (5, 5, True, "held"),
+        (5, None, True, "not measured"),
+    ],
+)
+def test_a_promise_says_whether_it_is_held(
+    results: ModuleType, limit: float, value: float | None, at_least: bool, verdict: str
+) -> None:
+    assert results.Promise("a call", limit, value, "×", at_least).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.971, "0.97"), (5.0, "5"), (12.34, "12.3"), (30.0, "30"), (4398.2, "4,398"), (99.94, "99.9")],
+)
+def test_numbers_are_short(results: ModuleType, value: float, text: str) -> None:
+    assert results.number(value) == text
+
+
+def test_the_page_gathers_promises_and_survives_the_json_file(results: ModuleType, tmp_path: Path) -> None:
+    """What is read back from the file makes the same page as what was measured."""
+    report = results.Report("config", "To begin with", "Costs.")
+    report.table("Memory", ["", "MB"], [["AgentFlow", "41"]])
+    report.promise("memory", limit=45, measured=41.0, unit="MB", beside="here: 36")
+    report.finish(tmp_path)
+    page = results.page([results.load(tmp_path / "config.json")])
+    assert page == results.page([report])
+    assert "| memory | ≤ 45 MB | 41 (here: 36) | held |" in page
+    assert "| AgentFlow | 41 |" in page

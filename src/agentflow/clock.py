@@ -16,7 +16,6 @@ import selectors
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextvars import Context
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 __all__ = ["Clock", "SystemClock", "VirtualClock"]
@@ -57,14 +56,15 @@ class SystemClock:
 class VirtualClock:
     """A clock that jumps: `clock.run(main())` returns what `main` returns, in no time at all.
 
-    Waiting for a timer costs nothing. Waiting for a thread or a socket is real: while `run_in_executor` has work under
-    way the clock stands still, so a thread is never overtaken by a time-out that it would have met in real life.
+    Waiting for a timer costs nothing. Waiting for a thread is real: while `run_in_executor` has work under way the
+    clock stands still, so a thread is never overtaken by a time-out that it would have met in real life. A socket has
+    no such protection: it is waited for only where no timer is pending.
     """
 
     def __init__(self, *, start: float = 1_700_000_000.0, seed: int = 0) -> None:
         self._start = start
         self._now = 0.0
-        self._random = random.Random(seed)  # noqa: S311 - jitter for tests, not a secret
+        self._random = random.Random(seed)
 
     def monotonic(self) -> float:
         return self._now
@@ -108,15 +108,13 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         self._clock.advance(seconds)
         return True
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
         self._threads += 1
         future.add_done_callback(self._thread_done)
         return future
 
-    def _thread_done(self, _: asyncio.Future[Any], context: Context | None = None) -> None:
+    def _thread_done(self, _: asyncio.Future[Any]) -> None:
         self._threads -= 1
 
 

@@ -122,7 +122,7 @@ class Hanging:
 
 async def read(builder: LLMClientBuilder, into: list[str]) -> None:
     async for chunk in builder.execute_streaming():
-        into.append(chunk.content)  # noqa: PERF401 - what came before an error counts
+        into.append(chunk.content)
 
 
 async def contents(builder: LLMClientBuilder) -> list[str]:

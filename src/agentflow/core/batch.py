@@ -6,17 +6,17 @@ QUERIES  [a, b, c, d]  ──▶ search ×8 at a time ──▶  FINDINGS  [A, B
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from agentflow.core.graph import DEFAULT, Graph, Vertex, operand
-from agentflow.core.lifecycle import Executable, Lifecycle, Place, blame, watched
+from agentflow.core.lifecycle import Executable, Lifecycle, Place, blame, collected, watched
 from agentflow.core.node import BaseNode, FunctionNode, awaited
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame
 from agentflow.core.state import ITEM, Key, SharedState, key_name
 from agentflow.core.tasks import raise_first, run_together
-from agentflow.errors import AgentFlowError, FlowError, GraphError, NodeError, StateError
+from agentflow.errors import AgentFlowError, FlowError, GraphError, StateError
 
 __all__ = ["Each"]
 
@@ -37,8 +37,8 @@ class Each(BaseNode):
     At most `concurrency` items run at once. `on_error="raise"` cancels the others at the first failure; "collect" puts
     the NodeError at the item's index. `retry` and `timeout` are for plain functions: a node has its own.
 
-    Raises GraphError for a whole-lifecycle function node, which has no result to collect, and StateError when `over`
-    does not hold a list.
+    Raises GraphError for a whole-lifecycle function node, which has no result to collect. A visit fails (NodeError)
+    when `over` holds no list.
     """
 
     maps_items = True
@@ -72,22 +72,29 @@ class Each(BaseNode):
         self._check_work()
 
     def _check_work(self) -> None:
-        if isinstance(self.work, FunctionNode) and self.work.whole:
+        work = self.work
+        if isinstance(work, BaseNode):
+            self._check_node(work)
+        elif isinstance(work, Vertex):
+            raise GraphError(f"{self.name}: Each runs a node, a flow or a function, not the section {work.name}")
+        elif not callable(work) or (isinstance(work, type) and issubclass(work, Vertex)):
+            operand(work)  # says what is wrong with it
+        elif self.collect is not None:
+            raise GraphError(f"{self.name}: collect= is for flows; of a function, what it returned is collected")
+
+    def _check_node(self, work: BaseNode) -> None:
+        if isinstance(work, FunctionNode) and work.whole:
             raise GraphError(
-                f"{self.name}: {self.work.name} is a whole-lifecycle function, so it has no result to collect; "
+                f"{self.name}: {work.name} is a whole-lifecycle function, so it has no result to collect; "
                 f"give it reads= or writes=, or hand its plain function to Each"
             )
-        if not isinstance(self.work, Vertex):
-            if isinstance(self.work, type) or not callable(self.work):
-                operand(self.work)  # says what is wrong with it
-            return
-        is_flow = self.work.inner_graph() is not None
+        is_flow = work.inner_graph() is not None
         if is_flow and self.into is not None and self.collect is None:
             raise GraphError(f"{self.name}: a flow has no single result; say which key to collect with collect=KEY")
         if not is_flow and self.collect is not None:
             raise GraphError(f"{self.name}: collect= is for flows; of a node, what exec returned is collected")
-        if not isinstance(self.work, BaseNode):
-            raise GraphError(f"{self.name}: Each runs a node, a flow or a function, not a {type(self.work).__name__}")
+        if self.retry is not None or self.timeout is not None:
+            raise GraphError(f"{self.name}: retry= and timeout= are for plain functions; {work.name} has its own")
 
     def keys_read(self) -> tuple[str, ...]:
         return (self.over,)
@@ -108,7 +115,9 @@ class Each(BaseNode):
         assert callable(self.work)
         work = awaited(self.work)
         return EachRun(
-            self, "", Lifecycle("", prep=None, exec=work, post=None, retry=self.retry, timeout=self._checked_timeout())
+            self,
+            "",
+            Lifecycle(self.name, prep=None, exec=work, post=None, retry=self.retry, timeout=self._checked_timeout()),
         )
 
 
@@ -132,62 +141,70 @@ class EachRun:
         return await self._blamed(state, place)
 
     async def _blamed(self, state: SharedState, place: Place) -> list[object]:
+        phase = "prep"
         try:
-            return await self._map(state, place)
+            progress = _Progress(_items(self._each, state), self._each.concurrency)
+            phase = "exec"
+            crew = [self._worker(progress, state, place) for _ in range(progress.workers)]
+            outcome = await run_together(crew)
+            if outcome.failures:
+                raise_first(outcome.failures)
+            phase = "post"
+            self._merge(progress, state)
+            return progress.results
         except FlowError:
             raise  # it names the item
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
-            blame(error, "prep", place)
+            blame(error, phase, place)
 
-    async def _map(self, state: SharedState, place: Place) -> list[object]:
-        each = self._each
-        items = _items(each, state)
-        results: list[object] = [None] * len(items)
-        views: list[SharedState | None] = [None] * len(items)
-        todo = iter(range(len(items)))
-        workers = min(each.concurrency, len(items))
-        outcome = await run_together(
-            [self._worker(todo, items, results, views, state, place) for _ in range(workers)],
-        )
-        if outcome.failures:
-            raise_first(outcome.failures)
-        for view in views:
+    def _merge(self, progress: _Progress, state: SharedState) -> None:
+        for view in progress.views:
             if view is not None:
                 state.apply_additions(view)
-        if each.into is not None:
-            state[each.into] = results
-        return results
+        if self._each.into is not None:
+            state[self._each.into] = progress.results
 
-    async def _worker(
-        self,
-        todo: Iterator[int],
-        items: list[object],
-        results: list[object],
-        views: list[SharedState | None],
-        state: SharedState,
-        place: Place,
-    ) -> None:
+    async def _worker(self, progress: _Progress, state: SharedState, place: Place) -> None:
         each = self._each
-        for index in todo:
-            if not index & 255:
-                await asyncio.sleep(0)  # items that never wait must not keep the event loop from others
+        for done, index in enumerate(progress.todo):
+            if done and not done % progress.stride:
+                await asyncio.sleep(0)
+            item = progress.items[index]
             here = Place(place.frame, "", index, place)
-            view = state.view({each.item: items[index]}) if self._needs_view else state
+            view = state.view({each.item: item}) if self._needs_view else state
             try:
-                result = await self._work.collect(items[index], view, self._inner(here))
-                results[index] = result if each.collect is None else view[each.collect]
-                views[index] = view if self._needs_view else None
+                result = await self._work.collect(item, view, self._inner(here))
+                progress.results[index] = result if each.collect is None else view[each.collect]
+                progress.views[index] = view if self._needs_view else None
             except AgentFlowError as error:
-                if each.on_error == "raise":
+                if each.on_error == "collect":
+                    progress.results[index] = collected(error, here)
+                elif isinstance(error, FlowError):
                     raise
-                results[index] = error if isinstance(error, NodeError) else NodeError(here.path, "exec", 1, error)
+                else:
+                    raise collected(error, here) from error
 
     def _inner(self, here: Place) -> Place:
         return Place(here.frame, self._work_name, 1, here) if self._work_name else here
 
 
+class _Progress:
+    """One visit of an `Each`: the items, those still to do, and what came of the others."""
+
+    __slots__ = ("items", "results", "stride", "todo", "views", "workers")
+
+    def __init__(self, items: list[object], concurrency: int) -> None:
+        self.items = items
+        self.workers = min(concurrency, len(items))
+        # Items that never wait must not keep the event loop from others: all workers yield every 256 items together.
+        self.stride = max(1, 256 // max(1, self.workers))
+        self.todo = iter(range(len(items)))
+        self.results: list[object] = [None] * len(items)
+        self.views: list[SharedState | None] = [None] * len(items)
+
+
 def _items(each: Each, state: SharedState) -> list[object]:
     value = state[each.over]
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise StateError(f"{each.name} goes over {each.over!r}, which holds a {type(value).__name__}, not a list")
     return list(value)

@@ -127,11 +127,12 @@ class _FlowBase(BaseNode):
         channel = Channel(name, self._clock, sink) if sink else None
         run = Run(name, self._clock, channel, tenant)
         started = self._clock.monotonic()
-        token = current_run.set(run)
-        state = _start_state(inputs, context)
+        state = SharedState()
         action: str | None = None
         error: Exception | None = None
+        token = current_run.set(run)
         try:
+            state = _start_state(inputs, context)
             body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None)
             action = await body.run(state, run, self.name, 1, exact=True)
         except AgentFlowError as failure:
@@ -170,8 +171,7 @@ class _FlowBase(BaseNode):
 
         async def worker() -> None:
             for index, values in todo:
-                if not index & 255:
-                    await asyncio.sleep(0)
+                await asyncio.sleep(0)  # runs that never wait must not keep the event loop from others
                 result = await self._run(values, context, None, tenant)
                 if result.error is not None and on_error == "raise":
                     raise result.error
@@ -350,19 +350,23 @@ class _FlowRun:
         """Walk the flow in `state`. With `exact` the input may hold nothing but what the schema names."""
         frame = Frame(run, self._name, path, self._program.size, self._max_steps)
         if run.channel is None:
-            self._check(state, exact)
-            return await walk(self._program.start, state, frame)
+            return await self._walk(state, frame, exact)
         scope = Scope(run.channel, path, self._name, number)
         started = run.clock.monotonic()
         await run.channel.send("flow_start", scope, {} if run.tenant is None else {"tenant": run.tenant})
         try:
-            self._check(state, exact)
-            action = await walk(self._program.start, state, frame)
+            action = await self._walk(state, frame, exact)
         except AgentFlowError as error:
             took = run.clock.monotonic() - started
             await run.channel.send("flow_error", scope, failure_data(error), duration=took)
             raise
         await run.channel.send("flow_success", scope, {"action": action}, duration=run.clock.monotonic() - started)
+        return action
+
+    async def _walk(self, state: SharedState, frame: Frame, exact: bool) -> str:
+        self._check(state, exact)
+        action = await walk(self._program.start, state, frame)
+        await frame.run.count(frame.steps)
         return action
 
     def _check(self, state: SharedState, exact: bool) -> None:

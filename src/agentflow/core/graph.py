@@ -27,6 +27,7 @@ DEFAULT: Final = "default"
 """The action of a node that returns None."""
 
 V = TypeVar("V", bound="Vertex")
+S = TypeVar("S", bound="Section")
 
 
 class End:
@@ -164,7 +165,21 @@ def operand(value: object) -> Path | Part:
     raise GraphError(f"a path is made of nodes, flows, tuples of them and END, not {type(value).__name__} {value!r}")
 
 
-class Parallel(Vertex):
+class Section(Vertex):
+    """A stretch of a flow that is entered and left whole; its action is always "default"."""
+
+    named_by_user = False
+
+    def named(self: S, name: str) -> S:
+        twin = super().named(name)
+        twin.named_by_user = True
+        return twin
+
+    def actions(self) -> frozenset[str]:
+        return frozenset({DEFAULT})
+
+
+class Parallel(Section):
     """Branches that run at the same time and join: the long form of a tuple in a path.
 
         (a, b >> c)  ==  Parallel(a, b >> c)
@@ -190,21 +205,14 @@ class Parallel(Vertex):
             if isinstance(parts[0], End):
                 raise GraphError("a branch needs a node before its END")
         self.need = _need(need, len(branches))
+        """How many branches must succeed, None for all."""
         self.on_error = _one_of("on_error", on_error, ("raise", "collect"))
         self.errors = None if errors is None else key_name(errors)
         self.named_by_user = name is not None
         self.name = name or f"({', '.join(head(parts).name for parts in self.branches)})"
 
-    def actions(self) -> frozenset[str]:
-        return frozenset({DEFAULT})
 
-    @property
-    def enough(self) -> int | None:
-        """How many branches must succeed, None for all."""
-        return self.need
-
-
-class Dataflow(Vertex):
+class Dataflow(Section):
     """Nodes that each start as soon as what they read has been written: any acyclic shape, without edges.
 
         Dataflow(fetch, parse, rank, report)
@@ -218,8 +226,9 @@ class Dataflow(Vertex):
         if not nodes:
             raise GraphError("a dataflow section needs at least one node")
         for node in nodes:
-            if isinstance(operand(node), Path | End) or isinstance(node, Parallel | Dataflow | tuple):
+            if isinstance(operand(node), Path | End | Section):
                 raise GraphError("a dataflow section is made of single nodes: its order follows from reads and writes")
+            _refuse_equal(node)
             if not node.keys_read() and not node.keys_written():
                 raise GraphError(f"{node.name} declares neither reads nor writes, so a dataflow cannot place it")
         self.nodes = nodes
@@ -230,9 +239,6 @@ class Dataflow(Vertex):
             node: tuple({self.writer[key]: None for key in node.keys_read() if key in self.writer}) for node in nodes
         }
         _refuse_cycle(self.needs)
-
-    def actions(self) -> frozenset[str]:
-        return frozenset({DEFAULT})
 
     def keys_read(self) -> tuple[str, ...]:
         """What the section takes from outside."""
@@ -248,7 +254,7 @@ class Region:
     """A stretch of graph with one entrance: the whole flow, a branch of a parallel section, a dataflow's node."""
 
     start: Vertex
-    section: Parallel | Dataflow | None = None
+    section: Section | None = None
     last: Vertex | None = None
     """The vertex whose default edge leads to the join, for a branch that does not end in END."""
     vertices: list[Vertex] = field(default_factory=list)
@@ -307,27 +313,31 @@ class Graph:
     def _find_sections(self, paths: Sequence[Sequence[Part]]) -> None:
         """Settle the vertices of all sections first: statements may mention them before or after."""
         waiting = deque(part for parts in paths for part in parts)
-        found: set[Parallel | Dataflow] = set()
+        found: set[Section] = set()
         while waiting:
             section = waiting.popleft()
-            if not isinstance(section, Parallel | Dataflow) or section in found:
+            if not isinstance(section, Section) or section in found:
                 continue
             found.add(section)
             if isinstance(section, Dataflow):
                 for node in section.nodes:
                     self._settle([node], Region(node, section), strict=True)
-                continue
-            self.branches[section] = regions = [Region(head(parts), section) for parts in section.branches]
-            for region, parts in zip(regions, section.branches, strict=True):
-                self._settle(parts, region, strict=True)
-                self._link(parts)
-                region.last = self._open_end(parts)
-                waiting += parts
+            elif isinstance(section, Parallel):
+                self.branches[section] = [self._read_branch(parts, section) for parts in section.branches]
+                waiting += (part for parts in section.branches for part in parts)
+
+    def _read_branch(self, parts: Sequence[Part], section: Parallel) -> Region:
+        region = Region(head(parts), section)
+        self._settle(parts, region, strict=True)
+        self._link(parts)
+        region.last = self._open_end(parts)
+        return region
 
     def _settle(self, parts: Sequence[Part], region: Region, *, strict: bool = False) -> None:
         for part in parts:
             if not isinstance(part, Vertex):
                 continue
+            _refuse_equal(part)
             home = self.home.setdefault(part, region)
             if strict and home is not region:
                 raise GraphError(
@@ -340,7 +350,7 @@ class Graph:
     def _link(self, parts: Sequence[Part]) -> None:
         source: Vertex | None = None
         action: str | None = None
-        for part in parts:
+        for position, part in enumerate(parts):
             if isinstance(part, On):
                 if action is not None:
                     raise GraphError(
@@ -352,8 +362,8 @@ class Graph:
                 self._add_edge(source, action or DEFAULT, part)
             action = None
             if isinstance(part, End):
-                if part is not parts[-1]:
-                    raise GraphError("nothing follows END")
+                if position < len(parts) - 1:
+                    raise GraphError(f"nothing follows END, but here {_name(parts[position + 1])} does")
                 return
             source = part
         if action is not None:
@@ -380,12 +390,14 @@ class Graph:
         if out is into:
             return
         edge = f"{source.name} >> {_name(target)}"
+        if out.section is not None and into.section is out.section:
+            raise GraphError(f"{edge} leads into another branch of {out.section.name}: they meet at its join alone")
         if into.section is not None and not self._within(source, into.section):
             raise GraphError(f"{edge} jumps into the section {into.section.name}: enter it as a whole")
         where = out.section.name if out.section else ""
         raise GraphError(f"{edge} escapes from the section {where}: leave it through its join (or END)")
 
-    def _within(self, vertex: Vertex, section: Parallel | Dataflow) -> bool:
+    def _within(self, vertex: Vertex, section: Section) -> bool:
         """Whether `vertex` stands somewhere inside `section`, at any depth."""
         region = self.home[vertex]
         while region.section is not None:
@@ -407,7 +419,7 @@ class Graph:
     def _check_names(self) -> None:
         taken: dict[str, Vertex] = {}
         for vertex in self.home:
-            if isinstance(vertex, Parallel | Dataflow) and not vertex.named_by_user:
+            if isinstance(vertex, Section) and not vertex.named_by_user:
                 continue
             if not vertex.name or "/" in vertex.name or "#" in vertex.name:
                 raise GraphError(f"{vertex.name!r} is no name for a node: names are not empty and hold neither / nor #")
@@ -453,8 +465,7 @@ class Graph:
     def _check_joins(self) -> None:
         for section, regions in self.branches.items():
             endless = [region for region in regions if not self._can_end(region)]
-            enough = section.enough if section.enough is not None else len(regions)
-            if len(regions) - len(endless) < enough:
+            if len(regions) - len(endless) < (section.need or len(regions)):
                 names = ", ".join(region.start.name for region in endless)
                 raise GraphError(
                     f"the join of {section.name} can never fire: the branch of {names} has no way to its end "
@@ -477,8 +488,16 @@ def _parts(statement: object) -> tuple[Part, ...]:
     return tuple(value.parts()) if isinstance(value, Path) else (value,)
 
 
-def _name(target: Vertex | End) -> str:
-    return target.name if isinstance(target, Vertex) else "END"
+def _refuse_equal(vertex: Vertex) -> None:
+    """A vertex is the object itself, so two that compare equal (dataclasses do) would be taken for one."""
+    if type(vertex).__eq__ is not object.__eq__:
+        raise GraphError(
+            f"{vertex.name} compares by value, but a node is the object itself: drop __eq__ or use @dataclass(eq=False)"
+        )
+
+
+def _name(part: Part) -> str:
+    return part.name if isinstance(part, Vertex) else f".on({part.action!r})" if isinstance(part, On) else "END"
 
 
 def _action(action: str) -> str:

@@ -94,6 +94,8 @@ class Attempts:
                 raise failure
             return await fallback(failure)
         except Exception as error:
+            if error is not failure and error.__context__ is None:
+                error.__context__ = failure  # what the fallback had to answer for
             raise NodeError(place.path, "exec", attempt, error) from error
 
     async def _once(self, work: Callable[[], Awaitable[R]]) -> R:
@@ -261,6 +263,15 @@ def blame(error: BaseException, phase: str, place: Place) -> NoReturn:
     raise NodeError(path, phase, 1, failure) from error
 
 
+def collected(error: Exception, place: Place) -> NodeError:
+    """The NodeError that stands for a failure where failures are collected; the cause is chained."""
+    if isinstance(error, NodeError):
+        return error
+    failure = NodeError(place.path, "exec", 1, error)
+    failure.__cause__ = error
+    return failure
+
+
 def failure_of(error: BaseException) -> Exception:
     """What user code's error stands for.
 
@@ -272,7 +283,8 @@ def failure_of(error: BaseException) -> Exception:
     task = asyncio.current_task()
     if not isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
         raise error
-    return RuntimeError(f"something it awaited was cancelled, but the run was not ({error})".replace(" ()", ""))
+    why = f" ({error})" if str(error) else ""
+    return RuntimeError(f"something it awaited was cancelled, but the run was not{why}")
 
 
 def failure_data(error: BaseException) -> Mapping[str, object]:

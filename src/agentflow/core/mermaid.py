@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from agentflow.core.graph import DEFAULT, Dataflow, End, Graph, Parallel, Region, Vertex
 
 __all__ = ["mermaid"]
 
+_SPECIAL: Final = re.compile(r"""["#&<>`\\\r\n]""")
+
 
 def mermaid(graph: Graph) -> str:
     """The text of a Mermaid flowchart, top down. The same graph always gives the same text."""
-    return "\n".join(["flowchart TD", *_indent(_Drawing().flow(graph, "")), ""])
+    return "\n".join(["flowchart TD", *_indent(_Drawing().whole(graph)), ""])
 
 
 class _Drawing:
@@ -20,12 +24,16 @@ class _Drawing:
     def __init__(self) -> None:
         self._count = 0
 
-    def flow(self, graph: Graph, name: str) -> Iterator[str]:
-        ids = {vertex: self._new_id() for vertex in graph.vertices()}
-        if not name:
-            start = self._new_id()
-            yield f"{start}(( )) --> {ids[graph.start]}"
+    def whole(self, graph: Graph) -> Iterator[str]:
+        ids = self._ids(graph)
+        yield f"{self._new_id()}(( )) --> {ids[graph.start]}"
         yield from self._region(graph.flow, graph, ids)
+
+    def _nested(self, graph: Graph) -> Iterator[str]:
+        yield from self._region(graph.flow, graph, self._ids(graph))
+
+    def _ids(self, graph: Graph) -> dict[Vertex, str]:
+        return {vertex: self._new_id() for vertex in graph.vertices()}
 
     def _new_id(self) -> str:
         self._count += 1
@@ -51,7 +59,8 @@ class _Drawing:
         elif isinstance(vertex, Dataflow):
             yield from self._subgraph(ids[vertex], "dataflow", self._dataflow(vertex, graph, ids))
         elif (inner := _inner(vertex)) is not None:
-            yield from self._subgraph(ids[vertex], vertex.name, self.flow(inner, vertex.name))
+            title = f"{vertex.name}, for each item" if vertex.maps_items else vertex.name
+            yield from self._subgraph(ids[vertex], title, self._nested(inner))
         else:
             yield f"{ids[vertex]}{_box(vertex)}"
 
@@ -92,9 +101,8 @@ def _arrow(action: str) -> str:
 
 
 def _text(words: str) -> str:
-    """Quoted for Mermaid, whose own escapes are HTML entities."""
-    escaped = words.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
-    return f'"{escaped}"'
+    """Quoted for Mermaid. Its escapes are character codes between # and ;"""
+    return f'"{_SPECIAL.sub(lambda found: f"#{ord(found[0])};", words)}"'
 
 
 def _indent(lines: Iterator[str]) -> Iterator[str]:

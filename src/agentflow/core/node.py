@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from typing import (
     Any,
     ClassVar,
+    Final,
     Generic,
     Literal,
     ParamSpec,
@@ -58,6 +59,8 @@ Keys: TypeAlias = "Key[Any] | str | tuple[Key[Any] | str, ...]"
 
 Names: TypeAlias = "str | tuple[Key[Any] | str, ...]"
 Work: TypeAlias = Callable[..., Any]
+
+_PHASES: Final = ("prep", "exec", "post", "fallback")
 
 
 class BaseNode(Vertex):
@@ -108,21 +111,21 @@ class AsyncNode(BaseNode, Generic[In, Out]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _check_phases(cls, "AsyncNode", wants_async=True)
+        _check_phases(cls, wants_async=True)
 
-    async def prep(self, state: SharedState) -> In:
+    async def prep(self, state: SharedState, /) -> In:
         """Read from the state what exec needs."""
         return cast("In", None)
 
-    async def exec(self, item: In) -> Out:
+    async def exec(self, item: In, /) -> Out:
         """Do the work. It sees no state, so it can be tried again without doing harm twice."""
         return cast("Out", None)
 
-    async def post(self, state: SharedState, item: In, result: Out) -> str | None:
+    async def post(self, state: SharedState, item: In, result: Out, /) -> str | None:
         """Write what exec found; return the action that says where to go (None is "default")."""
         return None
 
-    async def fallback(self, item: In, error: Exception) -> Out:
+    async def fallback(self, item: In, error: Exception, /) -> Out:
         """The answer when exec has finally failed."""
         raise error
 
@@ -150,21 +153,21 @@ class Node(BaseNode, Generic[In, Out]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _check_phases(cls, "Node", wants_async=False)
+        _check_phases(cls, wants_async=False)
 
-    def prep(self, state: SharedState) -> In:
+    def prep(self, state: SharedState, /) -> In:
         """Read from the state what exec needs."""
         return cast("In", None)
 
-    def exec(self, item: In) -> Out:
+    def exec(self, item: In, /) -> Out:
         """Do the work. It sees no state, so it can be tried again without doing harm twice."""
         return cast("Out", None)
 
-    def post(self, state: SharedState, item: In, result: Out) -> str | None:
+    def post(self, state: SharedState, item: In, result: Out, /) -> str | None:
         """Write what exec found; return the action that says where to go (None is "default")."""
         return None
 
-    def fallback(self, item: In, error: Exception) -> Out:
+    def fallback(self, item: In, error: Exception, /) -> Out:
         """The answer when exec has finally failed."""
         raise error
 
@@ -198,7 +201,7 @@ class FunctionNode(BaseNode, Generic[P, R]):
         inline: bool = False,
     ) -> None:
         super().__init__(name=name or _function_name(function), retry=retry, timeout=timeout)
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self.function = function
         self.whole = reads is None and writes is None
         self.inputs = key_names(reads or ())
@@ -361,7 +364,8 @@ def is_async(function: object) -> bool:
 
 def threaded(function: Work) -> Callable[..., Awaitable[Any]]:
     async def call(*args: object) -> Any:
-        return await call_in_thread(function, *args)
+        result = await call_in_thread(function, *args)
+        return await result if inspect.isawaitable(result) else result  # `lambda item: search(item)` is sync, too
 
     return call
 
@@ -375,7 +379,8 @@ def _spread(work: Callable[..., Awaitable[Any]], count: int) -> Callable[[Any], 
 
 def _in_place(function: Work) -> Callable[..., Awaitable[Any]]:
     async def call(*args: object) -> Any:
-        return function(*args)
+        result = function(*args)
+        return await result if inspect.isawaitable(result) else result
 
     return call
 
@@ -392,10 +397,8 @@ def _on_view(phase: Work) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-async def _action_of_result(state: SharedState, item: object, result: object) -> str | None:
-    if result is None or isinstance(result, str):
-        return result
-    raise TypeError(f"without writes= the result is the action, so it is a str or None, not {type(result).__name__}")
+async def _action_of_result(state: SharedState, item: object, result: Any) -> Any:
+    return result  # the walker refuses what is no action; an Each collects whatever it is
 
 
 def _function_name(function: Work) -> str:
@@ -404,17 +407,19 @@ def _function_name(function: Work) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _check_phases(cls: type, base: str, *, wants_async: bool) -> None:
-    other = "Node" if base == "AsyncNode" else "AsyncNode"
-    for phase in ("prep", "exec", "post", "fallback"):
-        method = cls.__dict__.get(phase)
-        if method is not None and callable(method) and is_async(method) is not wants_async:
-            kind = "plain" if wants_async else "async"
-            raise GraphError(f"{cls.__name__}.{phase} is {kind}, but {base} wants the other: derive from {other}")
+def _check_phases(cls: type, *, wants_async: bool) -> None:
+    for phase in filter(cls.__dict__.__contains__, _PHASES):
+        method = getattr(cls, phase)
+        if wants_async and not is_async(inspect.unwrap(method)):  # a decorator's wrapper may be plain
+            raise GraphError(f"{cls.__name__}.{phase} is a plain method: make it async, or derive from Node")
+        if not wants_async and is_async(method):
+            raise GraphError(f"{cls.__name__}.{phase} is async: make it a plain method, or derive from AsyncNode")
 
 
 def _check_parameters(made: FunctionNode[P, R]) -> None:
     """Refuse a function that cannot take what it will be given."""
+    if not callable(made.function):
+        raise GraphError(f"@node makes a node of a function, not of {type(made.function).__name__} {made.function!r}")
     wanted = 1 if made.whole else len(made.inputs)
     try:
         signature = inspect.signature(made.function)
@@ -429,8 +434,10 @@ def _check_parameters(made: FunctionNode[P, R]) -> None:
 
 def _declared(function: Work) -> frozenset[str] | None:
     """The actions that a return annotation lists: `Literal["a", "b"]`, None for "default"; None if it lists none."""
-    try:
-        hint = get_type_hints(function).get("return", Any)
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    returned = getattr(function, "__annotations__", {}).get("return", Any)
+    try:  # the return alone: the parameters' types are often imported for type checkers only
+        hint = get_type_hints(types.SimpleNamespace(__annotations__={"return": returned}), names)["return"]
     except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated declares nothing
         return None
     found: set[str] = set()

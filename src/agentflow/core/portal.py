@@ -12,8 +12,13 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent import futures
 from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
+
+from agentflow.core.observability.events import current_scope
 
 __all__ = ["run_blocking"]
 
@@ -29,43 +34,58 @@ def run_blocking(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     portal = _portal()
     if threading.get_ident() == portal.ident:
         raise RuntimeError("a sync call inside async code would block its event loop: await the async form instead")
-    call = _Call(portal.loop, make)
-    portal.loop.call_soon_threadsafe(call.start)
-    return call.wait()
+    context = copy_context()
+    if asyncio._get_running_loop() is not None:
+        # The caller blocks its own event loop, where a watcher of its events may live: nothing here may wait for it.
+        context.run(current_scope.set, None)
+    return _Call(portal.loop, make, context).wait()
 
 
 class _Call(Generic[T]):
     """One coroutine on its way through the portal."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]], context: Context
+    ) -> None:
         self._loop = loop
         self._make = make
+        self._context = context
         self._done: Future[T] = Future()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._task = self._loop.create_task(self._run())
-
-    async def _run(self) -> None:
-        try:
-            result = await self._make()
-        except BaseException as error:  # noqa: BLE001 - handed to the caller; SystemExit must not end the portal
-            self._done.set_exception(error)
-        else:
-            self._done.set_result(result)
-
     def wait(self) -> T:
         try:
+            self._loop.call_soon_threadsafe(self._start, context=self._context)
             return self._done.result()
         except BaseException:
             if not self._done.done():  # not the coroutine's own error: somebody interrupts the waiting
                 self._loop.call_soon_threadsafe(self._cancel)
-                self._done.exception()
+                futures.wait([self._done])
             raise
+
+    def _start(self) -> None:
+        if self._done.done():
+            return
+        self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not self._done.done():  # cancelled before its first step, so that nothing of _run ever ran
+            self._done.set_exception(asyncio.CancelledError())
+
+    async def _run(self) -> None:
+        try:
+            result = await self._make()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, whoever it ends
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(result)
 
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        elif not self._done.done():  # interrupted before it could be started
+            self._done.set_exception(asyncio.CancelledError())  # cancel() would not wake futures.wait
 
 
 class _Portal:
@@ -73,21 +93,41 @@ class _Portal:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._closing = False
         started = threading.Event()
         self.loop.call_soon(started.set)
-        self._thread = threading.Thread(target=self.loop.run_forever, name="agentflow-portal", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="agentflow-portal", daemon=True)
         self._thread.start()
         started.wait()
         self.ident = self._thread.ident
 
+    def _serve(self) -> None:
+        while not self._closing:
+            # asyncio lets SystemExit and KeyboardInterrupt of any task out of the loop. The task's owner gets them too,
+            # and passes them to the thread that waits for it; the portal serves others and stays.
+            with suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+
     def close(self) -> None:
-        """Let open connections close before the interpreter ends."""
+        """End what still runs and let open connections close before the interpreter ends."""
         if not self._thread.is_alive():
             return
-        asyncio.run_coroutine_threadsafe(self.loop.shutdown_asyncgens(), self.loop).result(timeout=5)
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_wind_up(), self.loop).result(timeout=5)
+        self._closing = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
-        self.loop.close()
+        if not self._thread.is_alive():
+            self.loop.close()
+
+
+async def _wind_up() -> None:
+    """Cancel all tasks but this one, wait for them, and close the async generators, as `asyncio.run` does."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 _lock = threading.Lock()

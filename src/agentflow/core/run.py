@@ -27,7 +27,7 @@ _TURN: Final = 255
 """A walker yields to the event loop whenever its step count's low bits are zero: every 256 steps."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """What all parts of one run share. `channel` is None when nobody watches."""
 
@@ -35,6 +35,14 @@ class Run:
     clock: Clock
     channel: Channel | None = None
     tenant: str | None = None
+    steps: int = 0
+    """Steps of nested flows since the run last yielded for them: many short ones count like a long one."""
+
+    async def count(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > _TURN:
+            self.steps = 0
+            await asyncio.sleep(0)
 
 
 current_run: ContextVar[Run | None] = ContextVar("agentflow_run", default=None)
@@ -87,10 +95,13 @@ class Step:
 async def walk(step: Step, state: SharedState, frame: Frame) -> str:
     """Visit steps from `step` on until one leads to END, and return the last action.
 
-    Raises what a node raises, UnknownTransition, and StepLimitError.
+    A cancellation that a node swallowed takes effect after that node. Raises what a node raises, UnknownTransition,
+    and StepLimitError.
     """
     visits = frame.visits
     limit = frame.max_steps
+    cancelling = asyncio.current_task().cancelling  # type: ignore[union-attr]  # a coroutine runs in a task
+    before = cancelling()  # above 0 where a flow does the cleaning up of something cancelled
     while True:
         frame.steps = steps = frame.steps + 1
         if steps > limit:
@@ -100,6 +111,8 @@ async def walk(step: Step, state: SharedState, frame: Frame) -> str:
         index = step.index
         visits[index] = number = visits[index] + 1
         action = await step.visit(state, frame, number)
+        if cancelling() > before:
+            raise asyncio.CancelledError
         try:
             following = step.edges[action]
         except (KeyError, TypeError):  # a TypeError: an action that is not even hashable
@@ -116,6 +129,7 @@ def _last_action(step: Step, action: object, frame: Frame, number: int) -> str:
         hint = "an action is a str or None (did you mean to return it from exec, or to declare writes=?)"
         cause = TypeError(f"it returned {type(action).__name__} as its action; {hint}")
         raise NodeError(path, "post", 1, cause) from cause
+    last = DEFAULT if action is None else action
     if step.edges:
-        raise UnknownTransition(path, action or DEFAULT, sorted(name for name in step.edges if name))
-    return action or DEFAULT
+        raise UnknownTransition(path, last, sorted(name for name in step.edges if name))
+    return last

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints, is_typeddict, runtime_checkable
 
 from agentflow.errors import GraphError, InputError
@@ -50,7 +50,7 @@ class FieldValidator:
         except NameError as error:
             raise GraphError(f"inputs={self.name}: {error} in its annotations") from error
         if is_typeddict(schema):
-            self.required: frozenset[str] = schema.__required_keys__  # type: ignore[attr-defined]  # is_typeddict does not narrow
+            self.required = _required_keys(schema)
             self._fields: dict[str, dataclasses.Field[Any]] = {}
         else:
             self._fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
@@ -109,14 +109,22 @@ def mismatch(value: object, kind: Any, path: str) -> str | None:
             return None
     elif is_typeddict(kind):
         return _typed_dict_mismatch(value, kind, path)
-    elif not isinstance(kind if origin is None else origin, type) or isinstance(value, origin or kind):
+    elif _is_instance(value, origin or kind):
         return None
     return f"{path} must be {_word(kind)}, not {_word(type(value))}{f' {value!r}' if origin is Literal else ''}"
 
 
+def _is_instance(value: object, kind: Any) -> bool:
+    """True also where Python cannot tell: Any, a TypeVar, a Protocol that is not for run time."""
+    try:
+        return not isinstance(kind, type) or isinstance(value, kind)
+    except TypeError:
+        return True
+
+
 def _container_mismatch(value: object, kind: Any, path: str) -> str | None:
     origin, args = get_origin(kind), get_args(kind)
-    if not isinstance(value, origin) or isinstance(value, str):
+    if not isinstance(value, Collection) or not isinstance(value, origin) or isinstance(value, str):
         return f"{path} must be {_word(kind)}, not {_word(type(value))}"
     if origin is tuple and not (len(args) == 2 and args[1] is ...):
         if len(value) != len(args):
@@ -149,6 +157,16 @@ def _typed_dict_mismatch(value: object, kind: type, path: str) -> str | None:
     except InputError as error:
         return f"{path}: {error}"
     return None
+
+
+def _required_keys(schema: Any) -> frozenset[str]:
+    """A TypedDict's required keys, also where `from __future__ import annotations` hides NotRequired from Python."""
+    marks = {name: get_origin(hint) for name, hint in get_type_hints(schema, include_extras=True).items()}
+    return frozenset(
+        name
+        for name, mark in marks.items()
+        if mark is typing.Required or (mark is not typing.NotRequired and name in schema.__required_keys__)
+    )
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:

@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from agentflow.core.graph import Dataflow, Parallel, Vertex
-from agentflow.core.lifecycle import Place, blame
+from agentflow.core.lifecycle import Place, blame, collected
 from agentflow.core.run import Frame, Step, walk
 from agentflow.core.state import SharedState
 from agentflow.core.tasks import raise_first, run_together
-from agentflow.errors import InputError, JoinError, StateError
+from agentflow.errors import AgentFlowError, InputError, JoinError, StateError
 
 __all__ = ["DataflowRun", "ParallelRun"]
 
@@ -29,27 +29,31 @@ class ParallelRun:
         self._tolerant = section.on_error == "collect"
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
-        section = self._section
+        place = Place(frame, self._section.name, number)
+        try:
+            await self._run(state, place)
+        except AgentFlowError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a branch that cancelled itself, a failing reducer; blame raises
+            blame(error, "join", place)
+        return None
+
+    async def _run(self, state: SharedState, place: Place) -> None:
+        section, frame = self._section, place.frame
         views = [state.view() for _ in self._branches]
         outcome = await run_together(
             [walk(step, view, frame) for (_, step), view in zip(self._branches, views, strict=True)],
             enough=section.need,
             tolerate=self._tolerant,
         )
-        if outcome.failures and not (self._tolerant or len(outcome.winners) == section.need):
+        won, need = len(outcome.winners), section.need or 1
+        if outcome.failures and not self._tolerant and won != section.need:
             raise_first(outcome.failures)
-        if len(outcome.winners) < (section.need or 1):
-            need = section.need or 1
-            raise JoinError(f"{frame.path}/{section.name}", need, outcome.failures) from outcome.failures[0]
-        try:
-            state.join([(self._branches[index][0], views[index]) for index in sorted(outcome.winners)])
-            if section.errors is not None:
-                state[section.errors] = list(outcome.failures)
-        except StateError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a reducer of the user's failed; blame raises
-            blame(error, "join", Place(frame, section.name, number))
-        return None
+        if won < need:
+            raise JoinError(place.path, need, outcome.failures) from outcome.failures[0]
+        state.join([(self._branches[index][0], views[index]) for index in sorted(outcome.winners)])
+        if section.errors is not None:
+            state[section.errors] = [collected(error, place) for error in outcome.failures]
 
 
 class DataflowRun:
@@ -84,14 +88,10 @@ class DataflowRun:
         writer = self._section.writer
         read = {key: views[writer[key]][key] for key in node.keys_read() if key in writer}
         view = state.view(read).view()
-        await walk(self._steps[node], view, frame)
-        wrote, declared = view.own_writes(), frozenset(node.keys_written())
-        if wrote != declared:
-            extra, absent = sorted(wrote - declared), sorted(declared - wrote)
-            problem = f"wrote {extra} without declaring it" if extra else f"declares to write {absent} but did not"
-            raise StateError(
-                f"{frame.path}/{node.name} {problem} (writes=); in a dataflow others wait for exactly that"
-            )
+        step = self._steps[node]
+        await walk(step, view, frame)
+        if problem := _undeclared(node, view.own_writes()):
+            blame(StateError(problem), "post", Place(frame, node.name, frame.visits[step.index]))
         return view
 
     def _check_inputs(self, state: SharedState, frame: Frame) -> None:
@@ -100,3 +100,13 @@ class DataflowRun:
                 if key not in self._section.writer and key not in state:
                     problem = f"{node.name} reads {key!r}, which no node of the section writes and the state lacks"
                     raise InputError(f"{frame.path}/{self._section.name}: {problem}", field=key)
+
+
+def _undeclared(node: Vertex, wrote: frozenset[str]) -> str | None:
+    """What is wrong with what a node wrote: others wait for exactly what it declares."""
+    declared = frozenset(node.keys_written())
+    if extra := wrote - declared:
+        return f"it wrote {', '.join(map(repr, sorted(extra)))}, which its writes= does not declare"
+    if absent := declared - wrote:
+        return f"it did not write {', '.join(map(repr, sorted(absent)))}, which its writes= declares"
+    return None

@@ -14,20 +14,40 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    Sequence,
+    ValuesView,
+)
 from dataclasses import dataclass
 from threading import RLock
-from typing import Final, Generic, TypeAlias, TypeVar, cast, overload
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
 
 from agentflow.errors import ContextError, SerializationError, StateConflict, StateError, StateKeyError
 
-__all__ = ["ITEM", "AnyKey", "Inputs", "Key", "SharedState", "StateDiff", "key_name"]
+__all__ = ["ITEM", "Inputs", "Key", "SharedState", "StateDiff", "key_name"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
 
-class Key(Generic[T]):
+class ReadableKey(Generic[T_co]):
+    """The reading side of a `Key`. It is covariant, as only a side without writing can be: what a `Key[list[str]]`
+    reads may go where a `Sequence[str]` is wanted."""
+
+    __slots__ = ("name",)
+
+    name: str
+
+
+class Key(ReadableKey[T], Generic[T]):
     """A name in the shared state with the type of its value: `TOPIC = Key[str]("topic")`.
 
     With `reduce`, parallel branches may contribute to the key with `state.add(KEY, value)`: contributions are folded in
@@ -36,7 +56,7 @@ class Key(Generic[T]):
         SEEN = Key[list[str]]("seen", reduce=operator.add, initial=list)
     """
 
-    __slots__ = ("initial", "name", "reduce")
+    __slots__ = ("initial", "reduce")
 
     def __init__(
         self, name: str, *, reduce: Callable[[T, T], T] | None = None, initial: Callable[[], T] | None = None
@@ -72,15 +92,19 @@ class _Absent:
 
 _ABSENT: Final = _Absent()
 
-AnyKey: TypeAlias = "Key[T] | str"
-Inputs: TypeAlias = "SharedState | Mapping[str, object]"
+Inputs: TypeAlias = "SharedState | Mapping[str, object] | Mapping[Key[Any], object]"
 
 ITEM: Final = Key[object]("item")
 """Where the node of an `Each` finds its item. For a typed one, give `Each` a key of your own: `item=QUERY`."""
 
 
-def key_name(key: Key[T] | str) -> str:
-    return key if isinstance(key, str) else key.name
+def key_name(key: ReadableKey[T] | str) -> str:
+    """The name that a key, or a name itself, stands for. Raises StateError for anything else."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, Key):
+        return key.name
+    raise StateError(f"a key of the state is a Key or a str, not {type(key).__name__} {key!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +143,27 @@ class SharedState(MutableMapping[str, object]):
     # ---- reading
 
     @overload
-    def __getitem__(self, key: Key[T]) -> T: ...
+    def __getitem__(self, key: ReadableKey[T]) -> T: ...
     @overload
     def __getitem__(self, key: str) -> object: ...
-    def __getitem__(self, key: Key[T] | str) -> object:
-        name = key if isinstance(key, str) else key.name
+    def __getitem__(self, key: ReadableKey[T] | str) -> object:
+        name = key if isinstance(key, str) else key_name(key)
         value = self._find(name)
         if value is _ABSENT:
             raise StateKeyError(name, difflib.get_close_matches(name, list(self), n=2))
         return value
 
     @overload
-    def get(self, key: Key[T]) -> T | None: ...
+    def get(self, key: ReadableKey[T]) -> T | None: ...
     @overload
     def get(self, key: Key[T], default: T) -> T: ...
     @overload
-    def get(self, key: Key[T], default: D) -> T | D: ...
+    def get(self, key: ReadableKey[T], default: D) -> T | D: ...
     @overload
     def get(self, key: str, default: object = None) -> object: ...
-    def get(self, key: Key[T] | str, default: object = None) -> object:
+    def get(  # pyright: ignore[reportIncompatibleMethodOverride]  # mypy sees that Mapping.get's overloads are covered
+        self, key: ReadableKey[T] | str, default: object = None
+    ) -> object:
         value = self._find(key_name(key))
         return default if value is _ABSENT else value
 
@@ -165,6 +191,15 @@ class SharedState(MutableMapping[str, object]):
 
     def __repr__(self) -> str:
         return f"SharedState({', '.join(sorted(self))})"
+
+    def keys(self) -> KeysView[str]:
+        return self.snapshot().keys()
+
+    def values(self) -> ValuesView[object]:
+        return self.snapshot().values()
+
+    def items(self) -> ItemsView[str, object]:
+        return self.snapshot().items()
 
     def snapshot(self) -> dict[str, object]:
         """All names and values as a plain dictionary of its own; the values are the same objects."""
@@ -196,7 +231,7 @@ class SharedState(MutableMapping[str, object]):
     @overload
     def __setitem__(self, key: str, value: object) -> None: ...
     def __setitem__(self, key: Key[T] | str, value: object) -> None:
-        name = key if isinstance(key, str) else key.name
+        name = key if isinstance(key, str) else key_name(key)
         with self._lock:
             self._data[name] = value
             if self._adds:
@@ -206,10 +241,14 @@ class SharedState(MutableMapping[str, object]):
         name = key_name(key)
         with self._lock:
             self[name]  # a StateKeyError names what is missing
-            if self._parent is None:
-                del self._data[name]
-            else:
-                self[name] = _ABSENT
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        """A view remembers the deletion, even of a name it alone had: it counts as an assignment at the join."""
+        if self._parent is None:
+            self._data.pop(name, None)
+        else:
+            self[name] = _ABSENT
 
     @overload
     def modify(self, key: Key[T], change: Callable[[T], T]) -> T: ...
@@ -287,8 +326,7 @@ class SharedState(MutableMapping[str, object]):
                 if contributions is not None:
                     self._take(contributions)
                 elif value is _ABSENT:
-                    if name in self:
-                        del self[name]
+                    self._remove(name)
                 else:
                     self[name] = value
 
@@ -309,16 +347,20 @@ class SharedState(MutableMapping[str, object]):
         Raises SerializationError, naming key and type, for a value that would not come back equal.
         """
         values = self.snapshot()
-        for name, value in values.items():
-            _check_json(value, name, [])
-        return json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+        try:
+            for name, value in values.items():
+                _check_json(name, "a name in the state", [])
+                _check_json(value, name, [])
+            return json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+        except (ValueError, RecursionError) as error:  # an integer, or a nesting, beyond the interpreter's limit
+            raise SerializationError("state", f"too large for JSON: {error}") from error
 
     @classmethod
     def from_json(cls, text: str | bytes, *, context: object = None) -> SharedState:
         """A state from the text of `to_json`. Raises SerializationError for anything but a JSON object."""
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SerializationError("state", f"not JSON: {error}") from error
         if not isinstance(values, dict):
             raise SerializationError("state", f"a JSON object is needed, not {type(values).__name__}")
@@ -363,10 +405,22 @@ def _same(old: object, new: object) -> bool:
         return False
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_json(value: object, path: str, parents: list[object]) -> None:
     """Refuse whatever JSON would drop, change or choke on. Exact types: a subclass would come back as its base."""
     kind = type(value)
-    if kind in (str, int, bool) or value is None:
+    if kind in (int, bool) or value is None:
+        return
+    if kind is str:
+        if not _is_text(cast("str", value)):
+            raise SerializationError(path, "the str holds a lone surrogate, which no file can store")
         return
     if kind is float:
         if not math.isfinite(cast("float", value)):
@@ -379,8 +433,8 @@ def _check_json(value: object, path: str, parents: list[object]) -> None:
     parents.append(value)
     if isinstance(value, dict):
         for name, inner in value.items():
-            if type(name) is not str:
-                raise SerializationError(path, f"a JSON object has str keys, not {type(name).__name__}")
+            if type(name) is not str or not _is_text(name):
+                raise SerializationError(path, f"a JSON object has str keys, not {type(name).__name__} {name!r}")
             _check_json(inner, f"{path}.{name}", parents)
     else:
         for index, inner in enumerate(cast("list[object]", value)):

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.portal import run_blocking
@@ -44,21 +44,21 @@ class EventStream(Generic[O]):
     end to the garbage collector, which is best effort. A failure of the run is raised where iteration ends.
     """
 
-    def __init__(self, start: Callable[[Sink], Awaitable[O]], cancelled: Callable[[], O]) -> None:
+    # The run holds the queue and never the stream, so that forgetting the stream is noticed (`__del__`).
+
+    def __init__(self, start: Callable[[Sink], Coroutine[Any, Any, O]], cancelled: Callable[[], O]) -> None:
         self._start = start
         self._cancelled = cancelled
-        self._queue: deque[ExecutionEvent] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._queue = _Queue()
+        self._task: asyncio.Task[O] | None = None
         self._result: O | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._writers: deque[asyncio.Future[None]] = deque()
-        self._closed = False
+        self._left = False
 
     @property
     def result(self) -> O:
         """How the run ended. Raises RuntimeError while it still runs."""
         if self._result is None:
-            raise RuntimeError("the run has not ended: read its events to the end, or leave the stream, first")
+            self._result = self._outcome()
         return self._result
 
     async def __aenter__(self) -> EventStream[O]:
@@ -72,85 +72,126 @@ class EventStream(Generic[O]):
 
     async def aclose(self) -> None:
         """End the run if it still runs, and wait until nothing of it is left."""
-        self._closed = True
-        self._queue.clear()
-        _wake_all(self._writers)
+        self._left = True
+        self._queue.close()
         task = self._task
         if task is None or task.done():
             return
-        cancelled: asyncio.CancelledError | None = None
+        interrupted: asyncio.CancelledError | None = None
         while not task.done():
             task.cancel()
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+                interrupted = error
+        if task.cancelled():
+            self._result = self._cancelled()
+        if interrupted is not None:
+            raise interrupted
 
     def __aiter__(self) -> AsyncIterator[ExecutionEvent]:
         return self
 
     async def __anext__(self) -> ExecutionEvent:
+        if self._left:
+            raise StopAsyncIteration
         task = self._ensure_started()
-        while not self._queue:
-            if task.done() or self._closed:
-                self._finish()
+        while (event := self._queue.take()) is None:
+            if task.done():
+                self._raise_failure()
                 raise StopAsyncIteration
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        event = self._queue.popleft()
-        if self._writers and len(self._queue) < _CAPACITY:
-            _wake(self._writers.popleft())
+            await self._queue.change()
         return event
 
-    def _ensure_started(self) -> asyncio.Task[None]:
+    def _ensure_started(self) -> asyncio.Task[O]:
+        if self._left:
+            raise RuntimeError("this stream has been left: a run is streamed once, so call stream() again")
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
-            self._task.add_done_callback(self._run_ended)
+            self._task = asyncio.create_task(self._start(self._queue.put))
+            self._task.add_done_callback(self._queue.end)
         return self._task
 
-    async def _run(self) -> None:
-        try:
-            self._result = await self._start(self._put)
-        except asyncio.CancelledError:
-            self._result = self._cancelled()
-            raise
-
-    def _run_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # looked at, so that it is not reported as forgotten; _finish raises it
-        _wake(self._reader)
-
-    async def _put(self, event: ExecutionEvent) -> None:
-        while len(self._queue) >= _CAPACITY and not self._closed:
-            room = asyncio.get_running_loop().create_future()
-            self._writers.append(room)
-            try:
-                await room
-            except asyncio.CancelledError:
-                if room.done() and not room.cancelled() and self._writers:
-                    _wake(self._writers.popleft())  # the place that was meant for us goes to the next
-                raise
-        if not self._closed:
-            self._queue.append(event)
-            _wake(self._reader)
-
-    def _finish(self) -> None:
-        """Raise the run's failure, once."""
+    def _outcome(self) -> O:
         task = self._task
-        if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
-            raise task.exception() or RuntimeError()
-        if self._result is not None and self._result.error is not None and not self._closed:
-            raise self._result.error
+        if task is not None and task.done():
+            return self._cancelled() if task.cancelled() else task.result()
+        if self._left and task is None:
+            return self._cancelled()
+        raise RuntimeError("the run has not ended: read its events to the end, or leave the stream, first")
+
+    def _raise_failure(self) -> None:
+        if not self._left and self.result.error is not None:
+            raise self.result.error
 
     def __del__(self) -> None:
-        task = getattr(self, "_task", None)
-        if task is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        task = self._task
+        if task is None or task.done() or task.get_loop().is_closed():
+            return
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+class _Queue:
+    """Events between a run and its reader, in the order in which they happened.
+
+    A writer that finds it full waits until its event has moved up. If it is cancelled meanwhile the event stays: it has
+    happened, and sequence numbers have no gaps. Later writers stand behind it, so the queue cannot grow by that.
+    """
+
+    __slots__ = ("_open", "_reader", "_ready", "_waiting")
+
+    def __init__(self) -> None:
+        self._ready: deque[ExecutionEvent] = deque()
+        self._waiting: deque[tuple[ExecutionEvent, asyncio.Future[None]]] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._open = True
+
+    async def put(self, event: ExecutionEvent) -> None:
+        if not self._open:
+            return
+        if len(self._ready) < _CAPACITY:
+            self._ready.append(event)
+            _wake(self._reader)
+            return
+        room = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, room))
+        await room
+
+    def take(self) -> ExecutionEvent | None:
+        if not self._ready:
+            return None
+        event = self._ready.popleft()
+        if self._waiting:
+            late, room = self._waiting.popleft()
+            self._ready.append(late)
+            _wake(room)
+        return event
+
+    async def change(self) -> None:
+        """Wait until there is an event, or there will be no more."""
+        if self._reader is not None:
+            raise RuntimeError("two tasks read one stream: each event goes to one reader, so have one read and pass on")
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def end(self, run: asyncio.Task[Any]) -> None:
+        """The run has ended: what a thread of it says later is dropped."""
+        if not run.cancelled():
+            run.exception()  # looked at, so that asyncio does not report it as forgotten; `result` raises it
+        self._shut()
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._ready.clear()
+        self._shut()
+
+    def _shut(self) -> None:
+        self._open = False
+        while self._waiting:
+            _wake(self._waiting.popleft()[1])
+        _wake(self._reader)
 
 
 class BlockingEventStream(Generic[O]):
@@ -164,7 +205,11 @@ class BlockingEventStream(Generic[O]):
         return self._stream.result
 
     def __enter__(self) -> BlockingEventStream[O]:
-        run_blocking(self._stream.__aenter__)
+        try:
+            run_blocking(self._stream.__aenter__)
+        except BaseException:  # Ctrl-C: without an entrance there will be no exit
+            run_blocking(self._stream.aclose)
+            raise
         return self
 
     def __exit__(
@@ -186,8 +231,3 @@ class BlockingEventStream(Generic[O]):
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
-
-
-def _wake_all(waiters: deque[asyncio.Future[None]]) -> None:
-    while waiters:
-        _wake(waiters.popleft())

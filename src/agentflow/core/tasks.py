@@ -19,10 +19,21 @@ __all__ = ["Outcome", "raise_first", "run_together"]
 
 @dataclass(slots=True)
 class Outcome:
-    """How it went: positions of those that succeeded and errors of those that failed, each in order of time."""
+    """How it went: positions of those that succeeded and errors of those that failed, each in order of time.
+
+    Errors of those that were cancelled come last, in order of position.
+    """
 
     winners: list[int] = field(default_factory=list)
-    failures: list[BaseException] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    fatal: BaseException | None = None
+    """A SystemExit or the like, which no section may collect: it ends everything."""
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            self.failures.append(error)
+        else:
+            self.fatal = self.fatal or error
 
 
 async def run_together(
@@ -32,7 +43,7 @@ async def run_together(
 
     The others are cancelled once `enough` have succeeded, once one has failed, or, with `tolerate`, once so many have
     failed that enough cannot be reached; what they still return counts for nothing. A cancellation from outside cancels
-    all, waits for all, and is passed on.
+    all, waits for all, and is passed on; so is what is no Exception (SystemExit, KeyboardInterrupt).
     """
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(coroutine) for coroutine in coroutines]
@@ -41,22 +52,18 @@ async def run_together(
         return outcome
     over = loop.create_future()
     spare = 0 if not tolerate else len(tasks) if enough is None else len(tasks) - enough
-    position = {task: index for index, task in enumerate(tasks)}
-    running = len(tasks)
+    running = {task: index for index, task in enumerate(tasks)}
 
     def ended(task: asyncio.Task[object]) -> None:
-        nonlocal running
-        running -= 1
-        error = _error(task)
+        error = _error(task)  # looked at even when it comes late, so that asyncio does not report it as forgotten
         if over.done():
-            if error is not None and not task.cancelled():
-                outcome.failures.append(error)
             return
+        index = running.pop(task)
         if error is None:
-            outcome.winners.append(position[task])
+            outcome.winners.append(index)
         else:
-            outcome.failures.append(error)
-        if not running or len(outcome.failures) > spare or len(outcome.winners) == enough:
+            outcome.fail(error)
+        if not running or outcome.fatal or len(outcome.failures) > spare or len(outcome.winners) == enough:
             over.set_result(None)
 
     for task in tasks:
@@ -66,16 +73,20 @@ async def run_together(
     except asyncio.CancelledError:
         await _end(tasks)
         raise
-    if running:
-        await _end(tasks)
+    await _end(running)
+    for task in running:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            outcome.fail(error)
+    if outcome.fatal is not None:
+        raise outcome.fatal
     return outcome
 
 
-def raise_first(failures: Sequence[BaseException]) -> NoReturn:
+def raise_first(failures: Sequence[Exception]) -> NoReturn:
     """Raise the first failure; where it is a NodeError, the others stand in its `siblings`."""
     first, *others = failures
     if isinstance(first, NodeError):
-        first.siblings += tuple(error for error in others if isinstance(error, Exception))
+        first.siblings += tuple(others)
     raise first
 
 
@@ -85,7 +96,7 @@ def _error(task: asyncio.Task[object]) -> BaseException | None:
     return task.exception()
 
 
-async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:
+async def _end(tasks: Iterable[asyncio.Task[object]]) -> None:
     """Cancel what still runs and wait for it. Cancelled meanwhile, it cancels them again and still waits."""
     cancelled: asyncio.CancelledError | None = None
     while running := [task for task in tasks if not task.done()]:

@@ -29,7 +29,14 @@ async def call_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     Cancelling the wait does not stop the thread: it finishes, and its late result is dropped.
     """
     context = copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads(), lambda: context.run(function, *args))
+
+    def call() -> T:
+        try:
+            return context.run(function, *args)
+        except StopIteration as error:  # a future cannot carry it: the waiting side would never wake
+            raise RuntimeError("the function raised StopIteration") from error
+
+    return await asyncio.get_running_loop().run_in_executor(_threads(), call)
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -109,7 +109,7 @@ async def until_error(client: OpenAIProvider) -> tuple[list[str], ModelError]:
     seen = []
     try:
         async for piece in client.execute_streaming(HI):
-            seen.append(piece.content)  # noqa: PERF401 - a comprehension would lose them
+            seen.append(piece.content)
     except ModelError as error:
         return seen, error
     raise AssertionError("the stream did not fail")

@@ -1,0 +1,182 @@
+"""The error tree: what each error carries, and that the picture of it is true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from agentflow import errors
+from agentflow.errors import (
+    AgentFlowError,
+    ConfigurationError,
+    ContextError,
+    FlowError,
+    InputError,
+    JoinError,
+    MissingExtraError,
+    ModelError,
+    ModelTimeoutError,
+    NodeError,
+    OperationTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+    ServerError,
+    StateConflict,
+    StateError,
+    StateKeyError,
+    StepLimitError,
+    StreamInterruptedError,
+    UnknownModelError,
+    UnknownTransition,
+    describe,
+)
+
+
+def drawn_tree() -> dict[str, str]:
+    """Child → parent, as the docstring of the module draws it."""
+    parents: dict[str, str] = {}
+    above: list[str] = ["AgentFlowError"]
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"    ((?:│   |    )*)[├└]── (\w+)", line)
+        if match:
+            depth = len(match[1]) // 4 + 1
+            above[depth:] = [match[2]]
+            parents[match[2]] = above[depth - 1]
+    return parents
+
+
+def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
+    drawn = drawn_tree()
+    public = {name for name in errors.__all__ if name != "AgentFlowError"}
+
+    assert set(drawn) == public
+    for child, parent in drawn.items():
+        assert getattr(errors, child).__bases__[0].__name__ == parent
+
+
+def test_every_error_is_an_agentflow_error_and_public() -> None:
+    classes = [thing for _, thing in inspect.getmembers(errors, inspect.isclass) if issubclass(thing, Exception)]
+
+    assert all(issubclass(kind, AgentFlowError) for kind in classes)
+    assert {kind.__name__ for kind in classes} == set(errors.__all__)
+
+
+def test_some_are_also_pythons_own() -> None:
+    assert issubclass(StateKeyError, KeyError)
+    assert issubclass(OperationTimeoutError, TimeoutError)
+    assert issubclass(ModelTimeoutError, OperationTimeoutError)
+    assert issubclass(ContextError, StateError)
+
+
+def test_a_node_error_says_where_in_which_phase_and_which_attempt() -> None:
+    error = NodeError("flow/inner#2/write#1", "exec", 3, ValueError("too long"))
+
+    assert str(error) == "flow/inner#2/write#1 failed in exec, attempt 3: ValueError: too long"
+    assert (error.node, error.phase, error.attempt, error.siblings) == ("flow/inner#2/write#1", "exec", 3, ())
+
+
+def test_a_node_error_is_worth_repeating_when_its_cause_is() -> None:
+    assert NodeError("f/a#1", "exec", 1, ServerError("down")).retryable
+    assert not NodeError("f/a#1", "exec", 1, QuotaExceededError("no money")).retryable
+    assert not NodeError("f/a#1", "exec", 1, ValueError("odd")).retryable
+
+
+def test_an_unknown_transition_lists_the_known_actions() -> None:
+    error = UnknownTransition("f/judge#1", "maybe", ["accept", "rewrite"])
+
+    assert "returned 'maybe'" in str(error)
+    assert "'accept', 'rewrite'" in str(error)
+    assert (error.node, error.action, error.known) == ("f/judge#1", "maybe", ("accept", "rewrite"))
+
+
+def test_a_state_key_error_reads_as_a_sentence() -> None:
+    assert str(StateKeyError("topci", ["topic"])) == "the state has no 'topci'; did you mean 'topic'?"
+    assert str(StateKeyError("x")) == "the state has no 'x'"
+
+
+def test_a_conflict_names_the_key_and_both_writers() -> None:
+    error = StateConflict("draft", "left", "right")
+
+    assert (error.key, error.writers) == ("draft", ("left", "right"))
+    assert all(word in str(error) for word in ("'draft'", "'left'", "'right'", "state.add()"))
+
+
+def test_a_step_limit_says_how_to_raise_it() -> None:
+    error = StepLimitError("article", 1000, "write")
+
+    assert "max_steps is 1,000" in str(error)
+    assert (error.max_steps, error.node) == (1000, "write")
+
+
+def test_a_join_error_holds_why() -> None:
+    cause = NodeError("f/a#1", "exec", 1, ValueError("no"))
+    error = JoinError("f/(a, b)", 2, [cause])
+
+    assert error.failures == (cause,)
+    assert "ValueError: no" in str(error)
+
+
+def test_a_missing_extra_gives_the_command_that_installs_it() -> None:
+    assert "pip install 'agentflow-engine[otel]'" in str(MissingExtraError("tracing", "otel"))
+
+
+def test_an_unknown_model_suggests_the_nearest() -> None:
+    assert str(UnknownModelError("gpt-4", ["gpt-4o"])) == "unknown model 'gpt-4': did you mean gpt-4o?"
+    assert "agentflow models" in str(UnknownModelError("gpt-4"))
+
+
+def test_a_configuration_error_names_its_source_where_known() -> None:
+    assert str(ConfigurationError("bad timeout", source="models.yml:3")) == "models.yml:3: bad timeout"
+    assert str(ConfigurationError("bad timeout")) == "bad timeout"
+
+
+def test_a_model_error_carries_facts() -> None:
+    error = RateLimitError("slow down", provider="openai", model="gpt-4o", status=429, request_id="r1", retry_after=2.5)
+
+    assert str(error) == "openai/gpt-4o: slow down (HTTP 429, request r1)"
+    assert (error.provider, error.model, error.status, error.request_id, error.retry_after) == (
+        "openai",
+        "gpt-4o",
+        429,
+        "r1",
+        2.5,
+    )
+
+
+def test_a_model_time_out_is_a_model_error_and_a_time_out() -> None:
+    error = ModelTimeoutError("first byte", 10, provider="openai", model="gpt-4o")
+
+    assert isinstance(error, ModelError)
+    assert isinstance(error, TimeoutError)
+    assert (error.operation, error.seconds) == ("first byte", 10)
+    assert str(error) == "openai/gpt-4o: no answer in time: first byte took longer than 10 s"
+
+
+def test_an_interrupted_stream_keeps_what_had_arrived() -> None:
+    assert StreamInterruptedError("cut", partial="Once upon").partial == "Once upon"
+
+
+@pytest.mark.parametrize(
+    ("error", "worth_it"),
+    [
+        (RateLimitError("x"), True),
+        (QuotaExceededError("x"), False),
+        (ServerError("x"), True),
+        (ModelTimeoutError("connect", 1), True),
+        (OperationTimeoutError("exec", 1), True),
+        (errors.BadRequestError("x"), False),
+        (errors.AuthenticationError("x"), False),
+        (InputError("x"), False),
+        (FlowError("x"), False),
+    ],
+)
+def test_an_error_says_whether_the_same_attempt_may_succeed_later(error: AgentFlowError, worth_it: bool) -> None:
+    assert error.retryable is worth_it
+
+
+def test_describe_names_the_type_unless_the_message_speaks_for_itself() -> None:
+    assert describe(ValueError("odd")) == "ValueError: odd"
+    assert describe(ValueError()) == "ValueError"
+    assert describe(InputError("the input lacks 'topic'")) == "the input lacks 'topic'"

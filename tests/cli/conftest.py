@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,14 @@ async def greet(name: str) -> str:
 
 flow = AsyncFlow(greet, name="hello")
 """
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_stays_python_s() -> Iterator[None]:
+    """A command that is interrupted within the test's process gives the signal away; it comes back here."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

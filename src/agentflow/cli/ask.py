@@ -11,7 +11,7 @@ import sys
 import click
 
 from agentflow.cli.debug import debug_option
-from agentflow.cli.failures import INTERRUPTED
+from agentflow.cli.interrupt import leave_interrupted
 from agentflow.cli.models import stand_in_notice, use_model
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.builder import LLMClientBuilder
@@ -39,8 +39,7 @@ def command(words: tuple[str, ...], model: str | None, system: str | None, strea
     try:
         asyncio.run(_answer(builder if system is None else builder.system(system), stream=stream))
     except KeyboardInterrupt:
-        click.echo("\ninterrupted; what stands above is not the whole answer", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
+        leave_interrupted("\ninterrupted; what stands above is not the whole answer")
 
 
 async def _answer(builder: LLMClientBuilder, *, stream: bool) -> None:

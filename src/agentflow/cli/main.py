@@ -8,7 +8,6 @@ A command's module is imported when it is asked for, so that `agentflow --help` 
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
 from difflib import get_close_matches
@@ -19,6 +18,7 @@ import click
 
 from agentflow.cli.debug import debug_option, debugging
 from agentflow.cli.failures import EXIT_CODES, INTERRUPTED, exit_code, explain
+from agentflow.cli.interrupt import leave_interrupted
 
 __all__ = ["commands", "main"]
 
@@ -66,8 +66,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("\ninterrupted", err=True)
-            ctx.exit(INTERRUPTED)
+            leave_interrupted("\ninterrupted")
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise  # click says these itself
         except Exception as error:  # noqa: BLE001 - nothing is above us: what is not said here is a traceback
@@ -107,11 +106,6 @@ def main() -> None:
     warnings.formatwarning = _one_line
     try:
         commands(prog_name="agentflow")
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            # What is left is to wait for threads that cannot be stopped; whoever presses Ctrl-C again will not wait.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        raise
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 
 from agentflow.cli.debug import debug_option
-from agentflow.cli.failures import INTERRUPTED
 from agentflow.cli.files import unwritable, write_whole
 from agentflow.cli.inputs import read_input
+from agentflow.cli.interrupt import leave_interrupted
 from agentflow.cli.ledger import span
 from agentflow.cli.load import AnyFlow, load_flow
 from agentflow.cli.models import stand_in_notice, use_model
@@ -71,8 +71,8 @@ def command(
         with progress:
             result = _watch(flow, state, watcher.see)
     except KeyboardInterrupt:
-        _say_interrupted(progress, output)
-        raise click.exceptions.Exit(INTERRUPTED) from None
+        unwritten = "" if output is None else f"; {output} was not written"
+        leave_interrupted(f"interrupted; {progress.ledger.standing()}{unwritten}")
     key = output_key(flow.graph, result, watcher.last_path)
     if wants_json:
         _print_json(result_json(result, key), quiet=quiet)
@@ -171,8 +171,3 @@ def _print_json(json: Foreign, *, quiet: bool) -> None:
     click.echo(json.text)
     if json.types and not quiet:
         click.echo(f"note: JSON has no word for {', '.join(json.types)}; their repr stands there", err=True)
-
-
-def _say_interrupted(progress: Progress, output: Path | None) -> None:
-    unwritten = "" if output is None else f"; {output} was not written"
-    click.echo(f"interrupted; {progress.ledger.standing()}{unwritten}", err=True)

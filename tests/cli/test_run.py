@@ -52,7 +52,7 @@ def test_input_json_is_a_file_or_stdin_and_input_wins(invoke, hello: Path, place
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"a": 1,}', "in.json:1:9: this is not JSON: "),
+        ('{"a": }', "in.json:1:7: this is not JSON: "),
         ("[1]", 'in.json: a JSON object is needed, as in {"topic": "tides"}, not list'),
         ('{"a": NaN}', "in.json: this is not JSON: NaN is no JSON number"),
         (None, "in.json: No such file or directory; --input-json takes a file"),

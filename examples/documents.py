@@ -12,6 +12,7 @@ import codecs
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -31,7 +32,7 @@ MARKS = {  # longest first: UTF-32's mark begins with UTF-16's
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text. `name` is its path as the user gave it, `title` its first heading, or "" without one."""
+    """One text. `name` is its path below the folder that was given, and `title` its first heading, or ""."""
 
     name: str
     title: str
@@ -59,8 +60,9 @@ def gather(places: Sequence[str]) -> Gathered:
         raise DocumentError("nothing to read: name a folder or files, or - for standard input")
     found = Gathered()
     known: dict[str, str] = {}
-    for name, path in _files(places):
-        read = _read(name, path, chosen=name in places)
+    files = list(_files(places))
+    for name, (place, path) in zip(_names(files), files, strict=True):
+        read = _read(name, path, chosen=path == Path(place))
         twin = known.get(read.text) if isinstance(read, Document) else None
         if isinstance(read, Skipped):
             found.skipped.append(read)
@@ -87,11 +89,13 @@ def _nothing(places: Sequence[str], skipped: Sequence[Skipped]) -> str:
 
 
 def _files(places: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
-    """Names and paths, each once; None stands for standard input."""
-    seen: set[Path] = set()
+    """The place that was given and a path found there, each once; None stands for standard input."""
+    seen: set[Path | None] = set()
     for place in places:
         if place == "-":
-            yield "standard input", None
+            if None not in seen:
+                seen.add(None)
+                yield place, None
             continue
         root = Path(place)
         if not root.exists():
@@ -100,7 +104,32 @@ def _files(places: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
             real = path.resolve()
             if real not in seen:
                 seen.add(real)
-                yield os.fsencode(path).decode("utf-8", "replace"), path
+                yield place, path
+
+
+def _names(files: Sequence[tuple[str, Path | None]]) -> list[str]:
+    """The shortest names that tell the files apart: below the folder that was given, with the folder's own name where
+    there are several, and as given where that is not enough."""
+    several = len({place for place, path in files if path != Path(place)}) > 1
+    short = [_name(place, path, several=several) for place, path in files]
+    alike = {name for name, times in Counter(short).items() if times > 1}
+    return [
+        _readable(path) if path is not None and name in alike else name
+        for name, (_, path) in zip(short, files, strict=True)
+    ]
+
+
+def _name(place: str, path: Path | None, *, several: bool) -> str:
+    if path is None:
+        return "standard input"
+    if path == Path(place):
+        return _readable(path.name)
+    below = path.relative_to(place)
+    return _readable(Path(Path(place).resolve().name, below) if several else below)
+
+
+def _readable(path: Path | str) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -121,7 +150,7 @@ def _read(name: str, path: Path | None, *, chosen: bool) -> Document | Skipped:
         data = sys.stdin.buffer.read() if path is None else path.read_bytes()
     except OSError as error:
         if chosen:
-            raise DocumentError(f"{name}: {error.strerror}; allow reading it, or leave it out") from error
+            raise DocumentError(f"{path}: {error.strerror}; allow reading it, or leave it out") from error
         return Skipped(name, "may not be read")
     if is_binary(data):
         return Skipped(name, "binary")

@@ -61,23 +61,47 @@ def test_a_folder_is_read_in_order_and_the_rest_is_named(folder: Path) -> None:
     (folder / "deep" / "c.txt").write_text("See.")
     read, skipped = _gathered("docs")
     assert read == [
-        ("docs/CHANGES.Debian", "", "Changed."),
-        ("docs/README", "", "Read me."),
-        ("docs/a.rst", "Ant", "Ant\n===\n\nMarch."),
-        ("docs/b.md", "Bee", "# Bee\n\nBuzz."),
-        ("docs/deep/c.txt", "", "See."),
+        ("CHANGES.Debian", "", "Changed."),
+        ("README", "", "Read me."),
+        ("a.rst", "Ant", "Ant\n===\n\nMarch."),
+        ("b.md", "Bee", "# Bee\n\nBuzz."),
+        ("deep/c.txt", "", "See."),
     ]
     assert skipped == [
-        ("docs/blob.txt", "binary"),
-        ("docs/empty.txt", "empty"),
-        ("docs/logo.png", "binary"),
-        ("docs/tool.py", "not prose (.py)"),
+        ("blob.txt", "binary"),
+        ("empty.txt", "empty"),
+        ("logo.png", "binary"),
+        ("tool.py", "not prose (.py)"),
     ]
+
+
+def test_names_are_below_the_folder_however_it_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.txt").write_text("A.")
+    for place in ("docs", "docs/", "./docs", str(folder), "docs/../docs"):
+        assert _gathered(place)[0] == [("deep/a.txt", "", "A.")]
+    monkeypatch.chdir(folder)
+    assert _gathered(".")[0] == [("deep/a.txt", "", "A.")]
+    assert _gathered(str(folder / "deep" / "a.txt"))[0] == [("a.txt", "", "A.")]
+
+
+def test_several_folders_are_told_apart_by_their_names_and_else_as_given(folder: Path) -> None:
+    for name in ("docs/a.txt", "notes/a.txt", "old/notes/a.txt", "a.txt"):
+        (folder.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.parent / name).write_text(f"In {name}.")
+
+    def named(*places: str) -> list[str]:
+        return [name for name, _, _ in _gathered(*places)[0]]
+
+    assert named(str(folder), "notes") == ["docs/a.txt", "notes/a.txt"]
+    assert named("notes", "old/notes", "docs") == ["notes/a.txt", "old/notes/a.txt", "docs/a.txt"]
+    assert named("docs", "a.txt") == ["docs/a.txt", "a.txt"]
+    assert named("docs/a.txt", "notes/a.txt") == ["docs/a.txt", "notes/a.txt"]
 
 
 def test_a_file_that_is_named_is_read_whatever_its_suffix(folder: Path) -> None:
     (folder / "tool.py").write_text("print()")
-    assert _gathered("docs/tool.py")[0] == [("docs/tool.py", "", "print()")]
+    assert _gathered("docs/tool.py")[0] == [("tool.py", "", "print()")]
 
 
 def test_a_file_is_read_once_and_a_text_too(folder: Path) -> None:
@@ -85,8 +109,8 @@ def test_a_file_is_read_once_and_a_text_too(folder: Path) -> None:
     (folder / "b.txt").write_text("Same.\n")
     (folder / "c.txt").symlink_to("a.txt")
     read, skipped = _gathered("docs/a.txt", "docs")
-    assert read == [("docs/a.txt", "", "Same.")]
-    assert skipped == [("docs/b.txt", "same text as docs/a.txt")]
+    assert read == [("a.txt", "", "Same.")]
+    assert skipped == [("b.txt", "same text as a.txt")]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +129,7 @@ def test_nothing_to_read_is_an_error_with_a_remedy(folder: Path, places: list[st
 
 def test_a_folder_of_binaries_says_which(folder: Path) -> None:
     (folder / "x.bin").write_bytes(b"\0")
-    with pytest.raises(DocumentError, match=r"docs: nothing to read in docs/x\.bin \(binary\); name \.md"):
+    with pytest.raises(DocumentError, match=r"docs: nothing to read in x\.bin \(binary\); name \.md"):
         documents.gather(["docs"])
 
 
@@ -113,7 +137,7 @@ def test_a_folder_of_binaries_says_which(folder: Path) -> None:
 def test_a_named_file_that_cannot_be_read_is_an_error_and_one_in_a_folder_is_skipped(folder: Path) -> None:
     (folder / "a.txt").write_text("A.")
     (folder / "b.txt").symlink_to("/proc/self/mem")
-    assert _gathered("docs")[1] == [("docs/b.txt", "may not be read")]
+    assert _gathered("docs")[1] == [("b.txt", "may not be read")]
     with pytest.raises(DocumentError, match=r"docs/b\.txt: Input/output error; allow reading it"):
         documents.gather(["docs/b.txt"])
 
@@ -121,7 +145,7 @@ def test_a_named_file_that_cannot_be_read_is_an_error_and_one_in_a_folder_is_ski
 def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.txt")
     (folder / "a.txt").write_text("A.")
-    assert _gathered("docs")[1] == [("docs/pipe.txt", "not a file")]
+    assert _gathered("docs")[1] == [("pipe.txt", "not a file")]
 
 
 def test_names_that_are_no_utf8_are_readable(folder: Path) -> None:
@@ -129,7 +153,7 @@ def test_names_that_are_no_utf8_are_readable(folder: Path) -> None:
         Path(os.fsdecode(b"docs/b\xff.txt")).write_text("A.")
     except OSError:
         pytest.skip("this file system takes UTF-8 names alone")
-    assert _gathered("docs")[0][0][0] == "docs/b\ufffd.txt"
+    assert _gathered("docs")[0][0][0] == "b\ufffd.txt"
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,12 @@ over models.yml, and a value out of range is an error where it is said.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextvars import copy_context
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.observability.events import current_scope
 from agentflow.core.portal import run_blocking
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import ConfigurationError, ContentFilterError
@@ -30,8 +26,6 @@ from agentflow.llm.messages import Json, Message, Response
 from agentflow.llm.streaming.stream import StreamingResponse
 
 __all__ = ["LLMClientBuilder"]
-
-T = TypeVar("T")
 
 _SYSTEM_CLOCK = SystemClock()
 
@@ -119,11 +113,11 @@ class LLMClientBuilder:
 
     def execute_sync(self) -> str:
         """`execute` without await; also inside a running event loop, which stands still meanwhile."""
-        return _blocking(self.execute)
+        return run_blocking(self.execute)
 
     def execute_full_sync(self) -> Response:
         """`execute_full` without await."""
-        return _blocking(self.execute_full)
+        return run_blocking(self.execute_full)
 
     def build(self) -> LLMClient:
         """The client that makes this call, as often as it is asked to."""
@@ -156,14 +150,3 @@ def _unblocked(response: Response) -> str:
             request_id=response.request_id,
         )
     return response.text
-
-
-def _blocking(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return run_blocking(make)
-    # The caller's loop stands still until we are done, so it could not take any event: the call goes unwatched.
-    context = copy_context()
-    context.run(current_scope.set, None)
-    return context.run(run_blocking, make)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -170,3 +173,18 @@ def test_overlay_is_associative_with_the_empty_entry_as_its_unit(a: ModelEntry, 
 def test_checked_refuses_what_models_yml_would_refuse(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{name}: found .*, allowed is a"):
         checked(name, value)
+
+
+def test_checking_a_file_leaves_memory_whole() -> None:
+    """msgspec crashes the garbage collector over some unions of a text and a container; the debug allocator tells."""
+    code = (
+        "import gc\n"
+        "from agentflow.errors import ConfigurationError\n"
+        "from agentflow.llm.config.loader import read_layer\n"
+        "read_layer('m.yml', 'providers: {p: {api_key_env: [A_KEY]}, q: {api_key_env: B_KEY}}')\n"
+        "try: read_layer('m.yml', 'providers: {p: {api_key_env: no}}')\n"
+        "except ConfigurationError: print('refused')\n"
+        "gc.collect()\n"
+    )
+    ended = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "refused\n"), ended.stderr

@@ -117,13 +117,19 @@ class ProviderEntry(_Entry, frozen=True):
 
     kind: _Name | UnsetType = UNSET
     base_url: _Url | UnsetType | None = UNSET
-    api_key_env: _Variable | list[_Variable] | UnsetType | None = UNSET
+    api_key_env: str | list[_Variable] | UnsetType | None = UNSET
     headers: dict[str, str] | UnsetType | None = UNSET
     allow_http: bool | UnsetType = UNSET
     options: dict[str, Any] | UnsetType | None = UNSET
     timeout: _Seconds | Phases | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
     rate_limit: _RateLimit | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        # Not `_Variable | list[_Variable]`: in a union of a text with a pattern and a container, msgspec (0.22) takes
+        # one pointer for the other, and the garbage collector crashes on it.
+        if isinstance(self.api_key_env, str):
+            msgspec.convert(self.api_key_env, _Variable)
 
 
 class _Router(_Entry, frozen=True):
@@ -279,6 +285,12 @@ def _document_shape() -> shapes.Type:
     return shapes.type_info(Document)
 
 
+@cache
+def _key_names_shape() -> shapes.Type:
+    """What `api_key_env` holds, in full."""
+    return shapes.UnionType((*map(shapes.type_info, (_Variable, list[_Variable])), shapes.NoneType()))
+
+
 def _problems(value: object, shape: shapes.Type, path: Path) -> Iterator[Problem]:
     shape = _matching_member(value, shape)
     if isinstance(shape, shapes.StructType) and isinstance(value, dict):
@@ -298,7 +310,8 @@ def _struct_problems(value: dict[str, object], shape: shapes.StructType, path: P
     fields = {field.encode_name: field for field in shape.fields}
     for key, item in value.items():
         if key in fields:
-            yield from _problems(item, fields[key].type, (*path, key))
+            stands_for = _key_names_shape() if key == "api_key_env" else fields[key].type
+            yield from _problems(item, stands_for, (*path, key))
         else:
             yield Problem((*path, key), _unknown_field(key, list(fields)))
     for name, field in fields.items():

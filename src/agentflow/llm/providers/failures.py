@@ -31,10 +31,11 @@ from agentflow.errors import (
 from agentflow.llm.providers.base import Secret
 from agentflow.llm.providers.http import Answer
 
-__all__ = ["EXCERPT", "Source", "no_answer", "read_error", "retry_after", "wire_error"]
+__all__ = ["EXCERPT", "Source", "no_answer", "read_error", "retry_after", "wire_error", "without_key"]
 
 EXCERPT = 200  # characters of a foreign body that an error may quote
 _MESSAGE = 600  # characters of a provider's own error message
+_SHORTEST_KEY = 8  # what is shorter may be a word, such as the "ollama" that stands for no key
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,20 @@ class Source:
 
     def quote(self, text: str, limit: int) -> str:
         """Foreign text on one line, cut to `limit` characters, without the key."""
-        secret = self.key.reveal() if self.key else ""
-        if len(secret) >= 8:
-            text = text.replace(secret, "…")
-        text = " ".join(text.split())
+        text = " ".join(without_key(text, self.key).split())
         return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def without_key(text: str, key: Secret | None) -> str:
+    """`text` without the key, and without the part of it that was left where the text was cut off."""
+    secret = key.reveal() if key else ""
+    if len(secret) < _SHORTEST_KEY or secret[:_SHORTEST_KEY] not in text:
+        return text
+    text = text.replace(secret, "…")
+    for length in range(len(secret) - 1, _SHORTEST_KEY - 1, -1):
+        if text.endswith(secret[:length]):
+            return text[:-length] + "…"
+    return text
 
 
 # `error.code` and `error.type`, of OpenAI, Azure, Moonshot and other compatible servers.

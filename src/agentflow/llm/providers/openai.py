@@ -27,7 +27,7 @@ from agentflow.errors import (
 )
 from agentflow.llm.messages import Json, Message, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import ProviderSettings
-from agentflow.llm.providers.failures import EXCERPT, Source, no_answer, read_error, wire_error
+from agentflow.llm.providers.failures import EXCERPT, Source, no_answer, read_error, wire_error, without_key
 from agentflow.llm.providers.http import AiohttpTransport, Answer, ByteStream, Transport
 from agentflow.llm.streaming.sse import SSEParser
 
@@ -114,8 +114,8 @@ class OpenAIProvider:
 
     def _source(self, request: Request, answer: Answer | ByteStream) -> Source:
         headers = answer.headers
-        request_id = headers.get("x-request-id") or headers.get("request-id")
-        return Source(self._name, request.model, request_id, self._key)
+        request_id = without_key(headers.get("x-request-id") or headers.get("request-id") or "", self._key)
+        return Source(self._name, request.model, request_id or None, self._key)
 
 
 # ---- request -------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def write(state: SharedState) -> None:
         attributed(overview, state[SOURCES]),
         "\n".join(line(entry) for entry in entries),
         *(f"Skipped, {reason}: {names(list(items))}." for reason, items in by_reason(state[SKIPPED])),
-        f"*{read_words:,} words in, {kept:,} out, by {model}.*",
+        f"*{read_words:,} word{'s' * (read_words != 1)} in, {kept:,} out, by {model}.*",
     ]
     state[OUTPUT] = "\n\n".join(part for part in parts if part) + "\n"
 
@@ -216,8 +216,14 @@ def length(state: SharedState) -> int:
 
 
 def line(entry: Entry) -> str:
-    title = f" ({entry.title})" if entry.title and entry.title.lower() not in entry.name.lower() else ""
+    """With the title, unless the file's name says the same."""
+    title = f" ({entry.title})" if letters(entry.title) not in letters(entry.name) else ""
     return f"- **{code(entry.name)}**{title}: {entry.text}"
+
+
+def letters(text: str) -> str:
+    """`2.6 Closure Example` and `Closure-Example.html` both begin `closureexample`."""
+    return re.sub(r"[\W\d_]+", "", text).lower()
 
 
 def code(name: str) -> str:

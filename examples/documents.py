@@ -24,6 +24,7 @@ PROSE = {"", ".txt", ".text", ".md", ".markdown", ".mdown", ".rst", ".html", ".h
 PAGES = {".html", ".htm", ".xhtml"}
 PASSED_OVER = {"node_modules", "__pycache__", "venv", "site-packages"}  # and whatever begins with a dot
 MAGIC = (b"%PDF", b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"\x7fELF")
+LICENCE = re.compile(r"(copyright|licen[cs]e|copying|unlicense)\b", re.IGNORECASE)
 MARKS = {  # longest first: UTF-32's mark begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
@@ -60,9 +61,11 @@ def gather(places: Sequence[str]) -> Gathered:
         raise DocumentError("nothing to read: name a folder or files, or - for standard input")
     found = Gathered()
     known: dict[str, str] = {}
+    licences: list[str] = []
     files = list(_files(places))
     for name, (place, path) in zip(_names(files), files, strict=True):
-        read = _read(name, path, chosen=path == Path(place))
+        chosen = path == Path(place)
+        read = _read(name, path, chosen=chosen)
         twin = known.get(read.text) if isinstance(read, Document) else None
         if isinstance(read, Skipped):
             found.skipped.append(read)
@@ -71,6 +74,11 @@ def gather(places: Sequence[str]) -> Gathered:
         else:
             known[read.text] = name
             found.documents.append(read)
+            if path is not None and not chosen and LICENCE.match(path.name):
+                licences.append(name)
+    if len(licences) < len(found.documents):  # beside other documents nobody asks what a licence says
+        found.skipped += [Skipped(name, "licence") for name in licences]
+        found.documents = [document for document in found.documents if document.name not in licences]
     if not found.documents:
         raise DocumentError(_nothing(places, found.skipped))
     return found
@@ -133,12 +141,18 @@ def _readable(path: Path | str) -> str:
 
 
 def _below(folder: Path) -> Iterator[Path]:
+    """The files in and below a folder. A folder below it that may not be listed stands for itself."""
+    refused: list[Path] = []
+
     def refuse(error: OSError) -> None:
-        raise DocumentError(f"{error.filename}: {error.strerror}; allow reading it, or leave it out") from error
+        if Path(error.filename) == folder:
+            raise DocumentError(f"{folder}: {error.strerror}; allow reading it, or leave it out") from error
+        refused.append(Path(error.filename))
 
     for here, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in PASSED_OVER)
         yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
+    yield from refused
 
 
 def _read(name: str, path: Path | None, *, chosen: bool) -> Document | Skipped:
@@ -146,7 +160,7 @@ def _read(name: str, path: Path | None, *, chosen: bool) -> Document | Skipped:
     suffix = "" if path is None else path.suffix.lower()
     try:
         if path is not None and not path.is_file():
-            return Skipped(name, "not a file")
+            return Skipped(name, "may not be read" if path.is_dir() else "not a file")
         data = sys.stdin.buffer.read() if path is None else path.read_bytes()
     except OSError as error:
         if chosen:
@@ -193,7 +207,7 @@ def first_heading(text: str) -> str:
     """The first heading near the top of a Markdown or reStructuredText document."""
     lines = [line.rstrip() for line in text.split("\n", 60)[:60]]
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        if re.match(r"#{1,3} \S", line):
+        if re.match(r"#{1,6} \S", line):
             return line.strip("# ")
         if (
             line

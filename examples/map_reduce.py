@@ -13,7 +13,7 @@ import re
 from collections import Counter
 
 from agentflow import AsyncFlow, Each, Key, SharedState, node
-from agentflow.errors import NodeError
+from agentflow.errors import InputError, NodeError
 from documents import Document, gather
 
 ARGS, OUTPUT = Key[list[str]]("args"), Key[str]("output")
@@ -42,10 +42,17 @@ def reduce(state: SharedState) -> None:
     failed = [found for found in state[COUNTS] if isinstance(found, NodeError)]
     total = sum(counted, Counter[str]())
     shared = {word: sum(word in found for found in counted) for word in total}
-    top = sorted(total, key=lambda word: (-shared[word], -total[word], word))[: int(str(state.get("top", 10)))]
+    top = sorted(total, key=lambda word: (-shared[word], -total[word], word))[: how_many(state)]
     rows = [f"{word:<20} {shared[word]:>5} {total[word]:>7}" for word in top]
     lost = [f"not counted: {error.__cause__}" for error in failed]
     state[OUTPUT] = "\n".join([f"{'word':<20} {'files':>5} {'times':>7}", *rows, *lost])
+
+
+def how_many(state: SharedState) -> int:
+    top = state.get("top", 10)
+    if not isinstance(top, int) or top < 1:
+        raise InputError(f"top is {top!r}: give a whole number above 0, as in --input top=20", field="top")
+    return top
 
 
 flow = AsyncFlow(

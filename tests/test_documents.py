@@ -142,6 +142,41 @@ def test_a_named_file_that_cannot_be_read_is_an_error_and_one_in_a_folder_is_ski
         documents.gather(["docs/b.txt"])
 
 
+def test_a_folder_that_may_not_be_read_is_named_and_one_that_was_given_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read every folder, so the refusal is the listing's own."""
+    (folder / "a.txt").write_text("A.")
+    (folder / "locked").mkdir()
+    scan = os.scandir
+
+    def refuse(place: str) -> object:
+        if Path(place).name == "locked":
+            raise PermissionError(13, "Permission denied", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert _gathered("docs") == ([("a.txt", "", "A.")], [("locked", "may not be read")])
+    with pytest.raises(DocumentError, match=r"docs/locked: Permission denied; allow reading it, or leave it out"):
+        documents.gather(["docs/locked"])
+
+
+def test_a_licence_is_read_where_there_is_nothing_else(folder: Path) -> None:
+    (folder / "copyright").write_text("Files: *\nCopyright: 2020 Ada\nLicense: MIT\n")
+    (folder / "LICENSE-MIT.txt").write_text("Permission is hereby granted.")
+    assert [name for name, _, _ in _gathered("docs")[0]] == ["LICENSE-MIT.txt", "copyright"]
+    (folder / "a.txt").write_text("A.")
+    read, skipped = _gathered("docs")
+    assert [name for name, _, _ in read] == ["a.txt"]
+    assert skipped == [("LICENSE-MIT.txt", "licence"), ("copyright", "licence")]
+    assert [name for name, _, _ in _gathered("docs/copyright", "docs")[0]] == ["copyright", "a.txt"]
+
+
+def test_the_heading_of_a_chapter_deep_in_a_manual_is_its_title(folder: Path) -> None:
+    (folder / "a.html").write_text("<title>Arrays (The Manual)</title><h4>2.3.4 Arrays, Unions</h4><p>They differ.</p>")
+    assert _gathered("docs")[0][0][1] == "2.3.4 Arrays, Unions"
+
+
 def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.txt")
     (folder / "a.txt").write_text("A.")

@@ -236,3 +236,9 @@ def test_nested_flows_brief_each_document_and_the_whole(place: Path) -> None:
 def test_every_example_can_be_drawn(place: Path, name: str) -> None:
     ran = run(example(name), program=("-m", "agentflow.cli.main", "graph"))
     assert ran.stdout.startswith("flowchart TD"), ran.stderr
+
+
+def test_a_top_that_is_no_number_is_said_with_the_remedy(place: Path) -> None:
+    ran = run("-q", example("map_reduce.py"), "docs", "-i", "top=abc")
+    assert ran.returncode == 2
+    assert "error: top is 'abc': give a whole number above 0, as in --input top=20" in ran.stderr

@@ -38,6 +38,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "agentflow": GROUND | {"core", "llm", "mcp"},
     "server": GROUND | {"core", "llm", "mcp", "integrations", "agentflow"},
     "cli": GROUND | {"core", "llm", "mcp", "integrations", "agentflow", "server"},
+    "__main__": {"cli"},
 }
 # What comes from elsewhere, and the one place where it may be used.
 THIRD_PARTY = {

@@ -79,3 +79,29 @@ def test_ctrl_c_says_that_the_answer_is_not_whole(spawn, place: Path) -> None:
             out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, b"")
     assert err.strip() == b"interrupted; what stands above is not the whole answer"
+
+
+def test_an_answer_that_breaks_off_ends_its_line_before_the_error(invoke, place: Path) -> None:
+    import socket
+    import threading
+
+    piece = b'data: {"choices": [{"index": 0, "delta": {"content": "Half an ans"}}]}\n\n'
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+            connection.sendall(head + piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        (place / "models.yml").write_text(
+            f"defaults: {{retry: {{max_attempts: 1}}}}\nproviders: {{cut: {{kind: openai, base_url: '{address}'}}}}\n"
+        )
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        shown = invoke("ask", "Hello", "--model", "cut/x")
+        thread.join()
+    assert (shown.exit_code, shown.stdout) == (1, "Half an ans\n")
+    assert "error: cut/x: the stream ended before the answer did" in shown.stderr

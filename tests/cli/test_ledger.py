@@ -95,3 +95,27 @@ async def test_a_failed_node_is_neither_finished_nor_under_way() -> None:
 
 def test_durations_read_as_people_say_them() -> None:
     assert [span(0.0042), span(1.26), span(75.4)] == ["4 ms", "1.3 s", "1 min 15 s"]
+
+
+def test_an_each_says_how_many_of_its_items_are_done() -> None:
+    def item(index: int) -> list[ExecutionEvent]:
+        return [_event(f"node_{kind}", f"f/each#1/{index}/work#1") for kind in ("start", "success")]
+
+    start = _event("node_start", "f/each#1", items=3)
+    assert _told(start).rows[0].label == "each (0 of 3 items)"
+    assert _told(start, *item(0), *item(1)).rows[0].label == "each (2 of 3 items)"
+    assert _told(start, *item(0), *item(1), *item(2)).rows[0].label == "each (3 items)"
+    assert _told(_event("node_start", "f/each#1", items=1), *item(0)).rows[0].label == "each (1 item)"
+    assert _told(start, *item(0), _event("node_start", "f/each#2", items=2)).rows[0].label == "each ×2 (1 of 5 items)"
+
+
+def test_models_that_speak_at_once_are_shown_one_after_the_other() -> None:
+    def word(path: str, content: str) -> ExecutionEvent:
+        return _event("chunk", path, content=content)
+
+    ledger = _told(word("f/a#1", "one "), word("f/b#1", "eins "), word("f/a#1", "two"), word("f/b#1", "zwei"))
+    assert ledger.said == "one two"
+    ledger.see(_event("node_success", "f/a#1"), 0.0)
+    assert ledger.said == "eins zwei"
+    ledger.see(_event("node_error", "f/b#1"), 0.0)
+    assert ledger.said == ""

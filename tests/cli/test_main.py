@@ -17,6 +17,7 @@ from agentflow.errors import (
     InputError,
     NodeError,
     RateLimitError,
+    StateKeyError,
 )
 
 
@@ -115,3 +116,59 @@ def test_an_error_of_the_users_code_says_the_line(invoke, place: Path) -> None:
 def test_a_missing_file_of_the_users_code_is_named() -> None:
     error = _failed(FileNotFoundError(2, "No such file or directory", "notes.txt"))
     assert explain(error) == "notes.txt: No such file or directory (in flow/read#1)"
+
+
+def test_a_message_of_many_lines_is_said_in_one() -> None:
+    assert explain(ConfigurationError("one\n  two\nthree")) == "one two three"
+
+
+def test_an_operating_system_error_without_a_file_is_said_in_words() -> None:
+    assert explain(OSError(28, "No space left on device")) == "No space left on device"
+
+
+def test_a_key_that_the_state_lacks_comes_with_the_way_to_give_it() -> None:
+    shown = explain(_failed(StateKeyError("topic")))
+    assert shown == "the state has no 'topic'; if it is input, give it: --input topic=… (in flow/read#1)"
+    assert explain(StateKeyError("topc", ["topic"])) == "the state has no 'topc'; did you mean 'topic'?"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--outptu", "x"], "No such option '--outptu'."),
+        (["run"], "Missing argument 'FILE[:NAME]'. (see agentflow run --help)"),
+        (["--bad"], "No such option '--bad'. (see agentflow --help)"),
+        (["rnu"], "No such command 'rnu'. Did you mean `agentflow run`? (see agentflow --help)"),
+        (["run", "f.py", "-i", "x"], "Invalid value for --input: 'x' is not KEY=VALUE, as in topic=tides"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_too(spawn, hello: Path, words: list[str], said: str) -> None:
+    if words[1:2] == ["f.py"]:
+        words = ["run", "flow.py", *words[2:]]
+    process = spawn(*words)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, b"")
+    assert err.decode().startswith(f"error: {said}")
+    assert err.decode().count("\n") == 1
+
+
+def test_no_command_at_all_shows_the_help(spawn) -> None:
+    process = spawn()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert b"Exit codes:" in err
+
+
+def test_ctrl_c_while_the_command_is_still_loading_prints_no_traceback(place: Path) -> None:
+    """A `click` that is interrupted while it is imported stands for the first tenth of a second."""
+    (place / "click.py").write_text("raise KeyboardInterrupt\n")
+    ended = subprocess.run([sys.executable, "-m", "agentflow"], capture_output=True, text=True, cwd=place)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\ninterrupted\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_stop_nothing(hello: Path, closed: str) -> None:
+    command = f'"{sys.executable}" -m agentflow.cli.main run flow.py -i name=Ada -o out.md {closed}'
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=hello.parent)
+    assert ended.returncode == 0, ended.stderr
+    assert (hello.parent / "out.md").read_text() == "Hello Ada\n"

@@ -165,6 +165,21 @@ def test_json_prints_the_whole_result_and_says_what_it_had_no_word_for(invoke, p
     assert "note: JSON has no word for object" in shown.stderr
 
 
+def test_a_dash_is_stdout(invoke, hello: Path, place: Path) -> None:
+    assert invoke("run", "-q", "flow.py", "-i", "name=Ada", "-o", "-").stdout == "Hello Ada\n"
+    assert [path.name for path in place.iterdir()] == ["flow.py"]
+
+
+def test_what_a_flow_prints_does_not_stand_in_its_json(invoke, place: Path) -> None:
+    (place / "f.py").write_text(
+        TREE + "print('imported')\n@node(writes='output')\ndef a(): print('ran'); return 1\nflow = AsyncFlow(a)\n"
+    )
+    shown = invoke("run", "f.py", "--json")
+    assert json.loads(shown.stdout)["output"] == 1
+    assert [word in shown.stderr for word in ("imported", "ran")] == [True, True]
+    assert invoke("run", "-q", "f.py").stdout == "imported\nran\n1\n"
+
+
 def test_json_tells_of_a_failure_too(invoke, place: Path) -> None:
     (place / "f.py").write_text(TREE + "@node\nasync def a(s): s['x'] = 1; 1 / 0\nflow = AsyncFlow(a)\n")
     shown = invoke("run", "f.py", "--json")

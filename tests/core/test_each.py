@@ -17,6 +17,7 @@ from agentflow.core import (
     AsyncNode,
     Dataflow,
     Each,
+    Flow,
     Key,
     Node,
     Parallel,
@@ -447,3 +448,13 @@ async def test_an_item_that_a_using_flow_lacks_is_an_input_error() -> None:
     inner = AsyncFlow(double, name="inner").using(inputs={"n": "elsewhere"}, outputs={"out": "m"})
     with pytest.raises(InputError, match="f/each#1/0/inner#1 takes 'elsewhere', which the state lacks"):
         await results(Each(inner, over=NUMBERS, into=RESULTS, collect="out"), [1])
+
+
+@pytest.mark.parametrize(("over", "data"), [([1, 2], {"items": 2}), ([], {"items": 0}), (iter([1, 2]), {})])
+def test_the_start_event_of_an_each_says_how_many_items_it_goes_over(over: object, data: dict[str, int]) -> None:
+    async def same(item: object) -> object:
+        return item
+
+    with Flow(Each(same, over="list", into="out", name="each")).stream({"list": over}) as events:
+        starts = [event.data for event in events if event.kind == "node_start" and event.node == "each"]
+    assert [dict(start) for start in starts[:1]] == [data]

@@ -47,12 +47,14 @@ async def _answer(builder: LLMClientBuilder, *, stream: bool) -> None:
         click.echo((await builder.execute()).rstrip("\n"))
         return
     last = ""
-    async with builder.execute_streaming() as chunks:
-        async for chunk in chunks:
-            click.echo(chunk.content, nl=False)  # flushes
-            last = chunk.content or last
-    if not last.endswith("\n"):
-        click.echo()
+    try:
+        async with builder.execute_streaming() as chunks:
+            async for chunk in chunks:
+                click.echo(chunk.content, nl=False)  # flushes
+                last = chunk.content or last
+    finally:
+        if last and not last.endswith("\n"):
+            click.echo()
 
 
 def _piped() -> str:

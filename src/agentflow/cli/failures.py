@@ -6,6 +6,7 @@ NodeError("digest/read#1 failed in exec: …") from DocumentError("docs: no such
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import Final
@@ -20,10 +21,11 @@ from agentflow.errors import (
     InputError,
     NodeError,
     NotFoundError,
+    StateKeyError,
     describe,
 )
 
-__all__ = ["CONFIGURATION", "DONE", "EXIT_CODES", "FAILED", "INTERRUPTED", "USAGE", "exit_code", "explain"]
+__all__ = ["CONFIGURATION", "DONE", "EXIT_CODES", "FAILED", "INTERRUPTED", "USAGE", "exit_code", "explain", "one_line"]
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -52,15 +54,28 @@ def exit_code(error: BaseException) -> int:
 
 
 def explain(error: BaseException, *, debugging: bool = False) -> str:
-    """What to tell the user. A cause that is no error of ours is named with the line of code it came from."""
+    """What to tell the user, on one line. What is no error of ours is named with the line of code it came from."""
     cause, node = _root(error)
     place = f" (in {node})" if node else ""
-    if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, AgentFlowError):
-        return f"{cause.filename}: {cause.strerror or type(cause).__name__}{place}"
-    if isinstance(cause, AgentFlowError) or (node is None and isinstance(cause, OSError)):
-        return f"{describe(cause)}{place}"
+    if isinstance(cause, AgentFlowError):
+        return one_line(f"{describe(cause)}{_way_in(cause)}{place}")
+    if isinstance(cause, OSError) and cause.strerror and (node is None or cause.filename is not None):
+        file = "" if cause.filename is None else f"{cause.filename}: "
+        return one_line(f"{file}{cause.strerror}{place}")
     hint = "" if debugging else "; --debug shows the traceback"
-    return f"{describe(cause)}{_line_of(cause)}{place}{hint}"
+    return one_line(f"{describe(cause)}{_line_of(cause)}{place}{hint}")
+
+
+def one_line(text: str) -> str:
+    """A message that came in several lines, in one."""
+    return re.sub(r"\s*\n\s*", " ", text.strip())
+
+
+def _way_in(error: AgentFlowError) -> str:
+    """How to give what a flow looked for and did not find, unless the name is only misspelt."""
+    if isinstance(error, StateKeyError) and not error.suggestions:
+        return f"; if it is input, give it: --input {error.key}=…"
+    return ""
 
 
 def _root(error: BaseException) -> tuple[BaseException, str | None]:

@@ -1,6 +1,6 @@
 """Events → what stands where: for every node how often it ran, how long, and whether it is at work. No I/O.
 
-    node_start outer/each#1, node_success outer/each#1/0, node_success outer/each#1/1   →   each: running, 2 items done
+    node_start outer/each#1 (5 items), node_success outer/each#1/0, …/1   →   each: running, 2 of 5 items done
 
 One row a node, whatever the number of its visits; the items of an `Each` are counted on its row.
 """
@@ -27,6 +27,7 @@ class Row:
     seconds: float = 0.0
     since: float = 0.0
     items: int = 0
+    expected: int = 0
     failed: bool = False
 
     @property
@@ -38,9 +39,11 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The name with what is worth knowing beside it: `write ×3`, `summarise (12 items)`."""
+        """The name with what is worth knowing beside it: `write ×3`, `summarise (12 of 31 items)`."""
         times = f" ×{self.visits}" if self.visits > 1 else ""
-        items = f" ({self.items} item{'s' * (self.items != 1)})" if self.items else ""
+        count = max(self.items, self.expected)
+        done = f"{self.items} of " if self.items < count else ""
+        items = f" ({done}{count} item{'s' * (count != 1)})" if count else ""
         return f"{self.name}{times}{items}"
 
 
@@ -49,11 +52,14 @@ class Ledger:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, ...], Row] = {}
-        self._speaker = ""
-        self.said = ""
-        """The end of what the model that spoke last is saying; empty once its node has finished."""
+        self._said: dict[str, str] = {}
         self.model_calls = 0
         self.output_tokens = 0
+
+    @property
+    def said(self) -> str:
+        """The end of what a model is saying, until its node has finished; of several the one that began first."""
+        return next(iter(self._said.copy().values()), "")
 
     @property
     def rows(self) -> list[Row]:
@@ -100,12 +106,13 @@ class Ledger:
             row.since = now
         row.visits += 1
         row.running += 1
+        items = event.data.get("items")
+        row.expected += items if isinstance(items, int) else 0
         row.failed = False
         return row
 
     def _ended(self, event: ExecutionEvent, now: float, *, failed: bool) -> Row | None:
-        if event.path == self._speaker:
-            self.said = ""
+        self._said.pop(event.path, None)
         names, beyond = _places(event.path)
         row = self._rows.get(names)
         if row is None:
@@ -120,9 +127,8 @@ class Ledger:
         return row
 
     def _heard(self, event: ExecutionEvent) -> None:
-        if event.path != self._speaker:
-            self._speaker, self.said = event.path, ""
-        self.said = (self.said + str(event.data.get("content", "")))[-_TAIL:]
+        said = self._said.get(event.path, "") + str(event.data.get("content", ""))
+        self._said[event.path] = said[-_TAIL:]
 
     def _order(self, names: tuple[str, ...]) -> tuple[int, ...]:
         """A row follows its flow's row, among its siblings in order of appearance."""

@@ -8,6 +8,7 @@ A command's module is imported when it is asked for, so that `agentflow --help` 
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from difflib import get_close_matches
@@ -17,7 +18,7 @@ from typing import Final, NoReturn
 import click
 
 from agentflow.cli.debug import debug_option, debugging
-from agentflow.cli.failures import EXIT_CODES, INTERRUPTED, exit_code, explain
+from agentflow.cli.failures import EXIT_CODES, INTERRUPTED, exit_code, explain, one_line
 from agentflow.cli.interrupt import leave_interrupted
 
 __all__ = ["commands", "main"]
@@ -102,15 +103,36 @@ def commands() -> None:
 
 
 def main() -> None:
-    """The console script."""
-    warnings.formatwarning = _one_line
+    """Run the command line and leave with its exit code."""
+    warnings.formatwarning = _plain_warning
+    _open_closed_streams()
     try:
-        commands(prog_name="agentflow")
-    except KeyboardInterrupt:
+        sys.exit(commands(prog_name="agentflow", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"error: {_usage(error)}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
         sys.exit(INTERRUPTED)
 
 
-def _one_line(
+def _usage(error: click.ClickException) -> str:
+    """click's message, on the one line that every error here has."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    see = "" if context is None else f" (see {context.command_path} --help)"
+    return one_line(error.format_message()) + see
+
+
+def _open_closed_streams() -> None:
+    """Whoever started us with a standard stream closed (`>&-`) wants no word of it; Python has None there."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - open to the end
+
+
+def _plain_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     return f"warning: {message}\n"

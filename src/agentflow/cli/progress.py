@@ -1,7 +1,7 @@
 """Shows a run as it happens: a live table on a terminal, plain lines elsewhere, nothing when quiet.
 
     progress_on(sys.stderr)  ──▶  Live    ✓ read      3 ms
-                                          ⠹ summarise (12 items)  1.4 s
+                                          ⠹ summarise (12 of 31 items)  1.4 s
                                           the tokens of the model that speaks
                              ──▶  Plain   read: 3 ms
 
@@ -150,7 +150,6 @@ class LiveProgress(QuietProgress):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over = True
-        self.ledger.said = ""
         self._live.stop()
 
     def see(self, event: ExecutionEvent) -> None:
@@ -173,7 +172,7 @@ class LiveProgress(QuietProgress):
         table = Table.grid(padding=(0, 1))
         for row in self._fitting(self.ledger.rows):
             table.add_row(self._sign(row), _indented(row), Text(span(row.elapsed(now)), style="dim"))
-        said = _last_lines(self.ledger.said, self._console.width)
+        said = "" if self._over else _last_lines(self.ledger.said, self._console.width)
         return Group(table, Text(said, style="italic", no_wrap=True, overflow="crop")) if said else table
 
     def _fitting(self, rows: list[Row]) -> list[Row]:

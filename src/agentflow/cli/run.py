@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import click
@@ -39,7 +40,10 @@ See = Callable[[ExecutionEvent], None]
 )  # fmt: skip
 @click.option("--input-json", metavar="FILE", help="Put a JSON object's members into the state; - is stdin.")
 @click.option("-m", "--model", metavar="NAME", help="The model of every call that names none.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the output there.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write the output there; - is stdout.",
+)  # fmt: skip
 @click.option("--json", "wants_json", is_flag=True, help="Print the whole result as JSON: status, output, state.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; errors are still said.")
 @debug_option
@@ -58,21 +62,20 @@ def command(
     The ARGS arrive in the state as `args`, a list of texts. What the run puts under `output` (else what its last node
     writes) goes to stdout or to --output; progress goes to stderr.
     """
-    problem = None if output is None else unwritable(output)
-    if problem is not None:
-        raise click.BadParameter(problem, param_hint="--output")
-    flow = load_flow(target)
-    state = read_input(flow, args=args, pairs=pairs, json_file=input_json)
-    if model is not None:
-        use_model(model)
+    output = _checked(output)
     progress = progress_on(sys.stderr, quiet=quiet)
     watcher = _Watcher(progress)
-    try:
-        with progress:
-            result = _watch(flow, state, watcher.see)
-    except KeyboardInterrupt:
-        unwritten = "" if output is None else f"; {output} was not written"
-        leave_interrupted(f"interrupted; {progress.ledger.standing()}{unwritten}")
+    with redirect_stdout(sys.stderr) if wants_json else nullcontext():  # what a flow prints is no JSON
+        flow = load_flow(target)
+        state = read_input(flow, args=args, pairs=pairs, json_file=input_json)
+        if model is not None:
+            use_model(model)
+        try:
+            with progress:
+                result = _watch(flow, state, watcher.see)
+        except KeyboardInterrupt:
+            unwritten = "" if output is None else f"; {output} was not written"
+            leave_interrupted(f"interrupted; {progress.ledger.standing()}{unwritten}")
     key = output_key(flow.graph, result, watcher.last_path)
     if wants_json:
         _print_json(result_json(result, key), quiet=quiet)
@@ -81,6 +84,16 @@ def command(
     if not quiet:
         click.echo(f"done in {span(result.duration)}: {progress.ledger.summary()}", err=True)
     _hand_out(result, key, output, wants_json=wants_json, quiet=quiet)
+
+
+def _checked(output: Path | None) -> Path | None:
+    """The file to write, refused before anything runs if it cannot be; None for stdout."""
+    if output is None or output == Path("-"):
+        return None
+    problem = unwritable(output)
+    if problem is not None:
+        raise click.BadParameter(problem, param_hint="--output")
+    return output
 
 
 # ---- running -------------------------------------------------------------------------------------------------

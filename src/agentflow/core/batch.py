@@ -6,7 +6,7 @@ QUERIES  [a, b, c, d]  ──▶ search ×8 at a time ──▶  FINDINGS  [A, B
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from agentflow.core.graph import DEFAULT, Graph, Vertex, operand
@@ -137,7 +137,7 @@ class EachRun:
     async def collect(self, item: object, state: SharedState, place: Place) -> object:
         """An Each within an Each finds its own list in the outer item's view."""
         if place.frame.watched:
-            return await watched(place, lambda: self._blamed(state, place))
+            return await watched(place, lambda: self._blamed(state, place), _count(self._each, state))
         return await self._blamed(state, place)
 
     async def _blamed(self, state: SharedState, place: Place) -> list[object]:
@@ -201,6 +201,12 @@ class _Progress:
         self.todo = iter(range(len(items)))
         self.results: list[object] = [None] * len(items)
         self.views: list[SharedState | None] = [None] * len(items)
+
+
+def _count(each: Each, state: SharedState) -> Mapping[str, int]:
+    """What the start event says, so that a watcher can tell how far the items are; nothing for what has no length."""
+    value = state.get(each.over)
+    return {"items": len(value)} if isinstance(value, Sized) else {}
 
 
 def _items(each: Each, state: SharedState) -> list[object]:

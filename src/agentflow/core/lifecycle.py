@@ -232,12 +232,15 @@ class StateFunction:
         raise AssertionError("Each refuses whole-lifecycle functions when it is built")
 
 
-async def watched(place: Place, work: Callable[[], Awaitable[R]]) -> R:
-    """Do one node's work with its events around it, and let `emit` in it know where it stands."""
+async def watched(place: Place, work: Callable[[], Awaitable[R]], start: Mapping[str, object] | None = None) -> R:
+    """Do one node's work with its events around it, and let `emit` in it know where it stands.
+
+    `start` is the data of its start event.
+    """
     scope = place.scope()
     assert scope is not None
     channel = scope.channel
-    await channel.send("node_start", scope)
+    await channel.send("node_start", scope, start or {})
     started = channel.clock.monotonic()
     token = current_scope.set(scope)
     try:

@@ -2,8 +2,9 @@
 
     gather(["docs", "notes.html", "-"])  →  Gathered(documents=[Document(name, title, text), …], skipped=[…])
 
-Markdown and reStructuredText are plain text already and stay as they are; HTML loses its tags and keeps headings, lists
-and code apart. What is binary is named and skipped. Used by digest.py and map_reduce.py; the standard library alone.
+Markdown and reStructuredText are plain text already and stay as they are, but for comments in Markdown; HTML loses its
+tags and keeps headings, lists and code apart. What is binary is named and skipped. Used by digest.py, map_reduce.py and
+nested_flows.py; the standard library alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from agentflow.errors import DocumentError
 
 PROSE = {"", ".txt", ".text", ".md", ".markdown", ".mdown", ".rst", ".html", ".htm", ".xhtml"}
+MARKDOWN = {".md", ".markdown", ".mdown"}
 PAGES = {".html", ".htm", ".xhtml"}
 PASSED_OVER = {"node_modules", "__pycache__", "venv", "site-packages"}  # and whatever begins with a dot
 MAGIC = (b"%PDF", b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"\x7fELF")
@@ -175,6 +177,7 @@ def _read(name: str, path: Path | None, *, chosen: bool) -> Document | Skipped:
         title, text = plain(text)
         title = first_heading(text) or title  # a page's title often ends with the name of its site
     else:
+        text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL) if suffix in MARKDOWN else text
         title = first_heading(text)
     return Document(name, title, text.strip()) if text.strip() else Skipped(name, "empty")
 
@@ -205,17 +208,17 @@ def decode(data: bytes) -> str:
 
 def first_heading(text: str) -> str:
     """The first heading near the top of a Markdown or reStructuredText document."""
-    lines = [line.rstrip() for line in text.split("\n", 60)[:60]]
+    lines = [line.strip() for line in text.split("\n", 60)[:60]]
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         if re.match(r"#{1,6} \S", line):
             return line.strip("# ")
         if (
             line
-            and line[0] not in " .=-~#*"
+            and line[0] not in ".=-~#*"
             and re.fullmatch(r"([=\-~#*^])\1{2,}", below)
             and len(below) >= len(line) - 1
         ):
-            return line
+            return line.rstrip(":")
     return ""
 
 

@@ -172,6 +172,15 @@ def test_a_licence_is_read_where_there_is_nothing_else(folder: Path) -> None:
     assert [name for name, _, _ in _gathered("docs/copyright", "docs")[0]] == ["copyright", "a.txt"]
 
 
+def test_what_a_markdown_file_says_in_comments_is_not_read(folder: Path) -> None:
+    (folder / "a.md").write_text("# Tides\n\n<!-- YAML\nadded: v1 -->\n\nThe sea <!-- is -->rises.\n")
+    (folder / "b.txt").write_text("Write <!-- so --> in HTML.")
+    assert [text for _, _, text in _gathered("docs")[0]] == [
+        "# Tides\n\n\n\nThe sea rises.",
+        "Write <!-- so --> in HTML.",
+    ]
+
+
 def test_the_heading_of_a_chapter_deep_in_a_manual_is_its_title(folder: Path) -> None:
     (folder / "a.html").write_text("<title>Arrays (The Manual)</title><h4>2.3.4 Arrays, Unions</h4><p>They differ.</p>")
     assert _gathered("docs")[0][0][1] == "2.3.4 Arrays, Unions"
@@ -220,6 +229,8 @@ def test_any_bytes_are_decoded_or_binary(data: bytes) -> None:
         ("# Tides #\n\nText", "Tides"),
         ("Tides\n=====\n\nText", "Tides"),
         (".. note:: x\n\n======\nTides\n======\n", "Tides"),
+        ("\n  The tides\n  ---------\n\nText", "The tides"),
+        ("Tides:\n------\n", "Tides"),
         ("Just text.\n\nMore.", ""),
         ("---\ntitle: x\n---\n## Tides\n", "Tides"),
     ],

@@ -18,7 +18,7 @@ def test_the_table_has_own_models_first_and_marks_the_default(invoke, place: Pat
     shown = invoke("models")
     first = shown.stdout.splitlines()[2].split()
     assert first == ["*", "fast", "lab", "none", "needed", "http://127.0.0.1:9/v1"]
-    assert "missing: OPENAI_API_KEY" in shown.stdout
+    assert "no OPENAI_API_KEY" in shown.stdout
     assert "Default: fast, because" in shown.stdout
 
 
@@ -54,3 +54,8 @@ def test_graph_prints_mermaid_and_nothing_else(invoke, hello: Path) -> None:
     assert shown.stdout.startswith("flowchart TD\n")
     assert '"greet"' in shown.stdout
     assert invoke("graph", "flow.py:nope").exit_code == 2
+
+
+def test_the_built_in_models_fit_a_terminal_of_80_columns(invoke) -> None:
+    table = invoke("models").stdout.split("\n\n")[0]
+    assert max(map(len, table.splitlines())) <= 80

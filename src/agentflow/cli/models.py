@@ -83,9 +83,12 @@ def _print_table(lines: list[_Line]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", "model", "provider", "key", "address", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    model = Column("model", no_wrap=True, overflow="fold")  # it is there to be copied
+    table = Table(
+        "", model, "provider", "key", "address", box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0)
+    )
     for line in lines:
         mark = "*" if line["default"] else ""
         words = [line["name"], line["provider"], _key(line), line["base_url"] or "this process"]
@@ -98,4 +101,4 @@ def _print_table(lines: list[_Line]) -> None:
 def _key(line: _Line) -> str:
     if line["key"] is None:
         return "none needed"
-    return "present" if line["key"] else f"missing: {line['key_names'][0]}"
+    return "present" if line["key"] else f"no {line['key_names'][0]}"

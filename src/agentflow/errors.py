@@ -4,7 +4,8 @@
     ├── ConfigurationError            models.yml, the environment or an argument is wrong
     │   ├── MissingKeyError           a provider's key is in no environment variable
     │   ├── MissingExtraError         a feature needs `pip install 'agentflow-engine[x]'`
-    │   └── UnknownModelError         no model of that name; carries suggestions
+    │   ├── UnknownModelError         no model of that name; carries suggestions
+    │   └── UnsupportedError          the model cannot do what was asked; found before any byte is sent
     ├── GraphError                    a flow was put together wrongly; raised when it is built
     ├── FlowError                     a run went wrong
     │   ├── NodeError                 a node failed: path, phase, attempt, cause, siblings
@@ -17,8 +18,11 @@
     │   ├── StateConflict             two branches assigned one key
     │   ├── ContextError              the run's context is absent or of another type
     │   └── SerializationError        a value that JSON cannot hold
+    ├── LimitExceededError            a limit on requests, tokens, tool rounds or dollars is used up
+    ├── ToolError                     a tool failed, and the caller wanted to know
+    │   └── ToolArgumentsError        a model called a tool with arguments that do not fit
     ├── OperationTimeoutError         a time limit of ours expired (also a TimeoutError)
-    ├── DocumentError                 a file cannot be read as a document
+    ├── DocumentError                 a file cannot be read as a document, an image or sound
     ├── FlowFileError                 a file has no flow to run, or cannot be imported
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
         ├── AuthenticationError       401: the key is wrong
@@ -34,6 +38,7 @@
         ├── ModelTimeoutError         no answer in time (also an OperationTimeoutError)
         ├── ModelConnectionError      no connection, or it broke
         ├── ProtocolError             the body is not what the API promises
+        ├── OutputError               the answer does not fit the type asked for; carries the raw text
         └── StreamInterruptedError    a stream ended early; carries what had arrived
 
 An error states facts as attributes, says in its message what to do, and never holds a key.
@@ -58,6 +63,7 @@ __all__ = [
     "GraphError",
     "InputError",
     "JoinError",
+    "LimitExceededError",
     "MissingExtraError",
     "MissingKeyError",
     "ModelConnectionError",
@@ -66,6 +72,7 @@ __all__ = [
     "NodeError",
     "NotFoundError",
     "OperationTimeoutError",
+    "OutputError",
     "OverloadedError",
     "PermissionDeniedError",
     "ProtocolError",
@@ -78,8 +85,11 @@ __all__ = [
     "StateKeyError",
     "StepLimitError",
     "StreamInterruptedError",
+    "ToolArgumentsError",
+    "ToolError",
     "UnknownModelError",
     "UnknownTransition",
+    "UnsupportedError",
 ]
 
 
@@ -120,6 +130,10 @@ class UnknownModelError(ConfigurationError):
         super().__init__(f"unknown model {model!r}: {hint}")
         self.model = model
         self.suggestions = tuple(suggestions)
+
+
+class UnsupportedError(ConfigurationError):
+    """A model cannot do what was asked of it, as far as its entry in models.yml knows. Nothing was sent."""
 
 
 # ---- flows ---------------------------------------------------------------------------------------------------
@@ -252,11 +266,44 @@ class OperationTimeoutError(AgentFlowError, TimeoutError):
         self.seconds = seconds
 
 
+# ---- limits and tools ----------------------------------------------------------------------------------------
+
+
+class LimitExceededError(AgentFlowError):
+    """A limit that the caller set is used up, so the next call was not made.
+
+    `limit` is requests, tokens, tool_rounds or dollars; `allowed` and `spent` are in its unit.
+    """
+
+    def __init__(self, limit: str, allowed: float, spent: float) -> None:
+        super().__init__(
+            f"the limit of {allowed:g} {limit.replace('_', ' ')} is used up ({spent:g} spent): "
+            f"raise it with limits({limit}=…), or ask for less"
+        )
+        self.limit = limit
+        self.allowed = allowed
+        self.spent = spent
+
+
+class ToolError(AgentFlowError):
+    """A tool failed while a model waited for its result, and the caller chose to raise that; the cause is
+    `__cause__`."""
+
+    def __init__(self, tool: str, message: str) -> None:
+        super().__init__(f"the tool {tool!r} failed: {message}")
+        self.tool = tool
+        self.message = message
+
+
+class ToolArgumentsError(ToolError):
+    """A model called a tool with arguments that its signature does not allow; `message` says so in words for it."""
+
+
 # ---- documents -----------------------------------------------------------------------------------------------
 
 
 class DocumentError(AgentFlowError):
-    """A file cannot be read as a document."""
+    """A file cannot be read as a document, or as the image or sound that it should be."""
 
 
 # ---- flow files ----------------------------------------------------------------------------------------------
@@ -270,7 +317,12 @@ class FlowFileError(AgentFlowError):
 
 
 class ModelError(AgentFlowError):
-    """A model call failed. Facts are attributes; `retry_after` is in seconds."""
+    """A model call failed. Facts are attributes; `retry_after` is in seconds.
+
+    `partial` is the text that a stream had delivered before it failed.
+    """
+
+    partial: str = ""
 
     def __init__(
         self,
@@ -309,7 +361,15 @@ class PermissionDeniedError(ModelError):
 
 
 class NotFoundError(ModelError):
-    """The provider has no such model or endpoint."""
+    """The provider has no such model or endpoint; `suggestions` are configured models of a similar name."""
+
+    suggestions: tuple[str, ...] = ()
+
+    def suggest(self, names: Sequence[str]) -> None:
+        """Say which models may have been meant."""
+        if names:
+            self.suggestions = tuple(names)
+            self.args = (f"{self.args[0]}; did you mean {' or '.join(names)}?", *self.args[1:])
 
 
 class BadRequestError(ModelError):
@@ -371,6 +431,29 @@ class ModelConnectionError(ModelError):
 
 class ProtocolError(ModelError):
     """The body is not what the API promises: HTML, broken JSON, a missing field."""
+
+
+class OutputError(ModelError):
+    """The answer does not fit the type that was asked for, however often it was asked: `problem` says why, `raw` is
+    the last answer's text."""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        raw: str,
+        provider: str | None = None,
+        model: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(
+            f"the answer does not fit the type asked for: {problem}; the text is in `raw`",
+            provider=provider,
+            model=model,
+            request_id=request_id,
+        )
+        self.problem = problem
+        self.raw = raw
 
 
 class StreamInterruptedError(ModelError):

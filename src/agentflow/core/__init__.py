@@ -3,6 +3,7 @@
 from agentflow.core.batch import Each
 from agentflow.core.flow import AsyncFlow, Flow, FlowResult
 from agentflow.core.graph import END, Dataflow, Parallel, Path
+from agentflow.core.limits import Limits
 from agentflow.core.node import AsyncNode, BaseNode, FunctionNode, Node, node
 from agentflow.core.observability.events import ExecutionEvent, emit, emit_blocking, observed
 from agentflow.core.robustness.retry import RetryPolicy
@@ -25,6 +26,7 @@ __all__ = [
     "FlowResult",
     "FunctionNode",
     "Key",
+    "Limits",
     "Node",
     "Parallel",
     "Path",

@@ -16,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.graph import Dataflow, End, Graph, Operand, Parallel, Vertex
 from agentflow.core.lifecycle import Executable, Place, failure_data
+from agentflow.core.limits import Ledger, Limits
 from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
 from agentflow.core.observability.events import Channel, Scope
@@ -52,6 +53,16 @@ class FlowResult:
     run_id: str
     duration: float
     interrupts: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a caller says of a run beside its input."""
+
+    context: object = None
+    run_id: str | None = None
+    tenant: str | None = None
+    limits: Limits | None = None
 
 
 class _FlowBase(BaseNode):
@@ -114,25 +125,18 @@ class _FlowBase(BaseNode):
 
     # ---- running
 
-    async def _run(
-        self,
-        inputs: Inputs | None,
-        context: object,
-        run_id: str | None,
-        tenant: str | None,
-        sink: Sink | None = None,
-    ) -> FlowResult:
+    async def _run(self, inputs: Inputs | None, terms: _Terms, sink: Sink | None = None) -> FlowResult:
         """One run to its end; failures stand in the result, a cancellation passes through."""
-        name = run_id or new_run_id()
+        name = terms.run_id or new_run_id()
         channel = Channel(name, self._clock, sink) if sink else None
-        run = Run(name, self._clock, channel, tenant)
+        run = Run(name, self._clock, channel, terms.tenant, Ledger(terms.limits) if terms.limits else None)
         started = self._clock.monotonic()
         state = SharedState()
         action: str | None = None
         error: Exception | None = None
         token = current_run.set(run)
         try:
-            state = _start_state(inputs, context)
+            state = _start_state(inputs, terms.context)
             body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None)
             action = await body.run(state, run, self.name, 1, exact=True)
         except AgentFlowError as failure:
@@ -142,25 +146,23 @@ class _FlowBase(BaseNode):
         status: Status = "done" if error is None else "failed"
         return FlowResult(state, action, status, error, name, self._clock.monotonic() - started)
 
-    def _event_stream(
-        self, inputs: Inputs | None, context: object, run_id: str | None, tenant: str | None
-    ) -> EventStream[FlowResult]:
-        name = run_id or new_run_id()
-        state = _start_state(inputs, context)
+    def _event_stream(self, inputs: Inputs | None, terms: _Terms) -> EventStream[FlowResult]:
+        name = terms.run_id or new_run_id()
+        state = _start_state(inputs, terms.context)
+        inside = replace(terms, context=None, run_id=name)
         started = self._clock.monotonic()
 
         def cancelled() -> FlowResult:
             return FlowResult(state, None, "cancelled", None, name, self._clock.monotonic() - started)
 
-        return EventStream(lambda sink: self._run(state, None, name, tenant, sink), cancelled)
+        return EventStream(lambda sink: self._run(state, inside, sink), cancelled)
 
     async def _run_batch(
         self,
         inputs: Iterable[Inputs],
         concurrency: int,
         on_error: Literal["collect", "raise"],
-        context: object,
-        tenant: str | None,
+        terms: _Terms,
     ) -> list[FlowResult]:
         if concurrency < 1:
             raise ValueError(f"concurrency is at least 1, not {concurrency}")
@@ -172,7 +174,7 @@ class _FlowBase(BaseNode):
         async def worker() -> None:
             for index, values in todo:
                 await asyncio.sleep(0)  # runs that never wait must not keep the event loop from others
-                result = await self._run(values, context, None, tenant)
+                result = await self._run(values, terms)
                 if result.error is not None and on_error == "raise":
                     raise result.error
                 results[index] = result
@@ -199,13 +201,15 @@ class AsyncFlow(_FlowBase):
         context: object = None,
         run_id: str | None = None,
         tenant: str | None = None,
+        limits: Limits | None = None,
     ) -> FlowResult:
         """Run from the first node to the end. A SharedState is used as it is, a mapping is copied into a new one.
 
-        `context` is what nodes get by `state.context(Type)`; `tenant` labels the run.
+        `context` is what nodes get by `state.context(Type)`; `tenant` labels the run; `limits` bounds what its model
+        calls may spend together.
         Raises what made the run fail: NodeError, UnknownTransition, StepLimitError, StateConflict, InputError.
         """
-        result = await self._run(state, context, run_id, tenant)
+        result = await self._run(state, _Terms(context, run_id, tenant, limits))
         if result.error is not None:
             raise result.error
         return result
@@ -217,9 +221,10 @@ class AsyncFlow(_FlowBase):
         context: object = None,
         run_id: str | None = None,
         tenant: str | None = None,
+        limits: Limits | None = None,
     ) -> EventStream[FlowResult]:
         """Run and watch: `async with flow.stream(…) as events: async for event in events: …`."""
-        return self._event_stream(state, context, run_id, tenant)
+        return self._event_stream(state, _Terms(context, run_id, tenant, limits))
 
     async def run_batch(
         self,
@@ -229,13 +234,14 @@ class AsyncFlow(_FlowBase):
         on_error: Literal["collect", "raise"] = "collect",
         context: object = None,
         tenant: str | None = None,
+        limits: Limits | None = None,
     ) -> list[FlowResult]:
-        """One run for every input, at most `concurrency` at once; results in input order.
+        """One run for every input, at most `concurrency` at once; results in input order. `limits` holds for each.
 
         A failed run's result has status "failed" and its error; with `on_error="raise"` the first failure cancels the
         others and is raised.
         """
-        return await self._run_batch(inputs, concurrency, on_error, context, tenant)
+        return await self._run_batch(inputs, concurrency, on_error, _Terms(context, None, tenant, limits))
 
 
 class Flow(_FlowBase):
@@ -248,9 +254,10 @@ class Flow(_FlowBase):
         context: object = None,
         run_id: str | None = None,
         tenant: str | None = None,
+        limits: Limits | None = None,
     ) -> FlowResult:
         """`AsyncFlow.run`, waited for. Ctrl-C cancels the run and waits until it has ended."""
-        result = run_blocking(lambda: self._run(state, context, run_id, tenant))
+        result = run_blocking(lambda: self._run(state, _Terms(context, run_id, tenant, limits)))
         if result.error is not None:
             raise result.error
         return result
@@ -262,9 +269,10 @@ class Flow(_FlowBase):
         context: object = None,
         run_id: str | None = None,
         tenant: str | None = None,
+        limits: Limits | None = None,
     ) -> BlockingEventStream[FlowResult]:
         """`AsyncFlow.stream` as a plain context manager and iterator."""
-        return BlockingEventStream(lambda: self._event_stream(state, context, run_id, tenant))
+        return BlockingEventStream(lambda: self._event_stream(state, _Terms(context, run_id, tenant, limits)))
 
     def run_batch(
         self,
@@ -274,9 +282,12 @@ class Flow(_FlowBase):
         on_error: Literal["collect", "raise"] = "collect",
         context: object = None,
         tenant: str | None = None,
+        limits: Limits | None = None,
     ) -> list[FlowResult]:
         """`AsyncFlow.run_batch`, waited for."""
-        return run_blocking(lambda: self._run_batch(inputs, concurrency, on_error, context, tenant))
+        return run_blocking(
+            lambda: self._run_batch(inputs, concurrency, on_error, _Terms(context, None, tenant, limits))
+        )
 
 
 @dataclass(frozen=True, slots=True)

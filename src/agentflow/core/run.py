@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from agentflow.clock import Clock
 from agentflow.core.graph import DEFAULT
+from agentflow.core.limits import Ledger
 from agentflow.core.observability.events import Channel
 from agentflow.core.state import SharedState
 from agentflow.errors import NodeError, StepLimitError, UnknownTransition
@@ -29,12 +30,13 @@ _TURN: Final = 255
 
 @dataclass(slots=True)
 class Run:
-    """What all parts of one run share. `channel` is None when nobody watches."""
+    """What all parts of one run share. `channel` is None when nobody watches, `ledger` when nothing is limited."""
 
     run_id: str
     clock: Clock
     channel: Channel | None = None
     tenant: str | None = None
+    ledger: Ledger | None = None
     steps: int = 0
     """Steps of nested flows since the run last yielded for them: many short ones count like a long one."""
 

@@ -1,58 +1,146 @@
 """What goes to a model and what comes back: values alone, no behaviour that needs a network.
 
-    Request(model, messages, …)  →  provider  →  Response(text, usage, …)   or   StreamChunk, StreamChunk, …
+    Request(model, messages, …)  →  provider  →  Response(content, usage, …)   or   StreamChunk, StreamChunk, …
 
-All are frozen. `opaque` fields hold what a provider sent that AgentFlow does not model; they go back unchanged.
+All are frozen Structs, which cost a tenth of what a frozen dataclass does and are written to JSON and read back as they
+are (`to_json`, `from_json`). What content is made of stands in `content`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from typing import TypeVar
 
-__all__ = ["Json", "Message", "Request", "Response", "StreamChunk", "Usage"]
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
-Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+from agentflow.errors import SerializationError
+from agentflow.llm.content import (
+    Audio,
+    Content,
+    Document,
+    Image,
+    Json,
+    Part,
+    Raw,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    parts_of,
+    plain,
+)
+
+__all__ = [
+    "Alternative",
+    "EmbeddingRequest",
+    "Embeddings",
+    "Message",
+    "ModelInfo",
+    "OutputFormat",
+    "PromptCache",
+    "Request",
+    "Response",
+    "StreamChunk",
+    "Thinking",
+    "TokenLogprob",
+    "Tool",
+    "ToolCallDelta",
+    "Usage",
+]
+
+S = TypeVar("S", bound="_Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn. `role` is an open string: system, user, assistant, tool, or what a provider adds."""
+class _Value(Struct, frozen=True, omit_defaults=True):
+    """A value that JSON can hold."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain data for JSON, opaque provider data included; `from_json` gives an equal value back."""
+        made: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(self, enc_hook=plain))
+        return made
+
+    @classmethod
+    def from_json(cls: type[S], data: Mapping[str, Json]) -> S:
+        """The value that `to_json` wrote. Raises SerializationError. Reads no file, whatever stands in it."""
+        try:
+            return msgspec.convert(data, cls)
+        except msgspec.ValidationError as error:
+            raise SerializationError(cls.__name__, f"this is not what to_json wrote: {error}") from error
+
+
+# ---- what is asked -------------------------------------------------------------------------------------------
+
+
+class Message(_Value, frozen=True):
+    """One turn. `role` is an open string: system, user, assistant, tool, or what a provider adds.
+
+    `opaque` holds what an API sent with the turn that is not modelled, by the API's name.
+    """
 
     role: str
-    content: str
+    content: str | tuple[Text | Image | Document | Audio | Reasoning | ToolCall | ToolResult | Raw, ...] = ""
     name: str | None = None
-    opaque: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens, normalised: `input_tokens` includes cached ones, `output_tokens` includes reasoning."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
+    opaque: Mapping[str, Json] = {}
 
     @property
-    def total_tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
+    def parts(self) -> tuple[Part, ...]:
+        """The content as parts; an empty text has none."""
+        return parts_of(self.content)
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+    @property
+    def text(self) -> str:
+        """The words of the content, without reasoning."""
+        return _text(self.content)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Tool(_Value, frozen=True, tag_field="type", tag="tool"):
+    """A function the model may call. `parameters` is a JSON Schema of type object; `strict` asks the provider to keep
+    to it. `cache` as in `Text`."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Json] = {}
+    strict: bool | None = None
+    cache: str | None = None
+
+
+class OutputFormat(_Value, frozen=True):
+    """The shape the answer must have: a JSON Schema, or None for any JSON object."""
+
+    name: str
+    schema: Mapping[str, Json] | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+class Thinking(_Value, frozen=True):
+    """How much the model thinks before it answers: by `effort` (an open string: none, minimal, low, medium, high, max),
+    or by a `budget` in tokens (0 for none). `show` asks for a summary of the thoughts; None is the provider's habit.
+    A provider that knows only one of the two gets the nearest of it."""
+
+    effort: str | None = None
+    budget: int | None = None
+    show: bool | None = None
+
+
+class PromptCache(_Value, frozen=True):
+    """The prompt will be asked again: keep it. `ttl` is "5m", "1h" or "24h"; `key` groups requests that share a
+    beginning. Providers that cache by themselves need neither."""
+
+    ttl: str | None = None
+    key: str | None = None
+
+
+class Request(_Value, frozen=True):
     """One model call, as a provider gets it: `model` is the provider's own id, every limit is resolved.
 
-    `temperature`, `top_p`, `max_tokens`, `stop` and `seed` are None where nobody set them; `params` goes to the
-    wire as it stands and wins over them. `timeout` is the whole call's limit in seconds.
+    What is None or empty nobody has set; `params` goes to the wire as it stands and wins over the rest. `timeout` is
+    the whole call's limit in seconds. `tool_choice` is "auto", "none", "required", the name of the tool to call, or a
+    tuple of names of which one is to be called. A `Raw` among `tools` is a tool of the provider's own. `logprobs` is
+    how many alternatives to each token are wanted; 0 asks for the chosen tokens alone. `idempotency_key` is stable over
+    the attempts of one call.
     """
 
     model: str
@@ -62,24 +150,101 @@ class Request:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
-    params: Mapping[str, Json] = field(default_factory=dict)
+    params: Mapping[str, Json] = {}
     timeout: float | None = None
+    top_k: int | None = None
+    tools: tuple[Tool | Raw, ...] = ()
+    tool_choice: str | tuple[str, ...] | None = None
+    parallel_tool_calls: bool | None = None
+    output: OutputFormat | None = None
+    thinking: Thinking | None = None
+    cache: PromptCache | None = None
+    n: int | None = None
+    logprobs: int | None = None
+    metadata: Mapping[str, str] = {}
+    idempotency_key: str | None = None
 
     @property
     def prompt(self) -> str:
-        """The last user turn, for providers that take plain text."""
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        """The last user turn's words, for providers that take plain text."""
+        return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
 
     def replace_model(self, model: str) -> Request:
         return replace(self, model=model)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A whole answer. `finish_reason` is normalised (stop, length, content_filter, tool_calls, error) but open;
-    `raw_finish_reason` is the provider's own word. `cost` is in USD, None where the price is unknown."""
+class EmbeddingRequest(_Value, frozen=True):
+    """Texts to turn into vectors, all in one call. `dimensions` shortens the vectors where the model can."""
 
-    text: str
+    model: str
+    inputs: tuple[str, ...]
+    dimensions: int | None = None
+    params: Mapping[str, Json] = {}
+    timeout: float | None = None
+
+
+# ---- what comes back -----------------------------------------------------------------------------------------
+
+
+class Usage(_Value, frozen=True):
+    """Tokens, normalised so that nothing is counted twice.
+
+    `input_tokens` includes those read from a cache (`cached_tokens`), written to one (`cache_write_tokens`, of which
+    `cache_write_1h_tokens` for an hour) and those of sound (`input_audio_tokens`); `output_tokens` includes reasoning
+    and sound.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
+
+class TokenLogprob(_Value, frozen=True):
+    """A token that was chosen, its natural log probability, and the likeliest `alternatives`."""
+
+    token: str
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+class Alternative(_Value, frozen=True):
+    """Another answer to the same request, where `n` asked for more than one."""
+
+    content: Content
+    finish_reason: str | None = None
+    raw_finish_reason: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    opaque: Mapping[str, Json] = {}
+
+    @property
+    def text(self) -> str:
+        return _text(self.content)
+
+
+class Response(_Value, frozen=True):
+    """A whole answer.
+
+    `finish_reason` is normalised (stop, length, content_filter, tool_calls, paused, error) but open;
+    `raw_finish_reason` is the provider's own word. `cost` is in USD, None where the price is unknown. `id` is the
+    provider's name for the answer, `request_id` its name for the HTTP request. `service_tier` is what the provider says
+    it used. The first of several answers is the response itself, the others are `alternatives`. `opaque` belongs to the
+    whole turn, by the API's name. `turns` are those between the question and this answer: what the model asked of tools
+    and what they returned; usage and cost are then those of all the requests that it took.
+    """
+
+    content: Content
     model: str
     provider: str
     usage: Usage | None = None
@@ -87,13 +252,65 @@ class Response:
     raw_finish_reason: str | None = None
     request_id: str | None = None
     cost: float | None = None
-    reasoning: str = ""
-    opaque: Mapping[str, Json] = field(default_factory=dict)
+    opaque: Mapping[str, Json] = {}
+    id: str | None = None
+    service_tier: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    turns: tuple[Message, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The words of the answer, without reasoning."""
+        return _text(self.content)
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought, as far as it was shown."""
+        if isinstance(self.content, str):
+            return ""
+        return "".join([part.text for part in self.content if isinstance(part, Reasoning)])
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The functions the model asks for."""
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return parts_of(self.content)
+
+    @property
+    def message(self) -> Message:
+        """The answer as a turn."""
+        return Message("assistant", self.content, opaque=self.opaque)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Everything that followed the question, to go on with: `.messages([*history, *reply.messages])`."""
+        return (*self.turns, self.message)
 
 
-@dataclass(frozen=True, slots=True)
-class StreamChunk:
-    """A piece of a streamed answer. `content` is never None; usage and the final reason come when they come."""
+class ToolCallDelta(_Value, frozen=True):
+    """A piece of a tool call. `index` tells the calls of one answer apart; `arguments` is the next piece of JSON text;
+    id and name come once. `opaque` as in `ToolCall`."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    opaque: Mapping[str, Json] = {}
+
+
+class StreamChunk(_Value, frozen=True):
+    """A piece of a streamed answer. `content` is never None; usage and the final reason come when they come.
+
+    `index` is the answer it belongs to, where `n` asked for several. `slot` is the part of the answer it belongs to: a
+    chunk's text goes to the part of the same slot, chunks without one go to the one text (or reasoning) of the answer.
+    `part` is a whole part, which comes in one piece. `opaque` is laid over the opaque data of the part in `slot`, or
+    of the whole answer where `slot` is None. Where tools are run or an answer is asked for again, `round` counts the
+    requests from 0, and `turn` is a turn that was added before the next one: an answer with tool calls, the results.
+    """
 
     content: str = ""
     reasoning: str = ""
@@ -102,3 +319,41 @@ class StreamChunk:
     usage: Usage | None = None
     model: str | None = None
     request_id: str | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    index: int = 0
+    slot: int | None = None
+    part: Text | Image | Document | Audio | Reasoning | ToolCall | ToolResult | Raw | None = None
+    opaque: Mapping[str, Json] = {}
+    logprobs: tuple[TokenLogprob, ...] = ()
+    id: str | None = None
+    service_tier: str | None = None
+    cost: float | None = None
+    round: int = 0
+    turn: Message | None = None
+
+
+class Embeddings(_Value, frozen=True):
+    """One vector for each input, in their order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    provider: str
+    usage: Usage | None = None
+    request_id: str | None = None
+    cost: float | None = None
+
+
+class ModelInfo(_Value, frozen=True):
+    """What a provider's list says of a model; None where it says nothing."""
+
+    id: str
+    name: str | None = None
+    context: int | None = None
+    max_output: int | None = None
+    created: int | None = None
+
+
+def _text(content: Content) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join([part.text for part in content if isinstance(part, Text)])

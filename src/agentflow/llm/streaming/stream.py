@@ -7,16 +7,30 @@ reply = await stream.collect()                                        the same, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
+from typing import TYPE_CHECKING, Generic, cast
 
-from agentflow.errors import StreamInterruptedError
-from agentflow.llm.messages import Response, StreamChunk, Usage
+from agentflow.errors import ProtocolError, StreamInterruptedError
+from agentflow.llm.answer import Decoder, text_of, value_of
+from agentflow.llm.content import Json
+from agentflow.llm.messages import Response, StreamChunk
+from agentflow.llm.output.partial import PartialJson
+from agentflow.llm.streaming.join import Joiner
 
-__all__ = ["StreamingResponse", "close", "join"]
+if TYPE_CHECKING:  # a default for a type variable: checkers know it, Python 3.11 does not
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=str)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["StreamingResponse", "close"]
 
 
-class StreamingResponse:
+class StreamingResponse(Generic[T]):
     """The chunks of one answer: an async iterator and an async context manager.
 
         async with AgentFlow.model("gpt-4o").prompt("Hi").execute_streaming() as stream:
@@ -28,23 +42,35 @@ class StreamingResponse:
     leaves that to the garbage collector, so prefer `async with` where the loop may be left early.
 
     The chunks are iterated once; a second `async for` raises RuntimeError. `collect()` may be called before, during
-    or after the iteration and gives the whole answer each time.
+    or after the iteration and gives the whole answer each time. For that its text is kept, up to 16 M characters: what
+    never ends may be read, but not collected.
+
+    Where a type was asked for, `partials()` gives the object as it grows, and `value()` the whole of it.
     """
 
-    __slots__ = ("_chunks", "_closed", "_ended", "_model", "_provider", "_seen", "_started")
+    __slots__ = ("_chunks", "_closed", "_ended", "_joiner", "_model", "_output", "_provider", "_started")
 
-    def __init__(self, chunks: AsyncIterator[StreamChunk], *, provider: str = "", model: str = "") -> None:
+    def __init__(
+        self,
+        chunks: AsyncIterator[StreamChunk],
+        *,
+        provider: str = "",
+        model: str = "",
+        output: Decoder[T] | None = None,
+    ) -> None:
         """`chunks` is most often an async generator, which starts its work when the first chunk is asked for.
-        `provider` and `model` stand in the collected response where the chunks do not say it."""
+        `provider` and `model` stand in the collected response where the chunks do not say it. `output` reads the
+        answer; without one it is its text."""
         self._chunks = chunks
+        self._output = output
         self._provider = provider
         self._model = model
-        self._seen: list[StreamChunk] = []
+        self._joiner = Joiner()
         self._started = False
         self._ended = False
         self._closed = False
 
-    def __aiter__(self) -> StreamingResponse:
+    def __aiter__(self) -> StreamingResponse[T]:
         if self._started:
             raise RuntimeError(
                 "a StreamingResponse is iterated once: keep the chunks in a list, or call collect(), to use them again"
@@ -61,7 +87,7 @@ class StreamingResponse:
         except BaseException:
             self._closed = True  # what follows is not the end of a whole answer
             raise
-        self._seen.append(chunk)
+        self._joiner.add(chunk)
         return chunk
 
     async def collect(self) -> Response:
@@ -78,22 +104,52 @@ class StreamingResponse:
         if not self._ended:
             raise StreamInterruptedError(
                 "the stream was closed or failed before its end, so there is no whole answer to collect",
-                partial="".join([chunk.content for chunk in self._seen]),
+                partial=self._joiner.text,
                 provider=self._provider or None,
                 model=self._model or None,
             )
-        return join(self._seen, provider=self._provider, model=self._model)
+        if self._joiner.overflowed:
+            raise ProtocolError(
+                "the answer is too long to be collected, longer than any model's: read its chunks instead",
+                provider=self._provider or None,
+                model=self._model or None,
+            )
+        return self._joiner.response(provider=self._provider, model=self._model)
 
     async def text(self) -> str:
         """The text of the whole answer; see `collect`."""
         return (await self.collect()).text
+
+    async def value(self) -> T:
+        """The answer as the type that was asked for; the text, where none was. See `collect`, and raises
+        ContentFilterError and OutputError."""
+        reply = await self.collect()
+        return cast("T", text_of(reply) if self._output is None else value_of(reply, self._output))
+
+    async def partials(self) -> AsyncGenerator[Json, None]:
+        """The answer's JSON as far as it has come, whenever there is more of it: unfinished texts and lists included.
+
+        Iterates the stream. A plain type comes as `{"value": …}`, as it was asked for. An answer that did not fit and
+        was asked for again begins anew.
+        """
+        growing, number = PartialJson(prose=True), 0
+        tool = None if self._output is None else self._output.format.name
+        names: dict[int, str] = {}
+        async for chunk in self:
+            if chunk.round != number:
+                growing, number, names = PartialJson(prose=True), chunk.round, {}
+            names |= {delta.index: delta.name for delta in chunk.tool_calls if delta.name}
+            piece = chunk.content + "".join([d.arguments for d in chunk.tool_calls if names.get(d.index) == tool])
+            if piece:
+                value = growing.feed(piece)
+                yield value if self._output is None else self._output.partial(value)
 
     async def aclose(self) -> None:
         """Free the connection. Safe to call twice, and after the end."""
         self._closed = True
         await close(self._chunks)
 
-    async def __aenter__(self) -> StreamingResponse:
+    async def __aenter__(self) -> StreamingResponse[T]:
         return self
 
     async def __aexit__(
@@ -107,25 +163,3 @@ async def close(chunks: AsyncIterator[StreamChunk]) -> None:
     aclose = getattr(chunks, "aclose", None)  # `isinstance` with a protocol takes 20 µs and more on Python 3.11
     if aclose is not None:
         await aclose()
-
-
-def join(chunks: Sequence[StreamChunk], *, provider: str, model: str) -> Response:
-    """The response that the chunks of one answer add up to: texts are joined, of everything else the last one wins."""
-    usage: Usage | None = None
-    finish = raw = request_id = None
-    for chunk in chunks:
-        usage = chunk.usage or usage
-        finish = chunk.finish_reason or finish
-        raw = chunk.raw_finish_reason or raw
-        model = chunk.model or model
-        request_id = chunk.request_id or request_id
-    return Response(
-        "".join([chunk.content for chunk in chunks]),
-        model,
-        provider,
-        usage=usage,
-        finish_reason=finish,
-        raw_finish_reason=raw,
-        request_id=request_id,
-        reasoning="".join([chunk.reasoning for chunk in chunks]),
-    )

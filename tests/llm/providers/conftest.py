@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from tests.support import aimock as mock
+from tests.support.litellm_proxy import Proxy, proxying
+from tests.support.programs import Oracle
 
 
 @dataclass
@@ -138,3 +141,35 @@ async def serve() -> AsyncIterator[Serve]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# ---- programs that this project did not write ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def aimock(node_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mock.Aimock]:
+    """A running aimock, which answers the questions of tests/support/aimock.py."""
+    with mock.running(node_program, tmp_path_factory.mktemp("aimock")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def litellm(aimock: mock.Aimock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A running litellm proxy, with that aimock behind it."""
+    with proxying(aimock, tmp_path_factory.mktemp("litellm")) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def oracles() -> Iterator[Callable[[str], Oracle]]:
+    """The official SDKs by their names ("openai", "anthropic", "google"), each in a process that serves all tests."""
+    running: dict[str, Oracle] = {}
+
+    def oracle(sdk: str) -> Oracle:
+        if sdk not in running:
+            running[sdk] = Oracle(sdk)
+        return running[sdk]
+
+    yield oracle
+    for each in running.values():
+        each.close()

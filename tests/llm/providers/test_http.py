@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
+import logging
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentflow.errors import ConfigurationError, ModelConnectionError, ModelTimeoutError, ProtocolError
 from agentflow.llm.messages import Json
 from agentflow.llm.providers.base import ProviderSettings, Secret, Timeouts
 from agentflow.llm.providers.http import AiohttpTransport, ByteStream
+from agentflow.llm.providers.http.unzip import Unzip
 
 KEY = "sk-very-secret-key-1234567890"
 
@@ -26,7 +33,9 @@ def transport(
     timeouts: Timeouts | None = None,
     headers: dict[str, str] | None = None,
     allow_http: bool = False,
+    query: dict[str, str] | None = None,
     max_body: int = 1024 * 1024,
+    max_stream: int = 1024 * 1024,
     **options: Json,
 ) -> AiohttpTransport:
     settings = ProviderSettings(
@@ -36,9 +45,17 @@ def transport(
         headers=headers or {},
         timeouts=timeouts or Timeouts(),
         allow_http=allow_http,
+        query=query or {},
         options=options,
     )
-    return AiohttpTransport(settings, base_url=url, headers={"authorization": f"Bearer {KEY}"}, max_body=max_body)
+    return AiohttpTransport(
+        settings,
+        base_url=url,
+        headers={"authorization": f"Bearer {KEY}"},
+        max_body=max_body,
+        max_stream=max_stream,
+        environ={},
+    )
 
 
 async def read_all(stream: ByteStream) -> bytes:
@@ -95,6 +112,81 @@ async def test_the_query_of_the_base_address_is_kept(serve: Any) -> None:
     await client.aclose()
 
 
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/models/gemini:generateContent", "/v1/models/gemini:generateContent?api-version=7"),
+        ("/models/x:stream?alt=sse", "/v1/models/x:stream?api-version=7&alt=sse"),
+        ("/models/org%2Fmodel%20one", "/v1/models/org%2Fmodel%20one?api-version=7"),
+        ("/files?api-version=8&a=1&a=2", "/v1/files?api-version=8&a=1&a=2"),
+        ("/a b/ü/../#x", "/v1/a%20b/%C3%BC/../%23x?api-version=7"),
+        ("/x\r\nhost: evil", "/v1/x%0D%0Ahost:%20evil?api-version=7"),
+    ],
+)
+async def test_a_path_is_sent_as_it_is_with_its_query_before_that_of_the_settings(
+    serve: Any, path: str, sent: str
+) -> None:
+    server = await serve(hello)
+    client = transport(server.url, query={"api-version": "7"})
+    await client.post(path, b"{}", model="m", total=5)
+    assert server.requests[0].path == sent
+    await client.aclose()
+
+
+async def test_the_query_of_the_settings_is_encoded_and_wins_over_that_of_the_base_address(serve: Any) -> None:
+    server = await serve(hello)
+    client = transport(server.url + "?api-version=6&tenant=t", query={"api-version": "a&b c"})
+    for _ in range(2):
+        await client.post("/chat", b"{}", model="m", total=5)
+        assert server.requests[-1].path == "/v1/chat?tenant=t&api-version=a%26b%20c"
+    await client.aclose()
+
+
+async def test_a_get_has_no_body(serve: Any) -> None:
+    server = await serve(hello)
+    client = transport(server.url)
+    answer = await client.get("/models", model="m", total=5, headers={"x-page": "2"})
+    assert (answer.status, answer.body) == (200, b'{"hello": 1}')
+    (request,) = server.requests
+    assert (request.path, request.body, request.headers["x-page"]) == ("/v1/models", b"", "2")
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    await client.aclose()
+
+
+async def test_the_headers_of_a_call_win_over_all_others_and_are_for_that_call_alone(serve: Any) -> None:
+    server = await serve(hello)
+    client = transport(server.url, headers={"x-team": "search"})
+    own = {"X-Team": "billing", "Authorization": "Bearer fresh", "Content-Type": "application/octet-stream"}
+    await client.post("/chat", b"{}", model="m", total=5, headers=own)
+    stream = await client.stream("/chat", b"{}", model="m", total=5, headers={"anthropic-beta": "files"})
+    stream.close()
+    first, second = (request.headers for request in server.requests)
+    assert (first["x-team"], first["authorization"], first["content-type"]) == tuple(own.values())
+    assert (second["x-team"], second["authorization"]) == ("search", f"Bearer {KEY}")
+    assert (second["anthropic-beta"], "anthropic-beta" in first) == ("files", False)
+    await client.aclose()
+
+
+@pytest.mark.parametrize("name", ["x-key", "x key", "x-key:", "x-key\n", "x-schlüssel", ""])
+async def test_a_header_of_a_call_is_checked_and_its_value_never_shown(name: str) -> None:
+    client = transport("https://host/v1")
+    value = "hidden\n" if name == "x-key" else "hidden"
+    with pytest.raises(ConfigurationError, match="holds a character that HTTP cannot carry") as caught:
+        await client.post("/chat", b"{}", model="m", total=5, headers={name: value})
+    assert "hidden" not in str(caught.value)
+
+
+async def test_a_name_beyond_ascii_is_looked_up_in_its_encoded_form() -> None:
+    assert transport("https://münchen.invalid/v1")._url("/chat").raw_host == "xn--mnchen-3ya.invalid"
+
+
+async def test_addresses_that_never_come_again_are_forgotten() -> None:
+    client = transport("https://host/v1")
+    for number in range(1000):
+        client._url(f"/files/{number}")
+    assert len(client._urls) <= 256
+
+
 async def test_a_stream_gives_bytes_as_they_come(serve: Any) -> None:
     go_on = asyncio.Event()
 
@@ -115,14 +207,19 @@ async def test_a_stream_gives_bytes_as_they_come(serve: Any) -> None:
     await client.aclose()
 
 
-async def test_a_redirect_is_not_followed(serve: Any) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(serve: Any, status: int) -> None:
+    """Elsewhere the key would go with it."""
+    elsewhere = await serve(hello)
+
     async def handler(exchange: Any) -> None:
-        await exchange.respond({}, status=307, location="http://127.0.0.1:1/elsewhere")
+        await exchange.respond({}, status=status, location=elsewhere.url)
 
     server = await serve(handler)
     client = transport(server.url)
-    assert (await client.post("/chat", b"{}", model="m", total=5)).status == 307
-    assert len(server.requests) == 1
+    assert (await client.post("/chat", b"{}", model="m", total=5)).status == status
+    assert (await client.get("/chat", model="m", total=5)).status == status
+    assert (len(server.requests), len(elsewhere.requests)) == (2, 0)
     await client.aclose()
 
 
@@ -137,6 +234,183 @@ async def test_a_body_over_the_limit_is_refused(serve: Any) -> None:
     with pytest.raises(ProtocolError, match=r"more than 10,000 bytes"):
         await client.post("/chat", b"{}", model="m", total=5)
     await client.aclose()
+
+
+async def test_a_stream_over_its_limit_is_refused(serve: Any) -> None:
+    async def handler(exchange: Any) -> None:
+        await exchange.begin_stream()
+        while True:
+            await exchange.piece(b": still there\n\n" * 50)
+
+    server = await serve(handler)
+    client = transport(server.url, max_stream=10_000)
+    stream = await client.stream("/chat", b"{}", model="m", total=5)
+    with pytest.raises(ProtocolError, match=r"more than 10,000 bytes"):
+        await read_all(stream)
+    stream.close()
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, "text/event-stream"), (200, "text/html"), (200, "application/json")]
+)
+async def test_what_is_no_stream_may_only_be_as_long_as_a_body(serve: Any, status: int, kind: str) -> None:
+    """Whoever asked for a stream and gets a document reads it whole, into memory."""
+
+    async def handler(exchange: Any) -> None:
+        await exchange.respond(b"x" * 20_000, status=status, content_type=kind)
+
+    server = await serve(handler)
+    client = transport(server.url, max_body=10_000)
+    stream = await client.stream("/chat", b"{}", model="m", total=5)
+    with pytest.raises(ProtocolError, match=r"more than 10,000 bytes"):
+        await read_all(stream)
+    stream.close()
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 " + b"x" * 20_000,
+        b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 20_000,
+        b"HTTP/1.1 200 OK\r\n" + b"x" * 20_000,
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 2_000,
+    ],
+    ids=["status line", "value", "name", "many"],
+)
+@pytest.mark.parametrize("ends", [True, False])
+async def test_headers_without_measure_are_refused(serve: Any, head: bytes, ends: bool) -> None:
+    async def handler(exchange: Any) -> None:
+        await exchange.send(head + (b"\r\n\r\n" if ends else b""))
+        await forever()
+
+    server = await serve(handler)
+    client = transport(server.url)
+    with pytest.raises(ProtocolError, match=r"more than 16,384 bytes|does not speak HTTP"):
+        await client.post("/chat", b"{}", model="m", total=5)
+    await client.aclose()
+
+
+async def test_a_header_of_16_000_bytes_is_read(serve: Any) -> None:
+    async def handler(exchange: Any) -> None:
+        await exchange.respond({}, x_policy="p" * 16_000)
+
+    server = await serve(handler)
+    client = transport(server.url)
+    assert (await client.post("/chat", b"{}", model="m", total=5)).headers["x-policy"] == "p" * 16_000
+    await client.aclose()
+
+
+# ---- compressed answers, which we do not ask for -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("gzip", gzip.compress),
+        ("X-GZIP", gzip.compress),
+        ("gzip", lambda body: gzip.compress(body[:99]) + gzip.compress(body[99:])),
+        ("deflate", zlib.compress),
+        ("identity", bytes),
+    ],
+)
+async def test_gzip_and_deflate_are_undone_all_the_same(serve: Any, encoding: str, packed: Any) -> None:
+    body = bytes(range(256)) * 1000
+
+    async def handler(exchange: Any) -> None:
+        await exchange.respond(packed(body), content_encoding=encoding)
+
+    server = await serve(handler)
+    client = transport(server.url)
+    assert (await client.post("/chat", b"{}", model="m", total=5)).body == body
+    assert (await client.get("/chat", model="m", total=5)).body == body
+    assert server.connections == 1
+    await client.aclose()
+
+
+async def test_a_compressed_stream_gives_bytes_as_they_come(serve: Any) -> None:
+    go_on = asyncio.Event()
+
+    async def handler(exchange: Any) -> None:
+        packer = zlib.compressobj(wbits=31)
+        await exchange.begin_stream(content_encoding="gzip")
+        await exchange.piece(packer.compress(b"one") + packer.flush(zlib.Z_SYNC_FLUSH))
+        await go_on.wait()
+        await exchange.piece(packer.compress(b"two") + packer.flush())
+        await exchange.end_stream()
+
+    server = await serve(handler)
+    client = transport(server.url)
+    stream = await client.stream("/chat", b"{}", model="m", total=5)
+    assert await stream.read() == b"one"
+    go_on.set()
+    assert await read_all(stream) == b"two"
+    stream.close()
+    await client.aclose()
+
+
+@pytest.mark.parametrize("way", ["post", "stream"])
+async def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(serve: Any, way: str) -> None:
+    bomb = gzip.compress(b"\0" * 200 * 1024 * 1024, compresslevel=1)  # 200 MiB in less than 1
+
+    async def handler(exchange: Any) -> None:
+        await exchange.respond(bomb, content_encoding="gzip", content_type="text/event-stream")
+
+    server = await serve(handler)
+    client = transport(server.url)
+    tracemalloc.start()
+    with pytest.raises(ProtocolError, match="more than 1,048,576 bytes"):
+        if way == "post":
+            await client.post("/chat", b"{}", model="m", total=5)
+        else:
+            stream = await client.stream("/chat", b"{}", model="m", total=5)
+            try:
+                while piece := await stream.read():
+                    assert len(piece) <= 64 * 1024
+            finally:
+                stream.close()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * 1024 * 1024
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "reason"),
+    [
+        ("br", b"anything", "only gzip and deflate are understood"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), "only gzip and deflate"),
+        ("gzip", b"not compressed", "incorrect header check"),
+        ("gzip", gzip.compress(b"{}")[:-5], "it ends too early"),
+        ("gzip", gzip.compress(b"{}") + b"garbage", "incorrect header check"),
+    ],
+)
+async def test_what_cannot_be_undone_is_a_protocol_error(serve: Any, encoding: str, body: bytes, reason: str) -> None:
+    async def handler(exchange: Any) -> None:
+        await exchange.respond(body, content_encoding=encoding)
+
+    server = await serve(handler)
+    client = transport(server.url)
+    with pytest.raises(ProtocolError, match=f"answers compressed, which was not asked for.*{reason}"):
+        await client.post("/chat", b"{}", model="m", total=5)
+    await client.aclose()
+
+
+@given(st.binary(max_size=300), st.integers(1, 1000), st.integers(1, 40), st.sampled_from([15, 31]))
+def test_decompressing_gives_what_was_compressed_wherever_it_is_cut(
+    seed: bytes, times: int, cut: int, wbits: int
+) -> None:
+    packer = zlib.compressobj(wbits=wbits)
+    packed = packer.compress(seed * times) + packer.flush()
+    unzip, pieces = Unzip("gzip"), []
+    for start in range(0, len(packed), cut):
+        unzip.feed(packed[start : start + cut])
+        while unzip.has_more:
+            pieces.append(unzip.next())
+    unzip.end()
+    assert b"".join(pieces) == seed * times
+    assert max(map(len, pieces)) <= 64 * 1024
 
 
 # ---- failures ------------------------------------------------------------------------------------------------
@@ -267,6 +541,24 @@ async def test_no_error_holds_the_key_in_any_form(serve: Any) -> None:
     await client.aclose()
 
 
+async def test_no_log_line_holds_the_key(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(exchange: Any) -> None:
+        if len(server.requests) > 1:
+            exchange.writer.close()
+        else:
+            await hello(exchange)
+
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    server = await serve(handler)
+    client = transport(server.url)
+    await client.post("/chat", b"{}", model="m", total=5)
+    with pytest.raises(ModelConnectionError):
+        await client.post("/chat", b"{}", model="m", total=5)
+    await client.aclose()
+    assert KEY not in caplog.text
+
+
 # ---- time limits ---------------------------------------------------------------------------------------------
 
 
@@ -282,6 +574,47 @@ async def test_connect_limits_the_wait_for_a_free_connection(serve: Any) -> None
         await client.post("/chat", b"{}", model="m", total=5)
     assert (caught.value.operation, caught.value.seconds) == ("connect", 0.05)
     assert "connect took longer than 0.05 s" in str(caught.value)
+    first.close()
+    await client.aclose()
+
+
+async def test_waiting_for_a_place_and_connecting_share_one_limit(serve: Any) -> None:
+    """What the wait has taken is no longer there for the handshake, which here never ends."""
+
+    async def handler(exchange: Any) -> None:
+        await exchange.begin_stream()
+        await forever()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    client = transport((await serve(handler)).url, timeouts=Timeouts(connect=1), max_connections=1)
+    first = await client.stream("/chat", b"{}", model="m", total=None)
+    client._base = client._base._replace(scheme="https", netloc=f"127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    client._urls.clear()
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.8, first.close)
+    began = loop.time()
+    with pytest.raises(ModelTimeoutError, match="connect took longer than 1 s"):
+        await client.post("/chat", b"{}", model="m", total=5)
+    assert loop.time() - began < 1.6
+    silent.close()
+    await client.aclose()
+
+
+async def test_total_limits_the_wait_for_a_place(serve: Any) -> None:
+    async def handler(exchange: Any) -> None:
+        await exchange.begin_stream()
+        await forever()
+
+    server = await serve(handler)
+    client = transport(server.url, max_connections=1)
+    first = await client.stream("/chat", b"{}", model="m", total=None)
+    with pytest.raises(ModelTimeoutError) as caught:
+        await client.post("/chat", b"{}", model="m", total=0.05)
+    assert caught.value.operation == "total"
     first.close()
     await client.aclose()
 
@@ -385,6 +718,41 @@ async def test_calls_and_streams_that_ended_share_one_connection(serve: Any) -> 
     await client.aclose()
 
 
+async def test_a_connection_that_went_stale_is_replaced_without_an_error(serve: Any) -> None:
+    async def handler(exchange: Any) -> None:
+        await hello(exchange)
+        exchange.writer.close()  # without having said so
+
+    server = await serve(handler)
+    client = transport(server.url)
+    for count in range(1, 4):
+        assert (await client.post("/chat", b"{}", model="m", total=5)).status == 200
+        await server.lost.wait()
+        server.lost.clear()
+        assert server.connections == count
+    await client.aclose()
+
+
+async def test_a_connection_that_goes_stale_as_it_is_used_is_an_error_that_may_be_tried_again(serve: Any) -> None:
+    """Nobody can tell whether the server has begun to work on it, so the transport does not repeat a post by itself."""
+
+    async def handler(exchange: Any) -> None:
+        if len(server.requests) == 2:
+            exchange.writer.close()
+        else:
+            await hello(exchange)
+
+    server = await serve(handler)
+    client = transport(server.url)
+    await client.post("/chat", b"{}", model="m", total=5)
+    with pytest.raises(ModelConnectionError, match="closed the connection before it answered") as caught:
+        await client.post("/chat", b"{}", model="m", total=5)
+    assert caught.value.retryable
+    assert (await client.post("/chat", b"{}", model="m", total=5)).status == 200
+    assert len(server.requests) == 3
+    await client.aclose()
+
+
 async def test_finish_reads_the_terminator_so_that_the_connection_serves_again(serve: Any) -> None:
     async def handler(exchange: Any) -> None:
         await exchange.begin_stream()
@@ -409,7 +777,7 @@ async def test_finish_does_not_wait_for_a_server_that_never_ends(serve: Any, mon
         await exchange.piece(b"data: [DONE]\n\n")
         await forever()
 
-    monkeypatch.setattr("agentflow.llm.providers.http._GRACE", 0.02)
+    monkeypatch.setattr("agentflow.llm.providers.http.body._GRACE", 0.02)
     server = await serve(handler)
     client = transport(server.url)
     stream = await client.stream("/chat", b"{}", model="m", total=5)
@@ -435,6 +803,18 @@ async def test_an_early_close_drops_the_connection_and_frees_its_place(serve: An
         stream.close()
         stream.close()
     assert server.connections == 3
+    await client.aclose()
+
+
+async def test_a_forgotten_stream_frees_its_place(serve: Any) -> None:
+    server = await serve(streamed)
+    client = transport(server.url, timeouts=Timeouts(connect=2), max_connections=1)
+    for _ in range(3):
+        stream = await client.stream("/chat", b"{}", model="m", total=5)
+        await stream.read()
+        del stream
+        gc.collect()
+    assert (await client.post("/chat", b"{}", model="m", total=5)).body == b"one two"
     await client.aclose()
 
 
@@ -597,10 +977,24 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         transport(url)
 
 
-def test_a_password_in_the_address_is_refused_without_repeating_it() -> None:
-    with pytest.raises(ConfigurationError, match="user name or password") as caught:
-        transport("https://me:hunter2@host/v1")
+@pytest.mark.parametrize("url", ["https://me:hunter2@host/v1", "https://me:hunter2/v1", "https://me:hunter2[host/v1"])
+def test_a_password_in_the_address_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url") as caught:
+        transport(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_key_is_refused_in_an_address() -> None:
+    for url, query in [(f"https://host/v1?key={KEY}", {}), (f"https://host/{KEY}", {}), ("https://host", {"key": KEY})]:
+        with pytest.raises(ConfigurationError, match="addresses end up in logs: send it in a header") as caught:
+            transport(url, query=query)
+        assert KEY not in str(caught.value)
+
+
+def test_a_word_in_place_of_a_key_may_stand_in_an_address() -> None:
+    """A server that wants no key is often given its own name."""
+    settings = ProviderSettings("lab", "openai", api_key=Secret("ollama"))
+    AiohttpTransport(settings, base_url="https://ollama.example/v1", headers={}, environ={})
 
 
 @pytest.mark.parametrize("value", ["abc\n", "abc\r\nx: y", "schlüssel", "a\0b"])
@@ -618,7 +1012,7 @@ def test_max_connections_is_checked(value: Json) -> None:
 
 def test_importing_the_transport_does_not_load_aiohttp() -> None:
     code = (
-        "import sys, agentflow.llm.providers.http, agentflow.llm.providers.openai as o\n"
+        "import sys, agentflow.llm.providers.http, agentflow.llm.providers.openai.provider as o\n"
         "from agentflow.llm.providers.base import ProviderSettings\n"
         "o.OpenAIProvider(ProviderSettings('openai', 'openai'))\n"
         "sys.exit('aiohttp' in sys.modules or 'yarl' in sys.modules)"

@@ -1,14 +1,30 @@
-"""What a provider is: two methods. Everything else (retry, cache, router, span) wraps this."""
+"""What a provider is: two methods. Everything else (retry, cache, router, span) wraps this.
+
+Some can do more: `EmbeddingProvider`, `TokenCounter` and `ModelLister` are protocols of one method each, which the
+client looks for where it needs them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from agentflow.llm.messages import Json, Request, Response, StreamChunk
+from agentflow.llm.content import Json
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, ModelInfo, Request, Response, StreamChunk
 
-__all__ = ["LLMProvider", "ProviderFactory", "ProviderSettings", "Secret", "Timeouts"]
+__all__ = [
+    "EmbeddingProvider",
+    "LLMProvider",
+    "ModelLister",
+    "ProviderFactory",
+    "ProviderSettings",
+    "Secret",
+    "SecretHeaders",
+    "Timeouts",
+    "TokenCounter",
+    "TokenSource",
+]
 
 
 @runtime_checkable
@@ -31,6 +47,27 @@ class LLMProvider(Protocol):
         ...
 
 
+@runtime_checkable
+class EmbeddingProvider(Protocol):
+    """Turns texts into vectors."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings: ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """Says how many input tokens a request has, without making it."""
+
+    async def count_tokens(self, request: Request) -> int: ...
+
+
+@runtime_checkable
+class ModelLister(Protocol):
+    """Asks the provider which models it has now."""
+
+    async def list_models(self) -> tuple[ModelInfo, ...]: ...
+
+
 class Secret:
     """A key that cannot be printed, pickled or compared by accident: only `reveal()` gives it away."""
 
@@ -49,6 +86,13 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
+class SecretHeaders(dict[str, str]):
+    """Headers of which some may hold a key: a dict in all but its repr, which tells their names alone."""
+
+    def __repr__(self) -> str:
+        return f"SecretHeaders({', '.join(self)})"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds a phase of a call may take; None is no limit of its own.
@@ -63,18 +107,34 @@ class Timeouts:
     total: float | None = 600.0
 
 
+TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
+"""Called before each request; what it returns may be kept and refreshed by the caller's own code."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """One entry under `providers:` in models.yml, resolved: what a provider is built from."""
+    """One entry under `providers:` in models.yml, resolved: what a provider is built from.
+
+    `auth_header` is the header that carries the key, bare, where it is not the API's usual one (Azure's `api-key`).
+    `query` is added to every address. `proxy` is an address of an HTTP proxy, `ca_bundle` a PEM file of authorities
+    that are trusted instead of the system's, `client_cert` a PEM file with a certificate and its key, or a pair of
+    files. `token` gives a fresh bearer token for each call, instead of a key; it can only be set in code.
+    """
 
     name: str
     kind: str
     base_url: str | None = None
     api_key: Secret | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeouts: Timeouts = Timeouts()
     allow_http: bool = False
     options: Mapping[str, Json] = field(default_factory=dict)
+    auth_header: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+    client_cert: str | tuple[str, str] | None = None
+    token: TokenSource | None = None
 
 
 ProviderFactory: TypeAlias = Callable[[ProviderSettings], LLMProvider]

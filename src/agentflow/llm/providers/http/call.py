@@ -1,0 +1,187 @@
+"""One request: what is known of it, its time limits, and what its failure means to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agentflow.errors import (
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+    ProtocolError,
+)
+from agentflow.llm.providers.base import Timeouts
+from agentflow.llm.providers.http.proxies import Proxy
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["MAX_LINE", "Call", "network_errors"]
+
+MAX_LINE = 16 * 1024  # bytes of the status line, and of one header
+_UNKNOWN_ISSUER = (18, 19, 20, 21)  # OpenSSL's codes: signed by itself, or by somebody that cannot be found
+_CHECK_ISSUER = "if an authority of your own has issued the certificate, name it in ca_bundle"
+_CHECK_TLS = "does the server speak TLS there, and is base_url right?"
+
+
+class Call:
+    """What is known of one request, and the limit on it until its headers have come."""
+
+    __slots__ = ("deadline", "first_by", "limit", "limits", "model", "provider", "proxy", "started", "total", "where")
+
+    def __init__(
+        self, provider: str, model: str, where: str, proxy: Proxy | None, limits: Timeouts, total: float | None
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.where = where
+        self.proxy = proxy
+        self.limits = limits
+        self.total = total
+        self.started = asyncio.get_running_loop().time()
+        self.deadline = None if total is None else self.started + total
+        self.first_by: float | None = None  # when the first byte of the body is due
+        self.limit: asyncio.Timeout | None = None
+
+    async def take_place(self, places: asyncio.Semaphore) -> bool:
+        """Take one of the places; says whether it had to wait, as long as connecting may take, or ModelTimeoutError."""
+        if not places.locked():
+            await places.acquire()  # never suspends
+            return False
+        connect_by = None if self.limits.connect is None else self.started + self.limits.connect
+        by = earliest(self.deadline, connect_by)
+        try:
+            async with asyncio.timeout_at(by):
+                await places.acquire()
+        except TimeoutError:
+            raise self.timeout("total" if by == self.deadline else "connect") from None
+        return True
+
+    def time_left_to_connect(self) -> aiohttp.ClientTimeout:
+        """What the wait for a place has left of the limit on connecting."""
+        import aiohttp
+
+        limit = self.limits.connect
+        waited = asyncio.get_running_loop().time() - self.started
+        return aiohttp.ClientTimeout(total=None, connect=None if limit is None else max(limit - waited, 0.001))
+
+    def sent(self, now: float) -> None:
+        """The request is on its way: from now on the first byte is awaited."""
+        if self.limits.first_byte is None:
+            return
+        self.first_by = now + self.limits.first_byte
+        if self.limit is not None:
+            self.limit.reschedule(earliest(self.deadline, self.first_by))
+
+    def due(self, waiting_since: float, begun: bool) -> tuple[float | None, str]:
+        """When the read that began at `waiting_since` is late, and by which limit."""
+        if not begun:
+            when, phase = self.first_by, "first byte"
+        else:
+            idle = self.limits.idle
+            when, phase = None if idle is None else waiting_since + idle, "idle"
+        if self.deadline is not None and (when is None or self.deadline < when):
+            return self.deadline, "total"
+        return when, phase
+
+    def timeout(self, phase: str) -> ModelTimeoutError:
+        limits = {
+            "connect": self.limits.connect,
+            "first byte": self.limits.first_byte,
+            "idle": self.limits.idle,
+            "total": self.total,
+        }
+        return ModelTimeoutError(phase, limits[phase] or 0.0, provider=self.provider, model=self.model)
+
+    def failure(self, error: BaseException) -> ModelError:
+        """What a failure before the answer's headers means to the caller."""
+        import aiohttp
+        from aiohttp.http_exceptions import LineTooLong
+
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return self.timeout("connect")
+        if self.limit is not None and self.limit.expired():
+            return self.timeout(self.due(0.0, begun=False)[1])
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return self._refused_by_proxy(error.status)
+        if isinstance(error, aiohttp.ClientResponseError):
+            if isinstance(error.__cause__, LineTooLong):
+                return self.nonsense(f"{self.where} answers with a line or header of more than {MAX_LINE:,} bytes")
+            return self.nonsense(f"what answers at {self.where} does not speak HTTP: check base_url")
+        failure = ModelConnectionError(self._reason(error), provider=self.provider, model=self.model)
+        failure.__cause__ = getattr(error, "os_error", None)
+        return failure
+
+    def broken(self, error: BaseException) -> ModelConnectionError:
+        """What a failure while the body is read means to the caller."""
+        return ModelConnectionError(
+            f"the connection to {self.where} broke before the answer was whole ({type(error).__name__})",
+            provider=self.provider,
+            model=self.model,
+        )
+
+    def nonsense(self, message: str, status: int | None = None) -> ProtocolError:
+        return ProtocolError(message, provider=self.provider, model=self.model, status=status)
+
+    def _refused_by_proxy(self, status: int) -> ModelConnectionError:
+        """The proxy answered the wish for a tunnel with a status of its own."""
+        remedy = "check the user and the password in its address" if status == 407 else "may it reach that host?"
+        failure = ModelConnectionError(
+            f"no connection to {self.where}: the proxy {self.proxy} refuses it with HTTP {status}; {remedy}",
+            provider=self.provider,
+            model=self.model,
+        )
+        failure.retryable = status >= 500
+        return failure
+
+    def _reason(self, error: BaseException) -> str:
+        import aiohttp
+
+        # With a proxy, its name is the one that is looked up and its port the one that is opened.
+        blame, remedy = ("", "base_url") if self.proxy is None else (f"the proxy {self.proxy}: ", "proxy")
+        if trouble := tls_trouble(error):
+            return f"no safe connection to {self.where}: TLS failed ({trouble[0]}); {trouble[1]}"
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return f"no connection to {self.where}: {blame}its host has no address; check {remedy} and the network"
+        if isinstance(error, ConnectionRefusedError) or isinstance(
+            getattr(error, "os_error", None), ConnectionRefusedError
+        ):
+            return f"no connection to {self.where}: {blame}the server refuses it; is it running, and is {remedy} right?"
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return f"no connection to {self.where}: {blame}{os_reason(error)}; check {remedy} and the network"
+        return f"{self.where} closed the connection before it answered ({type(error).__name__}); try again"
+
+
+def network_errors() -> tuple[type[BaseException], ...]:
+    """What aiohttp raises when the network fails. A function, so that aiohttp is loaded late."""
+    import aiohttp
+
+    return (aiohttp.ClientError, OSError)
+
+
+def os_reason(error: aiohttp.ClientConnectorError) -> str:
+    cause = error.os_error
+    return str(cause.strerror or cause or type(error).__name__)
+
+
+def tls_trouble(error: BaseException) -> tuple[str, str] | None:
+    """What TLS complains of, and what helps. It may come late: a server looks at the client's certificate last."""
+
+    import ssl
+
+    import aiohttp
+
+    places = (getattr(error, "certificate_error", None), getattr(error, "os_error", None), error.__cause__, error)
+    cause = next((place for place in places if isinstance(place, ssl.SSLError)), None)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        unknown = cause.verify_code in _UNKNOWN_ISSUER
+        return cause.verify_message, _CHECK_ISSUER if unknown else "the server's certificate does not fit base_url"
+    if cause is not None:
+        reason = (cause.reason or str(cause)).replace("_", " ").lower()
+        return reason, "the server wants a client_cert that it knows" if "certificate" in reason else _CHECK_TLS
+    return (os_reason(error), _CHECK_TLS) if isinstance(error, aiohttp.ClientSSLError) else None
+
+
+def earliest(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)

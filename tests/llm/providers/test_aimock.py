@@ -1,165 +1,192 @@
-"""The client against aimock, a model server that this project did not write."""
+"""The client against aimock, a model server that this project did not write, in the four APIs that it speaks.
+
+What it answers, and where it is not like the real ones, stands in tests/support/aimock.py.
+"""
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.conftest import ROOT, missing_service
+from tests.support.aimock import APIS, CUT, DEGREES, MODELS, SUNNY, Aimock, asking
+from tests.support.aimock import client as client_for
 
-from agentflow.errors import ModelError, NotFoundError, OverloadedError, RateLimitError, StreamInterruptedError
-from agentflow.llm.messages import Message, Request, Usage
-from agentflow.llm.providers.base import ProviderSettings, Secret
-from agentflow.llm.providers.openai import OpenAIProvider
-from agentflow.llm.streaming.stream import StreamingResponse
+from agentflow.errors import (
+    ModelError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    StreamInterruptedError,
+)
+from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.builder import LLMClientBuilder
+from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.messages import Request, Response, StreamChunk, Usage
+from agentflow.llm.streaming.join import join
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.parametrize("api", APIS)]
+both_ways = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
-SUNNY = "It is sunny in Oslo – 19 °C, they say. ☀️"
-FIXTURES: dict[str, Any] = {
-    "fixtures": [
-        {"match": {"userMessage": "weather"}, "response": {"content": SUNNY}},
-        {"match": {"userMessage": "think"}, "response": {"content": "42", "reasoning": "Six times nine?"}},
-        {
-            "match": {"userMessage": "busy"},
-            "response": {
-                "error": {"message": "Slow down.", "type": "rate_limit_error", "code": "rate_limit_exceeded"},
-                "status": 429,
-                "retryAfter": 7,
-            },
-        },
-        {
-            "match": {"userMessage": "overload"},
-            "response": {"error": {"message": "Overloaded.", "type": "overloaded_error"}, "status": 529},
-        },
-        {
-            "match": {"userMessage": "cut"},
-            "response": {"content": "This is cut off somewhere in the middle."},
-            "truncateAfterChunks": 3,
-        },
-    ]
-}
+CALLS = [("call_oslo", "degrees", {"city": "Oslo"}), ("call_bergen", "degrees", {"city": "Bergen"})]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+async def answer(server: Aimock, api: str, request: Request, streamed: bool) -> Response:
+    """The answer, put together from its chunks where it is streamed."""
+    if streamed:
+        return join(await chunks(server, api, request), provider="tested", model="")
+    client = server.client(api)
+    try:
+        return await client.execute(request)
+    finally:
+        await client.aclose()
 
 
-def wait_until_it_listens(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Connect until it works, for 30 s at most."""
-    for _ in range(300):
-        if process.poll() is not None:
-            pytest.fail(f"aimock ended with status {process.returncode}: {log.read_text()[-500:]}")
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"aimock did not listen within 30 s: {log.read_text()[-500:]}")
+async def chunks(server: Aimock, api: str, request: Request) -> list[StreamChunk]:
+    client = server.client(api)
+    try:
+        return [chunk async for chunk in client.execute_streaming(request)]
+    finally:
+        await client.aclose()
 
 
-@pytest.fixture(scope="module")
-def aimock(node_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base address of a running aimock."""
-    program = ROOT / ".tools" / "node_modules" / ".bin" / "llmock"
-    if not program.exists():
-        missing_service("aimock is not installed: run scripts/install-services")
-    folder = tmp_path_factory.mktemp("aimock")
-    fixtures, log = folder / "fixtures.json", folder / "log"
-    fixtures.write_text(json.dumps(FIXTURES))
-    port = free_port()
-    command = [node_program, str(program), "-p", str(port), "-f", str(fixtures), "--chunk-size", "6", "--latency", "2"]
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        try:
-            wait_until_it_listens(port, process, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
+@pytest.fixture
+def model(aimock: Aimock, api: str, tmp_path: Path) -> LLMClientBuilder:
+    """The front door, with this API behind it."""
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("aimock", lambda _: aimock.client(api))
+    registry.register_model("aimock/model", provider="aimock", model_id=MODELS[api])
+    return AgentFlow.model("aimock/model", registry=registry)
 
 
-def provider(url: str) -> OpenAIProvider:
-    return OpenAIProvider(ProviderSettings("aimock", "openai", base_url=url, api_key=Secret("mock-key")))
+# ---- answers -------------------------------------------------------------------------------------------------
 
 
-def asking(prompt: str) -> Request:
-    return Request("gpt-4o", (Message("system", "Be brief."), Message("user", prompt)), max_tokens=100)
+@both_ways
+async def test_an_answer_has_its_words_its_reason_and_its_usage(aimock: Aimock, api: str, streamed: bool) -> None:
+    reply = await answer(aimock, api, asking(api, "How is the weather?"), streamed)
+    assert (reply.text, reply.finish_reason, reply.provider) == (SUNNY, "stop", "tested")
+    assert reply.usage == Usage(11, 7)
+    if api != "generate":  # where aimock names neither
+        assert reply.model == MODELS[api]
+        assert reply.id
 
 
-async def test_a_whole_answer(aimock: str) -> None:
-    client = provider(aimock)
-    reply = await client.execute(asking("How is the weather?"))
-    assert (reply.text, reply.finish_reason, reply.model, reply.provider) == (SUNNY, "stop", "gpt-4o", "aimock")
-    assert reply.usage is not None
-    assert reply.usage.output_tokens > 0
-    await client.aclose()
-
-
-async def test_a_streamed_answer_in_pieces_of_six_characters(aimock: str) -> None:
-    client = provider(aimock)
-    chunks = [chunk async for chunk in client.execute_streaming(asking("How is the weather?"))]
-    contents = [chunk.content for chunk in chunks if chunk.content]
+async def test_words_come_as_they_are_said(aimock: Aimock, api: str) -> None:
+    """Six characters at a time, of which some are longer than a byte."""
+    contents = [chunk.content for chunk in await chunks(aimock, api, asking(api, "weather")) if chunk.content]
     assert "".join(contents) == SUNNY
     assert len(contents) >= len(SUNNY) // 6
-    assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["stop"]
-    await client.aclose()
 
 
-async def test_a_stream_ends_with_usage(aimock: str) -> None:
-    client = provider(aimock)
-    whole = await client.execute(asking("How is the weather?"))
-    streamed = await StreamingResponse(client.execute_streaming(asking("How is the weather?"))).collect()
-    assert isinstance(streamed.usage, Usage)
-    assert streamed.usage == whole.usage
-    await client.aclose()
-
-
-async def test_reasoning_comes_beside_the_answer(aimock: str) -> None:
-    client = provider(aimock)
-    reply = await client.execute(asking("think hard"))
-    streamed = await StreamingResponse(client.execute_streaming(asking("think hard"))).collect()
+@both_ways
+async def test_thoughts_come_beside_the_answer(aimock: Aimock, api: str, streamed: bool) -> None:
+    reply = await answer(aimock, api, asking(api, "think hard"), streamed)
     assert (reply.text, reply.reasoning) == ("42", "Six times nine?")
-    assert (streamed.text, streamed.reasoning) == ("42", "Six times nine?")
-    await client.aclose()
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_whole_answer_and_a_streamed_one_are_the_same(aimock: Aimock, api: str) -> None:
+    for prompt in ("weather", "think", "which is warmer?"):
+        request = asking(api, prompt, tools=(DEGREES,))
+        whole, streamed = [await answer(aimock, api, request, way) for way in (False, True)]
+        same = [
+            (r.text, r.reasoning, r.finish_reason, [(c.id, c.name, c.arguments) for c in r.tool_calls])
+            for r in (whole, streamed)
+        ]
+        assert same[0] == same[1]
+
+
+# ---- tools ---------------------------------------------------------------------------------------------------
+
+
+@both_ways
+async def test_several_tools_are_called_at_once(aimock: Aimock, api: str, streamed: bool) -> None:
+    reply = await answer(aimock, api, asking(api, "Where is it warmer?", tools=(DEGREES,)), streamed)
+    assert [(call.id, call.name, dict(call.arguments)) for call in reply.tool_calls] == CALLS
+    assert (reply.text, reply.finish_reason) == ("Let me look.", "tool_calls")
+    assert reply.usage == Usage(20, 9)
+
+
+async def test_the_arguments_of_each_call_come_in_pieces_of_their_own(aimock: Aimock, api: str) -> None:
+    """Gemini's come whole."""
+    deltas = [delta for chunk in await chunks(aimock, api, asking(api, "warmer")) for delta in chunk.tool_calls]
+    pieces: dict[int, list[str]] = {}
+    for delta in deltas:
+        pieces.setdefault(delta.index, []).append(delta.arguments)
+    assert ["".join(found).replace(" ", "") for found in pieces.values()] == ['{"city":"Oslo"}', '{"city":"Bergen"}']
+    assert all(len(found) > 1 for found in pieces.values()) == (api != "generate")
+
+
+@both_ways
+async def test_results_of_tools_go_back_and_the_answer_is_the_last_one(
+    aimock: Aimock, api: str, model: LLMClientBuilder, streamed: bool
+) -> None:
+    """The second request holds the calls, and each result under its call."""
+    before = len(aimock.asked())
+
+    def degrees(city: str) -> str:
+        """How warm it is."""
+        return {"Oslo": "19 °C", "Bergen": "12 °C"}[city]
+
+    reply = await model.tools(degrees).prompt("Where is it warmer?").streaming(streamed).execute_full()
+    first, second = aimock.asked()[before:]
+    assert (reply.text, reply.finish_reason) == ("Oslo is warmer.", "stop")
+    assert first.tools == second.tools == ["degrees"]
+    assert second.calls == [(id, "degrees") for id in second.results]
+    assert ["19 °C" in result or "12 °C" in result for result in second.results.values()] == [True, True]
+
+
+# ---- shapes --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Weather:
+    city: str
+    degrees: int
+
+
+@both_ways
+async def test_an_answer_in_a_shape_is_a_value(model: LLMClientBuilder, api: str, streamed: bool) -> None:
+    found = await model.prompt("In which shape is it?").output(Weather).streaming(streamed).execute()
+    assert found == Weather("Oslo", 19)
+
+
+# ---- errors --------------------------------------------------------------------------------------------------
+
+
+@both_ways
 @pytest.mark.parametrize(
     ("prompt", "expected", "status", "retry_after"),
-    [("busy", RateLimitError, 429, 7.0), ("overload", OverloadedError, 529, None)],
+    [
+        ("busy", RateLimitError, 429, 7.0),
+        ("overload", OverloadedError, 529, None),
+        ("lost", NotFoundError, 404, None),
+    ],
 )
 async def test_errors_are_typed(
-    aimock: str, prompt: str, streamed: bool, expected: type[ModelError], status: int, retry_after: float | None
+    aimock: Aimock,
+    api: str,
+    prompt: str,
+    streamed: bool,
+    expected: type[ModelError],
+    status: int,
+    retry_after: float | None,
 ) -> None:
-    client = provider(aimock)
     with pytest.raises(expected) as caught:
-        await (
-            StreamingResponse(client.execute_streaming(asking(prompt))).collect()
-            if streamed
-            else client.execute(asking(prompt))
-        )
-    assert (caught.value.status, caught.value.retry_after) == (status, retry_after)
-    await client.aclose()
+        await answer(aimock, api, asking(api, prompt), streamed)
+    error = caught.value
+    assert (error.status, error.retry_after, error.model) == (status, retry_after, MODELS[api])
 
 
-async def test_a_stream_that_is_cut_keeps_what_came(aimock: str) -> None:
-    client = provider(aimock)
+async def test_a_stream_that_is_cut_keeps_what_came(aimock: Aimock, api: str) -> None:
     with pytest.raises(StreamInterruptedError) as caught:
-        await StreamingResponse(client.execute_streaming(asking("cut"))).collect()
+        await chunks(aimock, api, asking(api, "cut"))
     assert caught.value.partial
-    assert "This is cut off somewhere in the middle.".startswith(caught.value.partial)
-    await client.aclose()
+    assert CUT.startswith(caught.value.partial)
 
 
-async def test_a_wrong_path_is_not_found(aimock: str) -> None:
-    client = provider(aimock + "/nowhere")
+async def test_a_wrong_path_is_not_found(aimock: Aimock, api: str) -> None:
+    client = client_for(api, aimock.root, below="/nowhere")
     with pytest.raises(NotFoundError, match="check the model id and base_url"):
-        await client.execute(asking("How is the weather?"))
+        await client.execute(asking(api, "weather"))
     await client.aclose()

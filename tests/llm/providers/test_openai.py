@@ -1,10 +1,13 @@
-"""The Chat Completions adapter: what goes out, what comes back, what every failure becomes."""
+"""OpenAI's provider over HTTP: what reaches the server, what comes back, what every failure becomes.
+
+What is written and read in detail is in `test_openai_chat`, without a server.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,15 +30,15 @@ from agentflow.errors import (
     ServerError,
     StreamInterruptedError,
 )
-from agentflow.llm.messages import Json, Message, Request, Response, StreamChunk, Usage
-from agentflow.llm.providers.base import LLMProvider, ProviderSettings, Secret
-from agentflow.llm.providers.failures import Source, retry_after
-from agentflow.llm.providers.openai import OpenAIProvider, read_chunk, read_response, to_wire
+from agentflow.llm.content import Json
+from agentflow.llm.messages import Message, ModelInfo, Request, Response, StreamChunk, Usage
+from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider, ModelLister, ProviderSettings, Secret
+from agentflow.llm.providers.failures import retry_after
+from agentflow.llm.providers.openai import OpenAIProvider
 from agentflow.llm.streaming.stream import StreamingResponse
 
 KEY = "sk-very-secret-key-1234567890"
 HI = Request("gpt-4o", (Message("user", "Hi"),))
-SOURCE = Source("lab", "gpt-4o", "r-1")
 
 
 def provider(url: str, **options: Json) -> OpenAIProvider:
@@ -55,13 +58,19 @@ def completion(content: Json = "Hello", finish: str | None = "stop", **message: 
 
 def chunk(finish: str | None = None, usage: Json = None, **delta: Json) -> dict[str, Json]:
     return {
+        "id": "chatcmpl-1",
         "model": "gpt-4o-2024",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
         "usage": usage,
     }
 
 
-USAGE: dict[str, Json] = {"model": "gpt-4o-2024", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+USAGE: dict[str, Json] = {
+    "id": "chatcmpl-1",
+    "model": "gpt-4o-2024",
+    "choices": [],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+}
 
 
 def answering(body: object, status: int = 200, **headers: str) -> Any:
@@ -119,64 +128,11 @@ async def until_error(client: OpenAIProvider) -> tuple[list[str], ModelError]:
 
 
 def test_it_is_a_provider() -> None:
-    assert isinstance(provider("https://host/v1"), LLMProvider)
-    assert provider("https://host/v1").name == "lab"
-
-
-def test_a_bare_request_says_model_and_messages_and_no_more() -> None:
-    assert to_wire(HI, stream=False) == {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
-
-
-def test_every_set_parameter_is_sent() -> None:
-    request = Request(
-        "m",
-        (Message("system", "Be brief."), Message("user", "Hi", name="ada")),
-        temperature=0.0,
-        top_p=0.5,
-        max_tokens=9,
-        stop=("a", "b"),
-        seed=0,
-    )
-    body = to_wire(request, stream=False, max_tokens_field="max_completion_tokens")
-    assert body.pop("messages") == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Hi", "name": "ada"},
-    ]
-    expected = {
-        "model": "m",
-        "temperature": 0.0,
-        "top_p": 0.5,
-        "max_completion_tokens": 9,
-        "stop": ("a", "b"),
-        "seed": 0,
-    }
-    assert body == expected
-
-
-def test_params_win_and_unknown_ones_pass() -> None:
-    request = Request("m", (), temperature=0.1, params={"temperature": 0.9, "thinking": {"type": "disabled"}})
-    body = to_wire(request, stream=False)
-    assert (body["temperature"], body["thinking"]) == (0.9, {"type": "disabled"})
-
-
-def test_a_stream_always_asks_for_usage() -> None:
-    request = Request("m", (), params={"stream": False, "stream_options": {"include_obfuscation": False}})
-    body = to_wire(request, stream=True)
-    assert body["stream"] is True
-    assert body["stream_options"] == {"include_obfuscation": False, "include_usage": True}
-
-
-def test_a_call_that_does_not_stream_never_says_so() -> None:
-    body = to_wire(Request("m", (), params={"stream": True, "stream_options": {}}), stream=False)
-    assert "stream" not in body
-    assert "stream_options" not in body
-
-
-def test_opaque_fields_of_a_message_go_back_unchanged() -> None:
-    calls: Json = [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}]
-    message = Message("assistant", "", opaque={"reasoning_content": "hm", "tool_calls": calls, "content": None})
-    (wire,) = to_wire(Request("m", (message,)), stream=False)["messages"]  # type: ignore[misc]
-    assert wire == {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": calls}
+    client = provider("https://host/v1")
+    assert isinstance(client, LLMProvider)
+    assert isinstance(client, EmbeddingProvider)
+    assert isinstance(client, ModelLister)
+    assert client.name == "lab"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +148,7 @@ def test_opaque_fields_of_a_message_go_back_unchanged() -> None:
 )
 def test_the_name_of_max_tokens_follows_the_server_or_the_option(url: str | None, options: Any, field: str) -> None:
     client = OpenAIProvider(ProviderSettings("o", "openai", base_url=url, options=options))
-    assert json.loads(client._encode(Request("m", (), max_tokens=3), stream=False))[field] == 3
+    assert client.api.write(Request("m", (), max_tokens=3), stream=False).body[field] == 3
 
 
 async def test_the_request_reaches_the_server_whole(serve: Any) -> None:
@@ -215,16 +171,62 @@ async def test_without_a_key_no_authorization_is_sent(serve: Any) -> None:
     await client.aclose()
 
 
+async def test_azure_gets_the_key_as_its_own_header(serve: Any) -> None:
+    server = await serve(answering(completion()))
+    settings = ProviderSettings(
+        "azure", "openai", base_url=server.url, api_key=Secret(KEY), options={"dialect": "azure"}, query={"v": "1"}
+    )
+    client = OpenAIProvider(settings)
+    await client.execute(HI)
+    (sent,) = server.requests
+    assert (sent.headers["api-key"], sent.path) == (KEY, "/v1/chat/completions?v=1")
+    assert "authorization" not in sent.headers
+    client = OpenAIProvider(replace(settings, token=lambda: "fresh-token-1", api_key=None))
+    await client.execute(HI)
+    assert server.requests[1].headers["authorization"] == "Bearer fresh-token-1"
+    await client.aclose()
+
+
 @pytest.mark.parametrize("value", [object(), "\ud800", {"nested": [b"x", object()]}])
 async def test_what_json_cannot_hold_is_a_bad_request(value: Any) -> None:
     with pytest.raises(BadRequestError, match="cannot be written as JSON"):
         await provider("https://host/v1").execute(Request("m", (), params={"x": value}))
 
 
-@pytest.mark.parametrize("value", ["", 3, None])
-def test_options_are_checked(value: Json) -> None:
-    with pytest.raises(ConfigurationError, match="max_tokens_field"):
-        provider("https://host/v1", max_tokens_field=value)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_tokens_field", ""),
+        ("max_tokens_field", 3),
+        ("max_tokens_field", None),
+        ("stream_options", "no"),
+        ("thinking", "hard"),
+        ("dialect", "klingon"),
+        ("dialect", 3),
+        ("api", "assistants"),
+        ("organization", ""),
+        ("project", 3),
+    ],
+)
+def test_options_are_checked(option: str, value: Json) -> None:
+    with pytest.raises(ConfigurationError, match=f"provider 'lab': {option}"):
+        provider("https://host/v1", **{option: value})
+
+
+async def test_the_option_api_chooses_responses(serve: Any) -> None:
+    server = await serve(answering(b"no answer of this API", 404))
+    client = provider(server.url, api="responses")
+    with pytest.raises(NotFoundError):
+        await client.execute(HI)
+    assert server.requests[0].path == "/v1/responses"
+    assert client.schemas
+    await client.aclose()
+
+
+def test_a_provider_says_whether_it_takes_a_schema() -> None:
+    assert provider("https://api.openai.com/v1").schemas
+    assert not provider("https://api.deepseek.com").schemas
+    assert provider("https://api.deepseek.com", schema="json_schema").schemas, "an option, once it can"
 
 
 # ---- whole answers -------------------------------------------------------------------------------------------
@@ -240,94 +242,8 @@ async def test_an_answer_is_read(serve: Any) -> None:
         finish_reason="stop",
         raw_finish_reason="stop",
         request_id="req_1",
+        id="chatcmpl-1",
     )
-
-
-def read(body: object) -> Response:
-    return read_response(json.dumps(body).encode(), SOURCE)
-
-
-@pytest.mark.parametrize(
-    ("raw", "ours"),
-    [
-        ("stop", "stop"),
-        ("eos", "stop"),
-        ("length", "length"),
-        ("tool_calls", "tool_calls"),
-        ("function_call", "tool_calls"),
-        ("content_filter", "content_filter"),
-        ("sensitive", "content_filter"),
-        ("error", "error"),
-        ("brand_new", "brand_new"),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_finish_reasons_are_normalised_and_open(raw: str | None, ours: str | None) -> None:
-    reply = read(completion(finish=raw))
-    assert (reply.finish_reason, reply.raw_finish_reason) == (ours, raw or None)
-
-
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        (
-            {
-                "prompt_tokens": 10,
-                "completion_tokens": 7,
-                "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 3},
-            },
-            Usage(10, 7, 4, 3),
-        ),
-        ({"prompt_tokens": 10, "completion_tokens": 7, "cached_tokens": 4}, Usage(10, 7, 4)),
-        ({"prompt_tokens": 10, "completion_tokens": 7, "prompt_tokens_details": None}, Usage(10, 7)),
-        ({"prompt_tokens": 10}, Usage(10, 0)),
-        ({}, None),
-        (None, None),
-    ],
-)
-def test_usage_is_read_wherever_it_stands(usage: Json, expected: Usage | None) -> None:
-    body = completion()
-    body["usage"] = usage
-    assert read(body).usage == expected
-    inside = completion()
-    inside["usage"] = None
-    inside["choices"][0]["usage"] = usage  # type: ignore[index,call-overload]
-    assert read(inside).usage == expected, "Moonshot puts it into the choice"
-
-
-@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_reasoning_is_read_and_kept_for_the_next_request(field: str) -> None:
-    reply = read(completion(**{field: "hm"}))
-    assert (reply.reasoning, reply.opaque) == ("hm", {field: "hm"})
-
-
-def test_what_is_not_modelled_is_kept_and_what_says_nothing_is_not() -> None:
-    calls: Json = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    reply = read(completion(None, "tool_calls", refusal=None, annotations=[], tool_calls=calls))
-    assert (reply.text, reply.opaque, reply.finish_reason) == ("", {"tool_calls": calls}, "tool_calls")
-
-
-def test_a_refusal_is_the_text_and_a_content_filter() -> None:
-    reply = read(completion(None, refusal="I cannot help with that."))
-    assert (reply.text, reply.finish_reason) == ("I cannot help with that.", "content_filter")
-    assert reply.raw_finish_reason == "stop"
-
-
-def test_content_in_parts_is_joined_and_kept() -> None:
-    parts: Json = [
-        {"type": "thinking", "thinking": "…"},
-        {"type": "text", "text": "Hel"},
-        {"type": "text", "text": "lo"},
-    ]
-    reply = read(completion(parts))
-    assert (reply.text, reply.opaque) == ("Hello", {"content": parts})
-
-
-def test_missing_and_unknown_fields_do_no_harm() -> None:
-    reply = read({"choices": [{"message": {"content": "Hi"}, "new": 1}], "newer": {}})
-    assert (reply.text, reply.model, reply.usage, reply.finish_reason) == ("Hi", "gpt-4o", None, None)
 
 
 @pytest.mark.parametrize(
@@ -379,12 +295,12 @@ async def test_a_stream_is_read(serve: Any) -> None:
             x_request_id="req_1",
         ),
     )
-    model, request_id = "gpt-4o-2024", "req_1"
+    facts: dict[str, Any] = {"model": "gpt-4o-2024", "request_id": "req_1", "id": "chatcmpl-1"}
     assert chunks == [
-        StreamChunk("Hel", model=model, request_id=request_id),
-        StreamChunk("lo", model=model, request_id=request_id),
-        StreamChunk(finish_reason="stop", raw_finish_reason="stop", model=model, request_id=request_id),
-        StreamChunk(usage=Usage(5, 2), model=model, request_id=request_id),
+        StreamChunk("Hel", **facts),
+        StreamChunk("lo", **facts),
+        StreamChunk(finish_reason="stop", raw_finish_reason="stop", **facts),
+        StreamChunk(usage=Usage(5, 2), **facts),
     ]
 
 
@@ -393,52 +309,6 @@ async def test_streaming_and_not_add_up_to_the_same(serve: Any) -> None:
     collected = await StreamingResponse(client.execute_streaming(HI), provider=client.name).collect()
     assert collected == await ask(serve, answering(completion()))
     await client.aclose()
-
-
-async def test_the_last_usage_wins(serve: Any) -> None:
-    usages = [{"prompt_tokens": n, "completion_tokens": n} for n in (1, 2)]
-    inside = chunk("stop")
-    inside["choices"][0]["usage"] = {"prompt_tokens": 9, "completion_tokens": 3, "cached_tokens": 4}  # type: ignore[index,call-overload]
-    events = [chunk(usage=usages[0], content="a"), chunk(usage=usages[1], content="b"), inside]
-    assert [chunk.usage for chunk in await stream(serve, streaming(*events, b"[DONE]"))] == [
-        Usage(1, 1),
-        Usage(2, 2),
-        Usage(9, 3, 4),
-    ]
-
-
-@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_reasoning_streams_beside_the_content(serve: Any, field: str) -> None:
-    chunks = await stream(serve, streaming(chunk(**{field: "hm"}), chunk(content="Hi"), chunk("stop"), b"[DONE]"))
-    assert [(chunk.reasoning, chunk.content) for chunk in chunks] == [("hm", ""), ("", "Hi"), ("", "")]
-
-
-async def test_a_streamed_refusal_ends_as_a_content_filter(serve: Any) -> None:
-    chunks = await stream(serve, streaming(chunk(refusal="I can"), chunk(refusal="not."), chunk("stop"), b"[DONE]"))
-    assert "".join(chunk.content for chunk in chunks) == "I cannot."
-    assert (chunks[-1].finish_reason, chunks[-1].raw_finish_reason) == ("content_filter", "stop")
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        {"choices": [], "prompt_filter_results": []},
-        {"choices": [{"index": 1, "delta": {"content": "another choice"}}]},
-        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0}]}}]},
-        {"choices": [{"index": 0}]},
-        {"choices": [{"index": 0, "delta": None, "finish_reason": ""}], "usage": None},
-        {},
-    ],
-)
-def test_an_event_that_says_nothing_is_no_chunk(event: Json) -> None:
-    assert read_chunk(json.dumps(event), SOURCE) is None
-
-
-def test_unicode_separators_pass_through() -> None:
-    text = "a\u2028b\u2029c\x85d"
-    found = read_chunk(json.dumps(chunk(content=text), ensure_ascii=False), SOURCE)
-    assert found is not None
-    assert found.content == text
 
 
 async def test_a_stream_without_done_is_whole_when_it_gave_its_reason(serve: Any) -> None:
@@ -518,9 +388,9 @@ async def test_broken_json_in_a_stream_is_a_protocol_error(serve: Any) -> None:
         await stream(serve, streaming(chunk(content="Hi"), b'{"choices": [}'))
 
 
-async def test_a_server_that_does_not_stream_gives_one_chunk(serve: Any) -> None:
-    (only,) = await stream(serve, answering(completion()))
-    assert (only.content, only.finish_reason, only.usage) == ("Hello", "stop", Usage(5, 2))
+async def test_a_server_that_does_not_stream_gives_its_answer_in_chunks(serve: Any) -> None:
+    text, end = await stream(serve, answering(completion()))
+    assert (text.content, end.finish_reason, end.usage) == ("Hello", "stop", Usage(5, 2))
 
 
 # ---- errors --------------------------------------------------------------------------------------------------
@@ -722,4 +592,36 @@ async def test_many_calls_at_once(serve: Any) -> None:
     client = provider((await serve(answering(completion()))).url, max_connections=8)
     replies = await asyncio.gather(*[client.execute(HI) for _ in range(100)])
     assert {reply.text for reply in replies} == {"Hello"}
+    await client.aclose()
+
+
+# ---- models --------------------------------------------------------------------------------------------------
+
+
+async def test_models_are_listed_with_what_the_server_says_of_them(serve: Any) -> None:
+    data = [
+        {"id": "gpt-4o", "object": "model", "created": 1715367049, "owned_by": "system"},
+        {"id": "kimi", "context_length": 262144, "supports_reasoning": True},
+        {"id": "llama", "context_window": 131072, "max_completion_tokens": 32768, "created": "then"},
+        {"id": "qwen", "max_model_len": 40960},
+        {"id": "a/b", "name": "A: B", "context_length": 200000, "top_provider": {"max_completion_tokens": 64000}},
+    ]
+    server = await serve(answering({"object": "list", "data": data}))
+    client = provider(server.url)
+    assert await client.list_models() == (
+        ModelInfo("gpt-4o", created=1715367049),
+        ModelInfo("kimi", context=262144),
+        ModelInfo("llama", context=131072, max_output=32768),
+        ModelInfo("qwen", context=40960),
+        ModelInfo("a/b", name="A: B", context=200000, max_output=64000),
+    )
+    assert (server.requests[0].path, server.requests[0].headers["authorization"]) == ("/v1/models", f"Bearer {KEY}")
+    await client.aclose()
+
+
+@pytest.mark.parametrize("body", [{}, [], {"data": "none"}, {"data": [{"name": "no id"}]}, b"<html>"])
+async def test_a_list_of_models_that_is_none_is_a_protocol_error(serve: Any, body: object) -> None:
+    client = provider((await serve(answering(body))).url)
+    with pytest.raises(ProtocolError):
+        await client.list_models()
     await client.aclose()

@@ -7,9 +7,11 @@ import asyncio
 import pytest
 
 from agentflow.errors import ConfigurationError, ModelError, RateLimitError
-from agentflow.llm.messages import Json, Message, Request, Response, StreamChunk, Usage
+from agentflow.llm.content import Image, Json, Reasoning, Text, ToolCall
+from agentflow.llm.messages import Message, Request, Response, StreamChunk, ToolCallDelta, Usage
 from agentflow.llm.providers.base import LLMProvider, ProviderSettings
 from agentflow.llm.providers.scripted import ScriptedProvider
+from agentflow.llm.streaming.join import join
 from agentflow.llm.streaming.stream import StreamingResponse
 
 HI = Request("m-1", (Message("system", "Be brief."), Message("user", "Hi there")))
@@ -125,3 +127,42 @@ async def test_it_is_built_from_settings() -> None:
 def test_wrong_settings_are_refused_by_name(answers: Json) -> None:
     with pytest.raises(ConfigurationError, match=r"provider 'fake': answers"):
         ScriptedProvider.from_settings(ProviderSettings("fake", "scripted", options={"answers": answers}))
+
+
+async def test_a_response_streams_with_everything_it_has() -> None:
+    """Words one by one, in their parts; calls, opaque data and facts whole: added up it is the response."""
+    given = Response(
+        (
+            Reasoning("Let me think.", opaque={"p": {"signature": "s"}}),
+            Text("One two ", opaque={"p": {"note": 1}}),
+            Text("three."),
+            ToolCall("call_a", "weather", {"city": "Oslo"}, '{"city":"Oslo"}'),
+        ),
+        "other",
+        "p",
+        usage=Usage(1, 2),
+        finish_reason="tool_calls",
+        raw_finish_reason="tool_calls",
+        id="answer-1",
+        opaque={"p": {"whole": True}},
+    )
+    provider = ScriptedProvider([given], name="p")
+    chunks = [chunk async for chunk in provider.execute_streaming(HI)]
+    assert [chunk.content for chunk in chunks if chunk.content] == ["One ", "two ", "three."]
+    assert join(chunks, provider="p", model="m-1") == given
+
+
+async def test_pieces_may_call_tools() -> None:
+    pieces = [
+        "Look: ",
+        StreamChunk(tool_calls=(ToolCallDelta(0, "call_a", "weather", '{"city":'),)),
+        StreamChunk(tool_calls=(ToolCallDelta(0, arguments='"Oslo"}'),)),
+    ]
+    reply = await ScriptedProvider([pieces]).execute(HI)
+    assert [(call.name, call.arguments) for call in reply.tool_calls] == [("weather", {"city": "Oslo"})]
+    assert (reply.text, reply.finish_reason) == ("Look: ", "tool_calls")
+
+
+async def test_only_words_are_counted_as_tokens() -> None:
+    request = Request("m-1", (Message("user", (Text("What is this"), Image("data:image/png;base64,AAAA"))),))
+    assert (await ScriptedProvider(["A cat."]).execute(request)).usage == Usage(3, 2)

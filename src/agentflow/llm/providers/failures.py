@@ -8,8 +8,9 @@ the key and cut short first.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -31,7 +32,7 @@ from agentflow.errors import (
 from agentflow.llm.providers.base import Secret
 from agentflow.llm.providers.http import Answer
 
-__all__ = ["EXCERPT", "Source", "no_answer", "read_error", "retry_after", "wire_error", "without_key"]
+__all__ = ["EXCERPT", "Source", "duration", "no_answer", "read_error", "retry_after", "wire_error", "without_key"]
 
 EXCERPT = 200  # characters of a foreign body that an error may quote
 _MESSAGE = 600  # characters of a provider's own error message
@@ -72,6 +73,11 @@ _BY_CODE: dict[str, type[ModelError]] = {
     "billing_hard_limit_reached": QuotaExceededError,
     "billing_not_active": QuotaExceededError,
     "quota_exceeded": QuotaExceededError,
+    "billing_error": QuotaExceededError,  # Anthropic, and its `error_code`s where waiting does not help
+    "enforced_spend_limit_reached": QuotaExceededError,
+    "contract_spend_limit_reached": QuotaExceededError,
+    "linked_organization_spend_limit_reached": QuotaExceededError,
+    "linked_organization_billing_unavailable": QuotaExceededError,
     "rate_limit_exceeded": RateLimitError,
     "rate_limit_error": RateLimitError,
     "rate_limit_reached_error": RateLimitError,
@@ -81,6 +87,10 @@ _BY_CODE: dict[str, type[ModelError]] = {
     "exceed_context_size_error": ContextLengthError,  # llama.cpp
     "content_filter": ContentFilterError,
     "content_policy_violation": ContentFilterError,
+    "invalid_prompt": ContentFilterError,  # OpenAI's word for a prompt that it flagged, and its policies by name
+    "image_content_policy_violation": ContentFilterError,
+    "misalignment_policy_violation": ContentFilterError,
+    "bio_policy": ContentFilterError,
     "invalid_api_key": AuthenticationError,
     "invalid_authentication_error": AuthenticationError,
     "incorrect_api_key_error": AuthenticationError,
@@ -90,6 +100,33 @@ _BY_CODE: dict[str, type[ModelError]] = {
     "model_not_found": NotFoundError,
     "resource_not_found_error": NotFoundError,
     "not_found_error": NotFoundError,
+}
+
+# Z.ai's numbers (docs.z.ai/api-reference/api-code); with most of them the status says as much.
+_BY_CODE |= {
+    "1112": PermissionDeniedError,  # a locked account, with status 429, and so is one in arrears
+    "1121": PermissionDeniedError,
+    "1113": QuotaExceededError,
+    "1301": ContentFilterError,
+}
+
+# `error.status` of Google's APIs, and the reasons that its `details` give, which say more.
+_BY_CODE |= {
+    "UNAUTHENTICATED": AuthenticationError,
+    "API_KEY_INVALID": AuthenticationError,  # with status 400
+    "PERMISSION_DENIED": PermissionDeniedError,
+    "NOT_FOUND": NotFoundError,
+    "INVALID_ARGUMENT": BadRequestError,
+    "FAILED_PRECONDITION": BadRequestError,
+    "OUT_OF_RANGE": BadRequestError,
+    "RESOURCE_EXHAUSTED": RateLimitError,
+    "BILLING_DISABLED": QuotaExceededError,
+    "UNAVAILABLE": OverloadedError,
+    "DEADLINE_EXCEEDED": ServerError,
+    "INTERNAL": ServerError,
+    "UNKNOWN": ServerError,
+    "ABORTED": ServerError,
+    "CANCELLED": ServerError,  # 499: the server gave up on it
 }
 
 _BY_STATUS: dict[int, type[ModelError]] = {
@@ -107,12 +144,29 @@ _BY_STATUS: dict[int, type[ModelError]] = {
 # For errors inside a stream, whose status was 200.
 _BY_TYPE: dict[str, type[ModelError]] = {
     "invalid_request_error": BadRequestError,
+    "request_too_large": BadRequestError,
     "server_error": ServerError,
     "internal_server_error": ServerError,
     "internal_error": ServerError,
     "api_error": ServerError,
     "unexpected_output": ServerError,
     "timeout_error": ServerError,
+    "conflict_error": ServerError,
+    "vector_store_timeout": ServerError,  # of an OpenAI response that failed, as are the images it could not read
+    "data_residency_mismatch": BadRequestError,
+    "invalid_image": BadRequestError,
+    "invalid_image_format": BadRequestError,
+    "invalid_base64_image": BadRequestError,
+    "invalid_image_url": BadRequestError,
+    "invalid_image_mode": BadRequestError,
+    "image_too_large": BadRequestError,
+    "image_too_small": BadRequestError,
+    "image_parse_error": BadRequestError,
+    "image_file_too_large": BadRequestError,
+    "unsupported_image_media_type": BadRequestError,
+    "empty_image_file": BadRequestError,
+    "failed_to_download_image": BadRequestError,
+    "image_file_not_found": BadRequestError,
 }
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -141,14 +195,17 @@ def read_error(answer: Answer, source: Source) -> ModelError:
         )
     try:
         body = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, ValueError, RecursionError):  # as in `decoded`
         excerpt = _excerpt(answer.body, source)
         return _failure(_by_status(answer.status), f"the server says: {excerpt}", source, answer)
     return wire_error(_envelope(body), source, status=answer.status, headers=answer.headers)
 
 
 def _envelope(body: object) -> object:
-    """The error inside a body: under `error` (OpenAI), `detail` (FastAPI), or the body itself (vLLM)."""
+    """The error inside a body: under `error` (OpenAI), `detail` (FastAPI), or the body itself (vLLM). Google's streams
+    put it into a list."""
+    if isinstance(body, list) and body:
+        body = body[0]
     if not isinstance(body, dict):
         return body
     return body.get("error") or body.get("detail") or body
@@ -159,17 +216,48 @@ def wire_error(
 ) -> ModelError:
     """An error object as an error of ours; with status 200 it came inside an answer that had begun well."""
     fields = error if isinstance(error, dict) else {"message": error}
-    code, kind = fields.get("code"), _text(fields.get("type"))
-    if isinstance(code, int) and 400 <= code < 600:  # OpenRouter
+    code, kind = _code(fields), _text(fields.get("type"))
+    if isinstance(code, int) and 400 <= code < 600:  # OpenRouter, Google
         status = code
-    found = _BY_CODE.get(_text(code)) or _BY_CODE.get(kind)
+    found = _BY_CODE.get(_text(code)) or _BY_CODE.get(kind) or _by_details(fields)
     if found is None:
-        found = _by_status(status) if status >= 400 else _BY_TYPE.get(_text(code) or kind, ModelError)
+        found = _by_status(status) if status >= 400 else _BY_TYPE.get(_text(code)) or _BY_TYPE.get(kind, ModelError)
     message = fields.get("message") or fields
     text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
     answer = Answer(status, headers, b"")
-    name = source.quote(_text(code) or kind, EXCERPT) or None
-    return _failure(found, source.quote(text, _MESSAGE), source, answer, name)
+    name = source.quote(_text(code) or kind or _text(fields.get("status")), EXCERPT) or None
+    return _failure(found, source.quote(text, _MESSAGE), source, answer, name, _retry_delay(fields))
+
+
+def _code(fields: Mapping[str, object]) -> object:
+    """The error's code, which Anthropic puts into `details`."""
+    details = fields.get("details")
+    named = details.get("error_code") if isinstance(details, dict) else None
+    return named or fields.get("code")
+
+
+def _by_details(fields: Mapping[str, object]) -> type[ModelError] | None:
+    """What Google's `details` and `status` say: a quota for the day does not come back within minutes."""
+    details = list(_details(fields))
+    quotas = [quota for detail in details for quota in _mappings(detail.get("violations"))]
+    if any("PerDay" in _text(quota.get("quotaId")) for quota in quotas):
+        return QuotaExceededError
+    words = [_text(detail.get("reason")) for detail in details] + [_text(fields.get("status"))]
+    return next((_BY_CODE[word] for word in words if word in _BY_CODE), None)
+
+
+def _retry_delay(fields: Mapping[str, object]) -> float | None:
+    """Google's RetryInfo, which stands in the body and in no header."""
+    delays = [duration(_text(detail.get("retryDelay"))) for detail in _details(fields)]
+    return next((delay for delay in delays if delay is not None), None)
+
+
+def _details(fields: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    return _mappings(fields.get("details"))
+
+
+def _mappings(value: object) -> Iterator[Mapping[str, object]]:
+    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
 def _text(value: object) -> str:
@@ -183,9 +271,16 @@ def _by_status(status: int) -> type[ModelError]:
 
 
 def _failure(
-    kind: type[ModelError], message: str, source: Source, answer: Answer, code: str | None = None
+    kind: type[ModelError],
+    message: str,
+    source: Source,
+    answer: Answer,
+    code: str | None = None,
+    delay: float | None = None,
 ) -> ModelError:
+    """`delay` is what the body says of when to try again; a header says it first."""
     remedy = _REMEDY.get(kind)
+    told = retry_after(answer.headers, now=time.time())
     return kind(
         f"{message.rstrip('.')}; {remedy}" if remedy else message,
         provider=source.provider,
@@ -193,7 +288,7 @@ def _failure(
         status=answer.status,
         code=code,
         request_id=source.request_id,
-        retry_after=retry_after(answer.headers, now=time.time()),
+        retry_after=delay if told is None else told,
     )
 
 
@@ -226,6 +321,19 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     if then is None:
         return seconds
     return max(0.0, then - (_date(headers.get("date", "")) or now))
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+_STEP = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+
+
+def duration(text: str) -> float | None:
+    """Seconds, from a duration as Go and Google write it: "34.4s", "1m6.779s", "6h0m0s", "12ms". None for the rest."""
+    steps = _STEP.findall(text)
+    if not steps or "".join([number + unit for number, unit in steps]) != text:
+        return 0.0 if text == "0" else None
+    seconds = sum([float(number) * _UNITS[unit] for number, unit in steps])
+    return seconds if seconds < float("inf") else None
 
 
 def _number(value: str | None) -> float | None:

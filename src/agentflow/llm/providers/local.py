@@ -20,10 +20,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 from agentflow.errors import BadRequestError, NotFoundError
+from agentflow.llm.content import Json
 from agentflow.llm.extractive.measure import count_tokens
 from agentflow.llm.extractive.summary import Budget, Summary, summarise
 from agentflow.llm.extractive.task import Task, read_task
-from agentflow.llm.messages import Json, Request, Response, StreamChunk, Usage
+from agentflow.llm.messages import Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import ProviderSettings
 
 __all__ = ["LocalProvider"]
@@ -48,7 +49,7 @@ class LocalProvider:
     async def execute(self, request: Request) -> Response:
         answer = await self._answer(request)
         return Response(
-            text=answer.text,
+            content=answer.text,
             model=request.model,
             provider=self._name,
             usage=_usage(request, answer),
@@ -87,7 +88,7 @@ class LocalProvider:
             raise self._refuse(f"max_tokens is {request.max_tokens}; it must be at least 1")
 
     def _work(self, request: Request) -> Summary:
-        system = "\n".join(message.content for message in request.messages if message.role in ("system", "developer"))
+        system = "\n".join(message.text for message in request.messages if message.role in ("system", "developer"))
         task = self._with_params(read_task(request.prompt, system=system), request.params)
         budget = replace(task.budget, tokens=request.max_tokens)
         answer = summarise(task.text, budget=budget, query=task.query)
@@ -120,7 +121,7 @@ class LocalProvider:
 
 
 def _usage(request: Request, answer: Summary) -> Usage:
-    said = sum(count_tokens(message.content) for message in request.messages)
+    said = sum(count_tokens(message.text) for message in request.messages)
     return Usage(input_tokens=said, output_tokens=count_tokens(answer.text))
 
 

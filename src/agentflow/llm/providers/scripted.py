@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from agentflow.errors import ConfigurationError, ModelError
 from agentflow.llm.messages import Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.streaming.join import chunks_of, join
 
 __all__ = ["ScriptedAnswer", "ScriptedProvider"]
 
@@ -30,7 +33,7 @@ class ScriptedProvider:
     An answer is one of:
 
     - a text; streamed word by word,
-    - a `Response`; returned as it stands, its text streamed word by word,
+    - a `Response`, with tool calls if need be; returned as it stands, its text streamed word by word,
     - an exception; raised,
     - a list of pieces (texts, `StreamChunk`s, exceptions); streamed as they are given, so that an exception among them
       fails in the middle; `execute` joins them.
@@ -78,14 +81,17 @@ class ScriptedProvider:
         answer = await self._next(request)
         if isinstance(answer, Exception):
             raise answer
-        whole = answer if isinstance(answer, Response) else None
-        said: list[Piece] = []
-        for piece in _pieces(answer):
+        if isinstance(answer, Response):
+            for chunk in _in_words(chunks_of(answer)):
+                yield chunk
+            return
+        said: list[StreamChunk] = []
+        for piece in _words(answer) if isinstance(answer, str) else answer:
             if isinstance(piece, Exception):
                 raise piece
-            said.append(piece)
-            yield piece if isinstance(piece, StreamChunk) else StreamChunk(piece)
-        yield _closing(whole or self._joined(request, said))
+            said.append(_chunk(piece))
+            yield said[-1]
+        yield _closing(self._joined(request, said))
 
     async def aclose(self) -> None:
         """There is nothing to give back."""
@@ -109,32 +115,33 @@ class ScriptedProvider:
 
     def _joined(self, request: Request, pieces: Sequence[Piece]) -> Response:
         """The response that pieces add up to; an exception among them is raised."""
-        texts, usage, finish, reasoning = [], None, "stop", []
+        chunks: list[StreamChunk] = []
         for piece in pieces:
             if isinstance(piece, Exception):
                 raise piece
-            chunk = piece if isinstance(piece, StreamChunk) else StreamChunk(piece)
-            texts.append(chunk.content)
-            reasoning.append(chunk.reasoning)
-            usage = chunk.usage or usage
-            finish = chunk.finish_reason or finish
-        text = "".join(texts)
-        return Response(
-            text,
-            request.model,
-            self._name,
-            usage=usage or _counted(request, text),
+            chunks.append(_chunk(piece))
+        whole = join(chunks, provider=self._name, model=request.model)
+        finish = whole.finish_reason or ("tool_calls" if whole.tool_calls else "stop")
+        return replace(
+            whole,
+            usage=whole.usage or _counted(request, whole.text),
             finish_reason=finish,
-            raw_finish_reason=finish,
-            request_id=f"scripted-{len(self.requests)}",
-            reasoning="".join(reasoning),
+            raw_finish_reason=whole.raw_finish_reason or finish,
+            request_id=whole.request_id or f"scripted-{len(self.requests)}",
         )
 
 
-def _pieces(answer: str | Response | Sequence[Piece]) -> Sequence[Piece]:
-    if isinstance(answer, Response):
-        return _words(answer.text)
-    return _words(answer) if isinstance(answer, str) else answer
+def _chunk(piece: str | StreamChunk) -> StreamChunk:
+    return piece if isinstance(piece, StreamChunk) else StreamChunk(piece)
+
+
+def _in_words(chunks: Iterable[StreamChunk]) -> Iterator[StreamChunk]:
+    """The same chunks, their text word by word; what else a chunk says comes with its first word."""
+    for chunk in chunks:
+        first, *rest = _words(chunk.content) or [""]
+        yield replace(chunk, content=first)
+        for word in rest:
+            yield StreamChunk(word, index=chunk.index, slot=chunk.slot)
 
 
 def _words(text: str) -> list[str]:
@@ -154,4 +161,4 @@ def _closing(whole: Response) -> StreamChunk:
 
 
 def _counted(request: Request, text: str) -> Usage:
-    return Usage(sum(len(message.content.split()) for message in request.messages), len(text.split()))
+    return Usage(sum(len(message.text.split()) for message in request.messages), len(text.split()))

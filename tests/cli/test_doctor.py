@@ -120,3 +120,33 @@ def test_a_server_that_runs_is_shown_with_its_models(
 ) -> None:
     monkeypatch.setattr("agentflow.cli.doctor.USUAL", (Server("ollama", "Ollama", port),))
     assert f"✓ Ollama, 127.0.0.1:{port}: ollama/llama3.2, ollama/qwen3\n" in invoke("doctor").stdout
+
+
+@pytest.mark.usefixtures("usual")
+def test_a_wrong_kind_and_an_orphaned_model_are_found(invoke, place: Path) -> None:
+    """Neither is an error while the configuration loads, because code may still register what is missing."""
+    (place / "models.yml").write_text("providers: {lab: {kind: opeanai}}\nmodels: {lost: {provider: nowhere}}\n")
+    shown = invoke("doctor")
+    assert f"✗ {place / 'models.yml'}:1:13: provider 'lab' has the unknown kind 'opeanai'" in shown.stdout
+    assert f"✗ {place / 'models.yml'}:2:10: model 'lost' names the provider 'nowhere'" in shown.stdout
+    assert shown.stdout.endswith("2 problems\n")
+    assert shown.exit_code == 1
+
+
+@pytest.mark.usefixtures("usual")
+def test_a_broken_dotenv_is_told_once(invoke, place: Path) -> None:
+    (place / ".env").write_text(f"OPENAI_API_KEY='{KEY}\n")
+    shown = invoke("doctor")
+    assert shown.stdout.count("is never closed") == 1
+    assert f"{place / '.env'}:1: the quote that opens the value of OPENAI_API_KEY" in shown.stdout
+    assert shown.exit_code == 1
+    assert KEY not in shown.stdout
+
+
+@pytest.mark.usefixtures("usual")
+def test_a_line_of_dotenv_that_assigns_nothing_is_worth_a_note(invoke, place: Path) -> None:
+    (place / ".env").write_text(f"A=1\nOPENAI_API_KEY {KEY}\n")
+    shown = invoke("doctor")
+    assert f"· {place / '.env'}:2: this line assigns nothing" in shown.stdout
+    assert shown.exit_code == 0
+    assert KEY not in shown.stdout

@@ -6,12 +6,15 @@ import datetime
 import json
 from collections import deque
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from agentflow.cli.outcome import as_json, as_text
 from agentflow.errors import SerializationError
@@ -32,6 +35,11 @@ class Point:
     y: tuple[int, ...]
 
 
+class Row(Struct):
+    x: int
+    names: tuple[str, ...]
+
+
 @given(JSON)
 def test_what_is_json_comes_back_equal(value: object) -> None:
     made = as_json(value, "state")
@@ -48,6 +56,9 @@ def test_what_is_json_comes_back_equal(value: object) -> None:
         ({1: {None: 2}}, {"1": {"None": 2}}),
         (datetime.date(2026, 11, 23), "2026-11-23"),
         (Path("a/b"), "a/b"),
+        (Decimal("1.50"), "1.50"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Row(1, ("a",)), {"x": 1, "names": ["a"]}),
         (Colour.RED, "red"),
     ],
 )

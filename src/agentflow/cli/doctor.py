@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,8 +74,20 @@ def _configured() -> Iterator[Finding]:
     except AgentFlowError as error:
         yield Finding("bad", str(error))
         return
-    yield from _keys(registry)
-    default = registry.default_model()
+    problems = list(registry.problems())
+    yield from (Finding("bad", problem) for problem in problems)
+    yield from _keys(registry, said=problems)
+    yield from (Finding("note", remark) for remark in registry.remarks())
+    yield from _default(registry, said=problems)
+
+
+def _default(registry: ModelRegistry, *, said: Sequence[str]) -> Iterator[Finding]:
+    try:
+        default = registry.default_model()
+    except AgentFlowError as error:
+        if str(error) not in said:
+            yield Finding("bad", f"default model: {error}")
+        return
     try:
         registry.resolve(default.name)
     except AgentFlowError as error:
@@ -99,7 +111,8 @@ def _places() -> Iterator[Finding]:
         yield Finding("note", "4. AGENTFLOW_CONFIG is not set")
 
 
-def _keys(registry: ModelRegistry) -> Iterator[Finding]:
+def _keys(registry: ModelRegistry, *, said: Sequence[str]) -> Iterator[Finding]:
+    """Whether each provider's key is there. What is wrong with all of them at once has been said before."""
     for provider in registry.providers():
         names = registry.key_names(provider)
         if not names:
@@ -107,7 +120,8 @@ def _keys(registry: ModelRegistry) -> Iterator[Finding]:
         try:
             found = registry.key_found(provider)
         except AgentFlowError as error:
-            yield Finding("bad", f"{provider}: {error}")
+            if str(error) not in said:
+                yield Finding("bad", f"{provider}: {error}")
         else:
             yield Finding(
                 "ok" if found else "note", f"{provider}: {' or '.join(names)} is {'' if found else 'not '}set"

@@ -18,9 +18,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time
+from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
 from typing import Final
+from uuid import UUID
 
 from agentflow.core import FlowResult
 from agentflow.core.graph import Graph, Vertex
@@ -103,7 +105,7 @@ class _Plain:
             return self.of(value.value, "")
         if isinstance(value, date | time):
             return value.isoformat()
-        if isinstance(value, PurePath):
+        if isinstance(value, PurePath | Decimal | UUID):
             return str(value)
         self.foreign[type(value).__name__] = None
         return describe(value) if isinstance(value, BaseException) else repr(value)
@@ -119,6 +121,9 @@ def _inside(value: object) -> dict[str, object] | None:
         return {str(number): part for number, part in enumerate(value)}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
+    names = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "model_fields", None)
+    if names:  # msgspec's and pydantic's objects, as typed answers are
+        return {name: getattr(value, name) for name in names}
     return None
 
 

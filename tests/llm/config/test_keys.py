@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.errors import ConfigurationError, MissingKeyError
-from agentflow.llm.config.dotenv import parse_dotenv, read_dotenv
+from agentflow.llm.config.dotenv import parse_dotenv, read_dotenv, unread_lines
 from agentflow.llm.config.keys import KeyRing, literal_key
 from agentflow.llm.config.loader import read_layer
 
@@ -40,6 +40,23 @@ SENTINEL = "sk-proj-sentinel0123456789abcdefghij"
 )
 def test_dotenv_reads_the_syntax_on_which_readers_agree(text: str, found: dict[str, str]) -> None:
     assert parse_dotenv(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("A=1\n\n# a comment\nexport A\nexport B=2\n", []),
+        ("OPENAI_API_KEY sk-abc\nA=1\n: b\n", [1, 3]),
+        ("A=\"one\ntwo\"\njust words\r\nB='x\ny'\nmore words", [3, 6]),
+        ("", []),
+    ],
+)
+def test_lines_that_assign_nothing_can_be_told(tmp_path: Path, text: str, lines: list[int]) -> None:
+    (tmp_path / ".env").write_bytes(text.encode())
+    assert unread_lines(tmp_path / ".env") == lines
+    told = list(KeyRing({}, tmp_path / ".env").stray_lines())
+    assert len(told) == len(lines)
+    assert "words" not in "".join(told)
 
 
 def test_an_open_quote_is_an_error_that_names_the_line_and_not_the_value() -> None:

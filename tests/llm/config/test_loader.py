@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,24 @@ def test_without_any_file_the_built_in_one_is_in_force(cwd: Path, home: Path) ->
     configuration = load(cwd, home)
     assert configuration.sources == ("built-in models.yml",)
     assert configuration.models["gpt-4o"].provider == "openai"
-    assert {"openai", "moonshot", "ollama", "lmstudio", "llamacpp", "vllm", "local"} == set(configuration.providers)
+    assert list(configuration.providers)[:4] == ["openai", "anthropic", "google", "moonshot"]
+    assert {"ollama", "lmstudio", "llamacpp", "vllm", "local", "openrouter"} < set(configuration.providers)
+
+
+def test_the_built_in_file_says_what_it_knows_and_of_which_day(cwd: Path, home: Path) -> None:
+    """A model is listed with what it can do, or with nothing where that is not known; limits fit into each other."""
+    configuration = load(cwd, home)
+    updated = configuration.layers[0].document.updated
+    assert isinstance(updated, str)
+    assert date.fromisoformat(updated) >= date(2026, 11, 26)
+    for name, model in configuration.models.items():
+        assert model.provider in configuration.providers, name
+        context, output = model.context, model.max_output
+        assert not isinstance(context, int) or not isinstance(output, int) or output <= context, name
+    for provider in ("openai", "anthropic", "google", "moonshot"):
+        own = [model for model in configuration.models.values() if model.provider == provider]
+        assert own
+        assert all(model.capabilities and model.context for model in own)
 
 
 def test_each_source_wins_over_the_one_before(cwd: Path, home: Path, tmp_path: Path) -> None:
@@ -147,13 +165,18 @@ def test_an_empty_file_changes_nothing(cwd: Path, home: Path) -> None:
         ("models: {a: {budget: {per_day: 20.0}}}", "models.a.budget"),
         ("models: {a: {fallback: [gpt-4o]}}", "models.a.fallback"),
         ("models: {a: {batch: {max_size: 4}}}", "models.a.batch"),
-        ("models: {a: {api: responses}}", "models.a.api"),
     ],
 )
 def test_a_field_without_effect_is_not_passed_over_in_silence(cwd: Path, home: Path, field: str, path: str) -> None:
     (cwd / "models.yml").write_text(field)
     with pytest.warns(ConfigurationWarning, match=rf"models\.yml:1:\d+: {path} has no effect yet"):
         load(cwd, home)
+
+
+def test_the_api_of_a_model_has_an_effect(cwd: Path, home: Path) -> None:
+    """So nobody is warned of it."""
+    (cwd / "models.yml").write_text("models: {a: {provider: openai, api: responses}}")
+    assert load(cwd, home).models["a"].api == "responses"
 
 
 def test_a_thousand_models_load_about_as_fast_as_a_bare_parser_lets_them(cwd: Path, home: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import ConfigurationError, MissingKeyError, UnknownModelError
 from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.messages import Thinking, Usage
 from agentflow.llm.providers.base import LLMProvider, ProviderSettings, Timeouts
 from agentflow.llm.providers.scripted import ScriptedProvider
 
@@ -130,7 +131,9 @@ def test_an_unknown_kind_is_an_error_that_names_the_known_ones(tmp_path: Path) -
         ConfigurationError, match=r"models\.yml:2:3: provider 'a' has the unknown kind 'opeanai'; did you"
     ):
         models.resolve("a/x")
-    with pytest.raises(ConfigurationError, match="unknown kind 'b'; known are local, openai, scripted"):
+    with pytest.raises(
+        ConfigurationError, match="unknown kind 'b'; known are anthropic, google, local, moonshot, openai, scripted"
+    ):
         models.resolve("b/x")
 
 
@@ -253,6 +256,222 @@ def test_a_provider_can_be_looked_at_without_its_key(tmp_path: Path) -> None:
     assert (models.key_names("lab"), models.base_url("lab")) == (("LAB_KEY",), "http://127.0.0.1:9/v1")
     assert (models.key_names("local"), models.base_url("local")) == ((), None)
     assert models.providers()[:3] == ("echo", "twin", "lab")
+
+
+# ---- what a provider and a model may say ---------------------------------------------------------------------
+
+AZURE = """
+providers:
+  azure:
+    kind: openai
+    dialect: azure
+    base_url: https://acme.openai.azure.com/openai/v1
+    auth_header: api-key
+    query: {api-version: preview}
+    organization: org-1
+    project: proj-1
+    proxy: "http://proxy.example:3128"
+    ca_bundle: ~/acme.pem
+    client_cert: [client.pem, client.key]
+    max_connections: 8
+    options: {max_tokens_field: max_tokens}
+  echo: {kind: scripted}
+models:
+  mine:
+    provider: echo
+    top_k: 40
+    thinking: {effort: low, show: true}
+    capabilities: [image, tools]
+    context: 128000
+    max_output: 16384
+    price: {input: 0.5, output: 1.5, cached: 0.1, batch: 0.5}
+  bare: {provider: echo}
+"""
+
+
+def test_a_providers_fields_reach_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = registry(tmp_path, AZURE).settings("azure")
+    assert (settings.auth_header, settings.query) == ("api-key", {"api-version": "preview"})
+    assert (settings.proxy, settings.ca_bundle) == ("http://proxy.example:3128", "/home/me/acme.pem")
+    assert settings.client_cert == ("client.pem", "client.key")
+    assert settings.options == {
+        "max_tokens_field": "max_tokens",
+        "dialect": "azure",
+        "organization": "org-1",
+        "project": "proj-1",
+        "max_connections": 8,
+    }
+
+
+def test_a_models_fields_reach_its_configuration(tmp_path: Path) -> None:
+    models = registry(tmp_path, AZURE)
+    config = models.describe("mine")
+    assert (config.top_k, config.thinking) == (40, Thinking(effort="low", show=True))
+    assert (config.capabilities, config.context, config.max_output) == ({"image", "tools"}, 128000, 16384)
+    assert config.cost(Usage(1000, 100, cached_tokens=400)) == pytest.approx((600 * 0.5 + 400 * 0.1 + 150) / 1e6)
+    assert config.cost(Usage(1000, 0), batch=True) == pytest.approx(250 / 1e6)
+    bare = models.describe("bare")
+    assert (bare.api, bare.top_k, bare.thinking, bare.capabilities, bare.context, bare.price) == (None,) * 6
+
+
+def test_models_are_listed_by_what_they_can_do(tmp_path: Path) -> None:
+    models = registry(tmp_path, AZURE)
+    assert models.models_with("image")[:2] == ("mine", "gpt-4o-mini")
+    assert "text-embedding-3-small" in models.models_with("embed")
+    assert "bare" not in models.models_with("tools")
+
+
+def test_what_is_known_of_a_model_holds_by_every_name_of_it(tmp_path: Path) -> None:
+    """An alias, `provider/model` and a snapshot can do what the model can; what an entry says itself wins."""
+    models = registry(
+        tmp_path,
+        "models:\n  alias: {provider: openai, model_id: gpt-4o, temperature: 0.1}\n"
+        "  blind: {provider: openai, model_id: gpt-4o, capabilities: [], max_output: null}\n"
+        "  gpt-4o: {temperature: 0.9}\n",
+    )
+    facts = [
+        (config.capabilities, config.context, config.max_output)
+        for name in ("gpt-4o", "alias", "openai/gpt-4o", "openai/gpt-4o-2024-08-06", "openai/models/GPT-4o")
+        for config in [models.describe(name)]
+    ]
+    assert facts == [(frozenset({"image", "document", "tools", "schema"}), 128000, 16384)] * 5
+    assert models.describe("openai/gpt-6-luna").api == "responses"
+    assert (models.describe("alias").temperature, models.describe("openai/gpt-4o").temperature) == (0.1, None)
+    blind = models.describe("blind")
+    assert (blind.capabilities, blind.max_output, blind.context) == (frozenset(), None, 128000)
+    assert models.describe("ollama/gpt-4o").capabilities is None
+    models.register_model("new-one", provider="openai", context=7)
+    assert models.describe("openai/new-one-2027-01-01").context == 7
+
+
+def test_a_registered_model_may_say_the_same(tmp_path: Path) -> None:
+    models = registry(tmp_path, AZURE)
+    models.register_model(
+        "code",
+        provider="echo",
+        capabilities=["audio"],
+        context=9,
+        max_output=3,
+        price={"input": 1},
+        thinking={"budget": 5},
+    )
+    config = models.describe("code")
+    assert (config.capabilities, config.context, config.max_output) == ({"audio"}, 9, 3)
+    assert (config.cost(Usage(10)), config.thinking) == (pytest.approx(1e-5), Thinking(budget=5))
+    with pytest.raises(ConfigurationError, match=r"models\.bad\.capabilities\.0: found 'vision'"):
+        models.register_model("bad", provider="echo", capabilities=["vision"])
+
+
+def test_each_api_of_a_provider_has_an_object_of_its_own(tmp_path: Path) -> None:
+    """OpenAI's two APIs share an entry, a key and an address; which one is asked is said when it is built."""
+    models = registry(
+        tmp_path,
+        "providers: {lab: {kind: lab, options: {x: 1}}, new: {kind: lab, options: {api: responses}}}\n"
+        "models:\n  a: {provider: lab}\n  b: {provider: lab, api: chat}\n  c: {provider: lab, api: responses}\n"
+        "  d: {provider: lab, api: responses}\n  e: {provider: new}\n  f: {provider: new, api: chat}\n",
+    )
+    built: list[ProviderSettings] = []
+    models.register_provider("lab", lambda settings: built.append(settings) or ScriptedProvider([]))  # type: ignore[func-returns-value]
+    found = {name: models.resolve(name)[1] for name in "abcdef"}
+    assert found["a"] is found["b"] is models.provider("lab")
+    assert found["c"] is found["d"]
+    assert found["a"] is not found["c"]
+    assert [settings.options for settings in built] == [
+        {"x": 1}, {"x": 1, "api": "responses"}, {"api": "responses"}, {"api": "chat"},
+    ]  # fmt: skip
+    assert models.describe("c").api == "responses"
+
+
+def test_an_api_that_a_kind_does_not_speak_is_an_error_with_its_place(tmp_path: Path) -> None:
+    models = registry(tmp_path, "models:\n  odd: {provider: local, api: responses}\n")
+    with pytest.raises(
+        ConfigurationError, match=r"models\.yml:2:3: model 'odd' has `api: responses`, which a provider of"
+    ):
+        models.resolve("odd")
+
+
+@pytest.mark.parametrize(
+    ("entry", "owner"),
+    [
+        ("openai: {}", "openai"),
+        ("openai: {base_url: 'https://gateway.example/v1'}", "openai"),
+        ("mine: {kind: openai}", "openai"),
+        ("mine: {kind: openai, base_url: 'https://api.openai.com/v1'}", "openai"),
+        ("mine: {kind: openai, base_url: 'https://api.groq.com/openai/v1'}", "groq"),
+        ("mine: {kind: google, base_url: 'https://europe-west4-aiplatform.googleapis.com/v1'}", "google"),
+        ("mine: {kind: openai, base_url: 'http://127.0.0.1:8000/v1'}", None),
+        ("mine: {kind: openai, base_url: 'http://127.0.0.1:8000/v1', prices: openai}", "openai"),
+        ("moonshot: {base_url: 'https://api.moonshot.cn/v1'}", None),
+        ("mine: {kind: scripted}", None),
+    ],
+)
+def test_whose_prices_hold_follows_the_address(tmp_path: Path, entry: str, owner: str | None) -> None:
+    """A server that merely speaks OpenAI's API does not charge OpenAI's prices."""
+    provider = entry.split(":")[0]
+    assert registry(tmp_path, f"providers: {{{entry}}}").describe(f"{provider}/gpt-4o").price_list == owner
+
+
+def test_a_cost_goes_by_the_model_that_answered(tmp_path: Path) -> None:
+    config = registry(tmp_path, "").describe("openai/gpt-4o")
+    usage = Usage(1_000_000)
+    assert config.cost(usage) == config.cost(usage, model="gpt-4o-2024-08-06") == 2.5
+    assert config.cost(usage, model="gpt-4o-2024-05-13") == 5.0
+    assert config.cost(usage, model="a-name-of-their-own") == 2.5
+    assert config.cost(usage, service_tier="scale") is None
+    assert registry(tmp_path, "").describe("ollama/gpt-4o").cost(usage) is None
+
+
+def test_a_source_of_tokens_takes_the_place_of_a_key(tmp_path: Path) -> None:
+    models = registry(tmp_path)
+    with pytest.raises(MissingKeyError):
+        models.settings("lab")
+    models.set_token("lab", lambda: "fresh")
+    settings = models.settings("lab")
+    assert settings.api_key is None
+    assert settings.token is not None
+    assert settings.token() == "fresh"
+    assert (models.key_found("lab"), models.key_names("lab")) == (None, ())
+    with pytest.raises(
+        ConfigurationError, match="provider 'lbb' is asked for, which is not configured; did you mean lab"
+    ):
+        models.set_token("lbb", lambda: "fresh")
+
+
+def test_a_source_of_tokens_replaces_what_was_built(tmp_path: Path) -> None:
+    models = registry(tmp_path)
+    before = models.resolve("first")[1]
+    models.set_token("echo", lambda: "fresh")
+    assert models.resolve("first")[1] is not before
+
+
+def test_what_would_fail_only_when_used_can_be_asked_for(tmp_path: Path) -> None:
+    """A wrong kind, an orphaned model and a broken .env are no errors while loading, since code may still help."""
+    (tmp_path / ".env").write_text("A='open\n")
+    models = registry(
+        tmp_path,
+        "providers: {a: {kind: opeanai}, b: {kind: acme}}\n"
+        "models:\n  lost: {provider: ecko}\n  lonely: {}\n  odd: {provider: anthropic, api: responses}\n",
+    )
+    models.register_provider("acme", lambda _: ScriptedProvider([]))
+    told = list(models.problems())
+    assert [told_.split(": ")[0].split("/")[-1] for told_ in told] == [
+        "models.yml:1:13", "models.yml:3:3", "models.yml:4:3", "models.yml:5:3", ".env:1",
+    ]  # fmt: skip
+    assert "unknown kind 'opeanai'; did you mean openai?" in told[0]
+
+
+def test_the_built_in_file_has_no_problems(tmp_path: Path) -> None:
+    models = registry(tmp_path, "")
+    assert list(models.problems()) == list(models.remarks()) == []
+    (tmp_path / ".env").write_text("OPENAI_API_KEY sk\n")
+    assert [line.split(": ")[0].split("/")[-1] for line in registry(tmp_path, "").remarks()] == [".env:1"]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "google", "moonshot", "local"])
+def test_every_built_in_kind_can_be_built(tmp_path: Path, kind: str) -> None:
+    keys = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "GEMINI_API_KEY": "k", "MOONSHOT_API_KEY": "k"}
+    assert registry(tmp_path, "", **keys).provider(kind).name == kind
 
 
 # ---- closing -------------------------------------------------------------------------------------------------

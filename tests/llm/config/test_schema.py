@@ -46,6 +46,38 @@ def refusal(text: str) -> ConfigurationError:
         ("models: {a: {router: {quality_floor: 0.9}}}", "models.a.router: the field candidates is missing"),
         ("providers: {p: {headers: {x-team: 3}}}", "providers.p.headers.x-team: found 3, allowed is a text"),
         ("providers: {p: {allow_http: 'yes'}}", "providers.p.allow_http: found 'yes', allowed is true or false"),
+        (
+            "providers:\n  p:\n    client_cert: [a.pem]\n",
+            "m.yml:3:5: providers.p.client_cert: found a list, allowed is a list of 2, each a text",
+        ),
+        ("providers: {p: {client_cert: [a, b, c]}}", "providers.p.client_cert: found a list, allowed is"),
+        (
+            "providers: {p: {query: {api-version: 2024}}}",
+            "providers.p.query.api-version: found 2024, allowed is a text",
+        ),
+        (
+            "providers: {p: {max_connections: 0}}",
+            "providers.p.max_connections: found 0, allowed is a whole number, 1 or",
+        ),
+        ("providers: {p: {dialect: openia}}", "providers.p.dialect: found 'openia', allowed is azure or compatible or"),
+        ("providers: {p: {prices: nobody}}", "providers.p.prices: found 'nobody', allowed is anthropic or cerebras or"),
+        ("models: {a: {api: chats}}", "models.a.api: found 'chats', allowed is chat or responses"),
+        (
+            "models:\n  a:\n    capabilities: [image, vision]\n",
+            "m.yml:3:27: models.a.capabilities.1: found 'vision', allowed is audio or document or embed or image",
+        ),
+        ("models: {a: {context: -1}}", "models.a.context: found -1, allowed is a whole number, 1 or more"),
+        (
+            "models: {a: {price: {output: 1}}}",
+            "m.yml:1:14: models.a.price: the field input is missing; it holds a number",
+        ),
+        ("models: {a: {price: {input: -1}}}", "models.a.price.input: found -1, allowed is a number, 0 or more"),
+        ("models: {a: {price: 3}}", "models.a.price: found 3, allowed is a mapping of input, output, cached"),
+        (
+            "models: {a: {thinking: {budget: -1}}}",
+            "models.a.thinking.budget: found -1, allowed is a whole number, 0 or",
+        ),
+        ("models: {a: {top_k: 0}}", "models.a.top_k: found 0, allowed is a whole number, 1 or more"),
         ("models: [a, b]", "models: found a list, allowed is a mapping"),
         ("models: {a: gpt-4o}", "models.a: found 'gpt-4o', allowed is a mapping of provider, model_id"),
         ("- a", "m.yml:1:1: found a list, allowed is a mapping of updated, defaults, providers, models"),
@@ -92,6 +124,48 @@ def test_a_bad_address_is_refused_without_repeating_it(address: str) -> None:
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize("proxy", ["http://me:hunter2@proxy:8080", "socks5://proxy", "http://proxy/path?hunter2"])
+def test_a_proxy_is_an_address_without_password(proxy: str) -> None:
+    message = str(refusal(f"providers: {{p: {{proxy: '{proxy}'}}}}"))
+    assert "providers.p.proxy: found something else, allowed is an http:// or https:// address" in message
+    assert "hunter2" not in message
+
+
+def test_what_a_provider_may_say() -> None:
+    layer = read_layer(
+        "m.yml",
+        """
+providers:
+  azure:
+    kind: openai
+    dialect: azure
+    base_url: https://acme.openai.azure.com/openai/v1
+    api_key_env: AZURE_OPENAI_API_KEY
+    auth_header: api-key
+    query: {api-version: preview}
+    organization: org-1
+    project: proj-1
+    proxy: http://proxy.example:3128
+    ca_bundle: /etc/ssl/acme.pem
+    client_cert: [client.pem, client.key]
+    max_connections: 8
+    prices: openai
+models:
+  mine:
+    provider: azure
+    api: responses
+    top_k: 40
+    thinking: {effort: low, show: true}
+    capabilities: [image, tools]
+    context: 128000
+    max_output: 16384
+    price: {input: 0.5, output: 1.5, cached: 0.1, batch: 0.5}
+""",
+    )
+    assert layer.document.models is not None
+    assert layer.document.providers is not None
+
+
 def test_sections_and_entries_with_nothing_in_them_are_allowed() -> None:
     layer = read_layer("m.yml", "defaults:\nproviders:\n  openai:\nmodels:\n")
     assert layer.document.models is None
@@ -108,7 +182,8 @@ SHAPED = st.recursive(
         st.lists(inner, max_size=2)
         | st.dictionaries(
             st.sampled_from(
-                ["temperature", "retry", "timeout", "max_attempts", "router", "candidates", "stop", "total", "zz"]
+                "temperature retry timeout max_attempts router candidates stop total zz client_cert price input "
+                "capabilities thinking query dialect".split()
             ),
             inner,
             max_size=3,
@@ -181,7 +256,8 @@ def test_checking_a_file_leaves_memory_whole() -> None:
         "import gc\n"
         "from agentflow.errors import ConfigurationError\n"
         "from agentflow.llm.config.loader import read_layer\n"
-        "read_layer('m.yml', 'providers: {p: {api_key_env: [A_KEY]}, q: {api_key_env: B_KEY}}')\n"
+        "read_layer('m.yml', 'providers: {p: {api_key_env: [A_KEY], client_cert: a}, q: {api_key_env: B_KEY, '\n"
+        "    'client_cert: [a, b]}}')\n"
         "try: read_layer('m.yml', 'providers: {p: {api_key_env: no}}')\n"
         "except ConfigurationError: print('refused')\n"
         "gc.collect()\n"

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import yaml
 
 from agentflow.errors import ConfigurationError
-from agentflow.llm.messages import Json
+from agentflow.llm.content import Json
 
 __all__ = ["MalformedYaml", "Path", "Place", "locate", "parse"]
 

@@ -8,6 +8,7 @@
     may span lines"
 
 Nothing is expanded and nothing is run. A line that assigns nothing is skipped: such files serve other programs too.
+`unread_lines` says which these are, for whoever wonders where a key has gone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final
 
 from agentflow.errors import ConfigurationError
 
-__all__ = ["parse_dotenv", "read_dotenv"]
+__all__ = ["parse_dotenv", "read_dotenv", "unread_lines"]
 
 _ASSIGNMENT: Final = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.]*)[ \t]*=[ \t]*
@@ -29,6 +30,7 @@ _ASSIGNMENT: Final = re.compile(
         )[^\n]*$""",
     re.MULTILINE | re.VERBOSE | re.DOTALL,
 )
+_SILENT: Final = re.compile(r"[ \t]*(?:#.*|export[ \t]+[A-Za-z_][A-Za-z0-9_. \t]*)?")
 _COMMENT: Final = re.compile(r"(?:^|[ \t])#.*")
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "$"}
@@ -36,14 +38,24 @@ _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """The assignments in a file; none where the file does not exist. Raises ConfigurationError."""
+    return parse_dotenv(_text(path), source=str(path))
+
+
+def unread_lines(path: Path) -> list[int]:
+    """The numbers of lines that are neither blank nor a comment and assign nothing. Raises ConfigurationError."""
+    text = _text(path).replace("\r\n", "\n")
+    # What was assigned makes room for the line ends in it, so that the numbers still fit.
+    rest = _ASSIGNMENT.sub(lambda match: "\n" * match[0].count("\n"), text)
+    return [number for number, line in enumerate(rest.split("\n"), 1) if not _SILENT.fullmatch(line)]
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return {}
+        return ""
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-    else:
-        return parse_dotenv(text, source=str(path))
     raise ConfigurationError(f"cannot be read: {reason}", source=str(path))
 
 

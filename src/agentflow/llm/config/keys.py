@@ -9,15 +9,15 @@ A key travels as a `Secret` from here to the request's header, and no message ev
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from agentflow.errors import ConfigurationError, MissingKeyError
 from agentflow.llm.config.document import Path as DataPath
-from agentflow.llm.config.dotenv import read_dotenv
-from agentflow.llm.messages import Json
+from agentflow.llm.config.dotenv import read_dotenv, unread_lines
+from agentflow.llm.content import Json
 from agentflow.llm.providers.base import Secret
 
 __all__ = ["KeyRing", "literal_key"]
@@ -72,6 +72,19 @@ class KeyRing:
             f"provider {provider!r} needs an API key: set {names[0]}{others} in the environment "
             f"or in {self._dotenv or '.env'}; a server that takes none has `api_key_env: null` in models.yml"
         )
+
+    def check(self) -> None:
+        """Read the `.env` file now. Raises ConfigurationError with its place, which repeats none of its text."""
+        self._file()
+
+    def stray_lines(self) -> Iterator[str]:
+        """Lines of the `.env` file that assign nothing and are no comment; none of their text is repeated."""
+        try:
+            lines = unread_lines(self._dotenv) if self._dotenv else []
+        except ConfigurationError:
+            return  # `check` says so
+        for line in lines:
+            yield f"{self._dotenv}:{line}: this line assigns nothing; an assignment is NAME=value"
 
     def _file(self) -> Mapping[str, str]:
         if self._from_file is None:

@@ -31,7 +31,7 @@ from agentflow.llm.config.schema import (
     overlay,
     problems,
 )
-from agentflow.llm.messages import Json
+from agentflow.llm.content import Json
 
 __all__ = ["Configuration", "Layer", "load_configuration", "read_layer"]
 

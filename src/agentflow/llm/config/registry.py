@@ -4,58 +4,54 @@
     config, provider = registry.resolve("gpt-4o")        # a dictionary look-up after the first time
 
 A registry is an ordinary object: several live in one process, one serves all threads and event loops. Providers are
-built when first needed, one for each entry under `providers:`, so an unused one needs no key.
+built when first needed, so an unused one needs no key: one for each entry under `providers:`, and one more where models
+of it speak another API of the same server (`api: responses`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.errors import ConfigurationError, UnknownModelError, describe
+from agentflow.errors import ConfigurationError, UnknownModelError
 from agentflow.llm.config.keys import KeyRing
+from agentflow.llm.config.kinds import BUILT_IN, ONE_API, plugin, plugin_names
 from agentflow.llm.config.loader import Configuration, load_configuration
-from agentflow.llm.config.schema import ModelEntry, ProviderEntry, model_entry, phases, set_fields
-from agentflow.llm.messages import Json
-from agentflow.llm.providers.base import LLMProvider, ProviderFactory, ProviderSettings, Timeouts
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
+from agentflow.llm.config.model import ModelConfig, price_list
+from agentflow.llm.config.model_ids import bare, spellings
+from agentflow.llm.config.prices import Price, Rates
+from agentflow.llm.config.schema import (
+    Capability,
+    ModelEntry,
+    PriceEntry,
+    ProviderEntry,
+    ThinkingEntry,
+    model_entry,
+    phases,
+    set_fields,
+)
+from agentflow.llm.content import Json
+from agentflow.llm.messages import Thinking
+from agentflow.llm.providers.base import LLMProvider, ProviderFactory, ProviderSettings, Timeouts, TokenSource
 
 __all__ = ["DefaultModel", "ModelConfig", "ModelRegistry"]
 
 T = TypeVar("T")
 
-PLUGINS: Final = "agentflow.providers"
 OFFLINE_MODEL: Final = "local/extractive"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """One model, resolved: None where models.yml says nothing, so that the provider decides.
-
-    `name` is what callers say, `model_id` what the provider hears; `timeout` is the whole call's limit in seconds.
-    """
-
-    name: str
-    provider: str
-    model_id: str
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    params: Mapping[str, Json] = field(default_factory=dict)
-    timeout: float | None = None
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+_USUAL_API: Final = "chat"
+# What is true of a model by whatever name it is asked; parameters belong to an entry.
+_FACTS: Final = ("api", "capabilities", "context", "max_output", "price")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +62,6 @@ class DefaultModel:
     name: str
     reason: str
     chosen: bool = True
-
-
-def _openai(settings: ProviderSettings) -> LLMProvider:
-    from agentflow.llm.providers.openai import OpenAIProvider
-
-    return OpenAIProvider(settings)
-
-
-def _local(settings: ProviderSettings) -> LLMProvider:
-    from agentflow.llm.providers.local import LocalProvider
-
-    return LocalProvider(settings)
-
-
-def _scripted(settings: ProviderSettings) -> LLMProvider:
-    from agentflow.llm.providers.scripted import ScriptedProvider
-
-    return ScriptedProvider.from_settings(settings)
-
-
-_BUILT_IN: Final[Mapping[str, ProviderFactory]] = {"openai": _openai, "local": _local, "scripted": _scripted}
 
 
 class ModelRegistry:
@@ -101,8 +76,10 @@ class ModelRegistry:
         self._keys = keys
         self._provider_entries = dict(configuration.providers)
         self._model_entries = dict(configuration.models)
-        self._factories: dict[str, ProviderFactory] = dict(_BUILT_IN)
-        self._providers: dict[str, LLMProvider] = {}
+        self._factories: dict[str, ProviderFactory] = dict(BUILT_IN)
+        self._providers: dict[tuple[str, str], LLMProvider] = {}
+        self._tokens: dict[str, TokenSource] = {}
+        self._known: dict[tuple[str, str], ModelEntry] | None = None
         self._resolved: dict[str, tuple[ModelConfig, LLMProvider]] = {}
         self._default: DefaultModel | None = None
         self._lock = RLock()
@@ -130,6 +107,11 @@ class ModelRegistry:
         """The files this registry was read from, the weakest first."""
         return self._configuration.sources
 
+    @property
+    def updated(self) -> str | None:
+        """The date (YYYY-MM-DD) of what the built-in file says about models."""
+        return _given(self._configuration.layers[0].document.updated)
+
     def models(self) -> tuple[str, ...]:
         """The names under `models:`, those of your own files first."""
         return tuple(self._model_entries)
@@ -146,16 +128,22 @@ class ModelRegistry:
     def settings(self, provider: str) -> ProviderSettings:
         """What a provider is built from, its key included. Raises MissingKeyError, ConfigurationError."""
         entry = self._provider_entry(provider)
-        names = _names(entry.api_key_env)
+        names = self.key_names(provider)
         return ProviderSettings(
             name=provider,
-            kind=provider if entry.kind is UNSET else entry.kind,
+            kind=_kind(provider, entry),
             base_url=_given(entry.base_url),
             api_key=self._keys.require(provider, names) if names else None,
             headers=_given(entry.headers) or {},
             timeouts=self._timeouts(entry),
             allow_http=_given(entry.allow_http) or False,
-            options=_given(entry.options) or {},
+            options=_options(entry),
+            auth_header=_given(entry.auth_header),
+            query=_given(entry.query) or {},
+            proxy=_given(entry.proxy),
+            ca_bundle=_expanded(_given(entry.ca_bundle)),
+            client_cert=_certificate(_given(entry.client_cert)),
+            token=self._tokens.get(provider),
         )
 
     def key_found(self, provider: str) -> bool | None:
@@ -164,12 +152,40 @@ class ModelRegistry:
         return self._keys.find(names) is not None if names else None
 
     def key_names(self, provider: str) -> tuple[str, ...]:
-        """The environment variables that may hold a provider's key, in the order they are tried."""
-        return _names(self._provider_entry(provider).api_key_env)
+        """The environment variables that may hold a provider's key, in the order they are tried; none where it needs
+        no key, because it takes none or is given tokens."""
+        return () if provider in self._tokens else _names(self._provider_entry(provider).api_key_env)
 
     def base_url(self, provider: str) -> str | None:
         """Where a provider is asked; None for one that runs in this process or has an address of its own."""
         return _given(self._provider_entry(provider).base_url)
+
+    def provider(self, name: str) -> LLMProvider:
+        """The provider of that name, built if need be. Raises MissingKeyError, ConfigurationError."""
+        with self._lock:
+            return self._provider(name, None)
+
+    def models_with(self, capability: Capability) -> tuple[str, ...]:
+        """The models under `models:` that are known to have it, those of your own files first."""
+        return tuple(
+            name for name, entry in self._model_entries.items() if capability in (_given(entry.capabilities) or ())
+        )
+
+    def problems(self) -> Iterator[str]:
+        """What would fail only once it is used: a kind that nobody offers, a model without a provider, a broken .env.
+
+        Each is a sentence that begins with its place. Providers may still be registered in code, which is why none of
+        it is an error while loading.
+        """
+        for name, entry in self._provider_entries.items():
+            yield from _told(partial(self._factory, _kind(name, entry), name))
+        for name in self._model_entries:
+            yield from _told(partial(self._checked, name))
+        yield from _told(self._keys.check)
+
+    def remarks(self) -> Iterator[str]:
+        """What may be a mistake: lines of `.env` that assign nothing."""
+        return self._keys.stray_lines()
 
     def resolve(self, name: str) -> tuple[ModelConfig, LLMProvider]:
         """A model's configuration and its provider.
@@ -215,10 +231,17 @@ class ModelRegistry:
         with self._lock:
             self._factories[name] = factory
             self._provider_entries.setdefault(name, ProviderEntry())
-            entries = self._provider_entries
-            for provider in [p for p in self._providers if p == name or (p in entries and entries[p].kind == name)]:
-                del self._providers[provider]
-            self._resolved.clear()
+            self._forget({name, *(p for p, entry in self._provider_entries.items() if entry.kind == name)})
+
+    def set_token(self, provider: str, source: TokenSource) -> None:
+        """Have `source` asked for a fresh bearer token before each call to a provider, which then needs no key.
+
+        registry.set_token("vertex", credentials.token)      # returns a str, or awaits one
+        """
+        self._provider_entry(provider)
+        with self._lock:
+            self._tokens[provider] = source
+            self._forget({provider})
 
     def register_model(
         self,
@@ -233,6 +256,13 @@ class ModelRegistry:
         seed: int | None = None,
         params: Mapping[str, Json] | None = None,
         timeout: float | None = None,
+        api: str | None = None,
+        top_k: int | None = None,
+        thinking: Mapping[str, Json] | None = None,
+        capabilities: Iterable[str] | None = None,
+        context: int | None = None,
+        max_output: int | None = None,
+        price: Mapping[str, float] | None = None,
     ) -> None:
         """Add a model, or replace one, as an entry under `models:` would. Raises ConfigurationError."""
         given = {
@@ -245,10 +275,18 @@ class ModelRegistry:
             "seed": seed,
             "params": None if params is None else dict(params),
             "timeout": timeout,
+            "api": api,
+            "top_k": top_k,
+            "thinking": None if thinking is None else dict(thinking),
+            "capabilities": None if capabilities is None else list(capabilities),
+            "context": context,
+            "max_output": max_output,
+            "price": None if price is None else dict(price),
         }
         entry = model_entry(name, {key: value for key, value in given.items() if value is not None})
         with self._lock:
             self._model_entries[name] = entry
+            self._known = None
             self._resolved.pop(name, None)
 
     async def aclose(self) -> None:
@@ -264,27 +302,51 @@ class ModelRegistry:
 
     def _resolve(self, name: str) -> tuple[ModelConfig, LLMProvider]:
         with self._lock:
-            config = self.describe(name)
-            self._resolved[name] = found = (config, self._provider(config.provider))
+            config = self._checked(name)
+            self._resolved[name] = found = (config, self._provider(config.provider, config.api))
             return found
 
-    def _provider(self, name: str) -> LLMProvider:
-        provider = self._providers.get(name)
+    def _provider(self, name: str, api: str | None) -> LLMProvider:
+        """One object for each API of a provider: `chat` and `responses` of OpenAI share an entry and nothing else."""
+        entry = self._provider_entry(name)
+        usual = _options(entry).get("api", _USUAL_API)
+        api = str(usual) if api is None else api
+        provider = self._providers.get((name, api))
         if provider is None:
             settings = self.settings(name)
+            if api != usual:
+                settings = replace(settings, options={**settings.options, "api": api})
             provider = self._factory(settings.kind, name)(settings)
             if not isinstance(provider, LLMProvider):
                 raise ConfigurationError(
                     f"provider {name!r}: the factory of kind {settings.kind!r} returned a {type(provider).__name__}, "
                     "which is no LLMProvider (name, execute, execute_streaming, aclose)"
                 )
-            self._providers[name] = provider
+            self._providers[name, api] = provider
         return provider
 
+    def _forget(self, providers: set[str]) -> None:
+        """Build these anew when they are next needed. What was built is not closed: somebody may be using it."""
+        for key in [key for key in self._providers if key[0] in providers]:
+            del self._providers[key]
+        self._resolved.clear()
+
+    def _checked(self, name: str) -> ModelConfig:
+        """A model's configuration, if its provider speaks the API it wants."""
+        config = self.describe(name)
+        kind = _kind(config.provider, self._provider_entry(config.provider))
+        if config.api not in (None, _USUAL_API) and kind in ONE_API:
+            raise ConfigurationError(
+                f"model {config.name!r} has `api: {config.api}`, which a provider of kind {kind!r} does not speak; "
+                "take it out",
+                source=self._configuration.where("models", config.name),
+            )
+        return config
+
     def _factory(self, kind: str, provider: str) -> ProviderFactory:
-        factory = self._factories.get(kind) or _plugin(kind)
+        factory = self._factories.get(kind) or plugin(kind)
         if factory is None:
-            known = sorted({*self._factories, *(entry.name for entry in _plugins())})
+            known = sorted({*self._factories, *plugin_names()})
             raise ConfigurationError(
                 f"provider {provider!r} has the unknown kind {kind!r}; {_choices(kind, known)} "
                 "(a server that follows OpenAI's API is `kind: openai` with its base_url)",
@@ -296,20 +358,21 @@ class ModelRegistry:
     def _implied(self, name: str) -> ModelEntry:
         """`provider/model_id` without an entry. Raises UnknownModelError."""
         provider, _, model_id = name.partition("/")
-        if not model_id or (provider not in self._provider_entries and _plugin(provider) is None):
-            raise UnknownModelError(name, self._suggestions(name))
+        if not model_id or (provider not in self._provider_entries and plugin(provider) is None):
+            raise UnknownModelError(name, self.suggestions(name))
         return ModelEntry(provider=provider, model_id=model_id)
 
-    def _suggestions(self, name: str) -> list[str]:
+    def suggestions(self, name: str) -> list[str]:
+        """Names of other models that are like this one."""
         _, _, model_id = name.partition("/")
         spelled = [f"{provider}/{model_id}" for provider in self._provider_entries] if model_id else []
-        return get_close_matches(name, [*self._model_entries, *spelled], n=3)
+        return get_close_matches(name, [other for other in (*self._model_entries, *spelled) if other != name], n=3)
 
     def _provider_entry(self, name: str, *, wanted_by: str | None = None) -> ProviderEntry:
         entry = self._provider_entries.get(name)
         if entry is not None:
             return entry
-        if _plugin(name) is not None:
+        if plugin(name) is not None:
             return ProviderEntry()
         raise ConfigurationError(
             (f"model {wanted_by!r} names the provider {name!r}" if wanted_by else f"provider {name!r} is asked for")
@@ -323,11 +386,14 @@ class ModelRegistry:
                 f"model {name!r} names no provider: add `provider:` to its entry",
                 source=self._configuration.where("models", name),
             )
-        provider = self._provider_entry(entry.provider, wanted_by=name)
+        asked = entry.provider
+        provider = self._provider_entry(asked, wanted_by=name)
+        model_id = _given(entry.model_id) or name
+        entry = self._with_facts(entry, asked, model_id)
         return ModelConfig(
             name=name,
-            provider=entry.provider,
-            model_id=_given(entry.model_id) or name,
+            provider=asked,
+            model_id=model_id,
             temperature=_given(entry.temperature),
             top_p=_given(entry.top_p),
             max_tokens=_given(entry.max_tokens),
@@ -336,7 +402,30 @@ class ModelRegistry:
             params=_given(entry.params) or {},
             timeout=self._timeouts(provider).total if entry.timeout is UNSET else entry.timeout,
             retry=self._retry(provider, entry),
+            api=_given(entry.api),
+            top_k=_given(entry.top_k),
+            thinking=_thinking(_given(entry.thinking)),
+            capabilities=None if (words := _given(entry.capabilities)) is None else frozenset(words),
+            context=_given(entry.context),
+            max_output=_given(entry.max_output),
+            price=_price(_given(entry.price)),
+            price_list=price_list(asked, _kind(asked, provider), _given(provider.base_url), _given(provider.prices)),
         )
+
+    def _with_facts(self, entry: ModelEntry, provider: str, model_id: str) -> ModelEntry:
+        """What an alias, a snapshot or `provider/model` leaves out is what is known of the model it stands for."""
+        if self._known is None:
+            self._known = {
+                (known.provider, bare(name)): known
+                for name, known in self._model_entries.items()
+                if known.provider is not UNSET and _given(known.model_id) in (None, name)
+            }
+        for name in spellings(model_id):
+            known = self._known.get((provider, name))
+            if known is not None and known is not entry:
+                facts = {fact: getattr(known, fact) for fact in _FACTS if getattr(entry, fact) is UNSET}
+                return msgspec.structs.replace(entry, **facts)
+        return entry
 
     def _timeouts(self, provider: ProviderEntry) -> Timeouts:
         return Timeouts(**phases(self._configuration.defaults.timeout, provider.timeout))
@@ -349,6 +438,47 @@ class ModelRegistry:
 
     def _first_model(self, provider: str) -> str | None:
         return next((name for name, entry in self._model_entries.items() if entry.provider == provider), None)
+
+
+def _kind(name: str, entry: ProviderEntry) -> str:
+    return name if entry.kind is UNSET else entry.kind
+
+
+def _options(entry: ProviderEntry) -> dict[str, Json]:
+    """The options of an entry, and those of its fields that only some providers know."""
+    named = {name: _given(getattr(entry, name)) for name in ("dialect", "organization", "project", "max_connections")}
+    return {**(_given(entry.options) or {}), **{name: value for name, value in named.items() if value is not None}}
+
+
+def _thinking(entry: ThinkingEntry | None) -> Thinking | None:
+    return None if entry is None else Thinking(**set_fields(entry))
+
+
+def _price(entry: PriceEntry | None) -> Price | None:
+    if entry is None:
+        return None
+    stated = set_fields(entry)
+    batch = stated.pop("batch", None)
+    return Price.flat(Rates.stated(**stated), batch=batch)
+
+
+def _certificate(value: str | Sequence[str] | None) -> str | tuple[str, str] | None:
+    if value is None or isinstance(value, str):
+        return _expanded(value)
+    certificate, key = map(os.path.expanduser, value)
+    return certificate, key
+
+
+def _expanded(path: str | None) -> str | None:
+    return None if path is None else os.path.expanduser(path)
+
+
+def _told(check: Callable[[], object]) -> Iterator[str]:
+    """The error that a check ends with, if it does."""
+    try:
+        check()
+    except ConfigurationError as error:
+        yield str(error)
 
 
 def _given(value: T | UnsetType | None) -> T | None:
@@ -364,26 +494,6 @@ def _names(value: str | Sequence[str] | UnsetType | None) -> tuple[str, ...]:
 def _choices(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-
-
-def _plugins() -> EntryPoints:
-    from importlib.metadata import entry_points  # a third of this module's import; only plug-ins need it
-
-    return entry_points(group=PLUGINS)
-
-
-def _plugin(kind: str) -> ProviderFactory | None:
-    """The factory that an installed package offers under this name."""
-    for entry in _plugins():
-        if entry.name == kind:
-            try:
-                factory = entry.load()
-            except Exception as error:
-                raise ConfigurationError(
-                    f"the plug-in {entry.value} of kind {kind!r} does not load: {describe(error)}"
-                ) from error
-            return cast(ProviderFactory, factory)
-    return None
 
 
 def _home() -> Path | None:

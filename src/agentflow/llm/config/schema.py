@@ -1,8 +1,8 @@
 """The shape of models.yml: what may stand where, and the error when something else does.
 
     defaults:   {model, timeout, retry}
-    providers:  name → {kind, base_url, api_key_env, headers, allow_http, options, timeout, retry, rate_limit}
-    models:     name → {provider, model_id, temperature, top_p, …, timeout, retry, router, cache, budget, …}
+    providers:  name → {kind, base_url, api_key_env, auth_header, headers, query, proxy, ca_bundle, …, timeout, retry}
+    models:     name → {provider, model_id, temperature, …, capabilities, context, max_output, price, timeout, retry, …}
 
 Every field may be left out: files are laid over each other, field by field (`overlay`). A field that this release
 reads but does not obey yet is named by `idle_fields`, so that nobody is misled in silence.
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -26,11 +26,15 @@ from agentflow.errors import ConfigurationError
 from agentflow.llm.config.document import Path
 
 __all__ = [
+    "CAPABILITIES",
+    "PRICE_LISTS",
+    "Capability",
     "ConfigurationWarning",
     "Defaults",
     "Document",
     "ModelEntry",
     "Phases",
+    "PriceEntry",
     "Problem",
     "ProviderEntry",
     "Retry",
@@ -54,6 +58,7 @@ _MaxTokens = Annotated[int, Meta(ge=1)]
 _Seconds = Annotated[float, Meta(gt=0, le=_WEEK)]
 _Delay = Annotated[float, Meta(ge=0, le=_WEEK)]
 _Count = Annotated[int, Meta(ge=1)]
+_Amount = Annotated[float, Meta(ge=0)]
 _Name = Annotated[str, Meta(min_length=1)]
 _Names = Annotated[list[_Name], Meta(min_length=1)]
 _Words = list[_Name]
@@ -70,6 +75,39 @@ _Url = Annotated[
         pattern=r"\Ahttps?://[^\s/@?#]+(/[^\s@?#]*)?\Z",
         description="an http:// or https:// address with its version segment, without user name, password or query",
     ),
+]
+_Address = Annotated[
+    str,
+    Meta(
+        pattern=r"\Ahttps?://[^\s/@?#]+/?\Z",
+        description="an http:// or https:// address without user name, password or path",
+    ),
+]
+_Header = Annotated[
+    str,
+    Meta(pattern=r"\A[A-Za-z0-9!#$%&'*+.^_`|~\-]+\Z", description="the name of an HTTP header, as in api-key"),
+]
+_CertAndKey = Annotated[list[_Name], Meta(min_length=2, max_length=2)]
+
+Capability = Literal["image", "document", "audio", "tools", "schema", "thinking", "embed"]
+CAPABILITIES: Final[tuple[Capability, ...]] = get_args(Capability)
+PriceList = Literal[
+    "openai",
+    "anthropic",
+    "google",
+    "moonshot",
+    "deepseek",
+    "zai",
+    "groq",
+    "mistral",
+    "xai",
+    "together",
+    "fireworks",
+    "cerebras",
+]
+PRICE_LISTS: Final[tuple[PriceList, ...]] = get_args(PriceList)
+Dialect = Literal[
+    "openai", "azure", "moonshot", "deepseek", "zai", "openrouter", "groq", "ollama", "vllm", "compatible"
 ]
 
 
@@ -113,12 +151,26 @@ class _RateLimit(_Entry, frozen=True):
 
 
 class ProviderEntry(_Entry, frozen=True):
-    """One server: `kind` is its name where left out, `base_url` holds the version segment (`…/v1`)."""
+    """One server: `kind` is its name where left out, `base_url` holds the version segment (`…/v1`).
+
+    `auth_header` carries the bare key instead of the API's usual header. `prices` names the provider whose price list
+    holds here, for a server in front of another. `max_connections` is how many calls may be under way at once.
+    """
 
     kind: _Name | UnsetType = UNSET
     base_url: _Url | UnsetType | None = UNSET
     api_key_env: str | list[_Variable] | UnsetType | None = UNSET
+    auth_header: _Header | UnsetType | None = UNSET
     headers: dict[str, str] | UnsetType | None = UNSET
+    query: dict[str, str] | UnsetType | None = UNSET
+    dialect: Dialect | UnsetType | None = UNSET
+    organization: _Name | UnsetType | None = UNSET
+    project: _Name | UnsetType | None = UNSET
+    proxy: _Address | UnsetType | None = UNSET
+    ca_bundle: _Name | UnsetType | None = UNSET
+    client_cert: _Name | _CertAndKey | UnsetType | None = UNSET
+    max_connections: _Count | UnsetType | None = UNSET
+    prices: PriceList | UnsetType | None = UNSET
     allow_http: bool | UnsetType = UNSET
     options: dict[str, Any] | UnsetType | None = UNSET
     timeout: _Seconds | Phases | UnsetType = UNSET
@@ -150,20 +202,52 @@ class _Batch(_Entry, frozen=True):
     max_wait: _Seconds | UnsetType = UNSET
 
 
+class PriceEntry(_Entry, frozen=True):
+    """`price:`, in USD per million tokens. Other sorts cost as plain input and output do where they are left out;
+    `batch` is the factor that a batch costs."""
+
+    input: _Amount
+    output: _Amount | UnsetType = UNSET
+    cached: _Amount | UnsetType = UNSET
+    cache_write: _Amount | UnsetType = UNSET
+    cache_write_1h: _Amount | UnsetType = UNSET
+    input_audio: _Amount | UnsetType = UNSET
+    output_audio: _Amount | UnsetType = UNSET
+    batch: _Amount | UnsetType = UNSET
+
+
+class ThinkingEntry(_Entry, frozen=True):
+    """`thinking:`, as in `Thinking`."""
+
+    effort: _Name | UnsetType = UNSET
+    budget: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    show: bool | UnsetType = UNSET
+
+
 class ModelEntry(_Entry, frozen=True):
-    """One model or an alias: `model_id` is the provider's own name, the entry's name where left out."""
+    """One model or an alias: `model_id` is the provider's own name, the entry's name where left out.
+
+    `capabilities` is what the model can do beside text; where it is left out nothing is checked. `context` and
+    `max_output` are its limits in tokens.
+    """
 
     provider: _Name | UnsetType = UNSET
     model_id: _Name | UnsetType = UNSET
     temperature: _Temperature | UnsetType | None = UNSET
     top_p: _TopP | UnsetType | None = UNSET
+    top_k: _Count | UnsetType | None = UNSET
     max_tokens: _MaxTokens | UnsetType | None = UNSET
     stop: _Name | _Words | UnsetType | None = UNSET
     seed: int | UnsetType | None = UNSET
+    thinking: ThinkingEntry | UnsetType | None = UNSET
     params: dict[str, Any] | UnsetType | None = UNSET
     timeout: _Seconds | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
     api: Literal["chat", "responses"] | UnsetType = UNSET
+    capabilities: list[Capability] | UnsetType | None = UNSET
+    context: _Count | UnsetType | None = UNSET
+    max_output: _Count | UnsetType | None = UNSET
+    price: PriceEntry | UnsetType | None = UNSET
     router: _Router | UnsetType | None = UNSET
     cache: _Cache | UnsetType | None = UNSET
     budget: _Budget | UnsetType | None = UNSET
@@ -221,11 +305,8 @@ def idle_fields(document: Document) -> Iterator[Path]:
         if provider and provider.rate_limit:
             yield "providers", name, "rate_limit"
     for name, model in (document.models or {}).items():
-        if model is None:
-            continue
-        if model.api == "responses":
-            yield "models", name, "api"
-        yield from (("models", name, field) for field in _IDLE_MODEL_FIELDS if getattr(model, field))
+        if model is not None:
+            yield from (("models", name, field) for field in _IDLE_MODEL_FIELDS if getattr(model, field))
 
 
 # ---- saying what is wrong ------------------------------------------------------------------------------------
@@ -242,6 +323,11 @@ class Problem:
         return f"{'.'.join(map(str, self.path))}: {self.message}" if self.path else self.message
 
 
+# Aliases, because a type checker reads `|` between an Annotated and None only where it knows that a type is meant.
+_NameOrNot: TypeAlias = _Name | None
+_CountOrNot: TypeAlias = _Count | None
+_AmountOrNot: TypeAlias = Annotated[int, Meta(ge=0)] | None
+
 _PARAMETERS: Final[dict[str, Any]] = {
     "prompt": str,
     "system": str,
@@ -254,6 +340,19 @@ _PARAMETERS: Final[dict[str, Any]] = {
     "seed": int,
     "timeout": _Seconds,
     "param": _Name,
+    "top_k": _Count,
+    "n": _Count,
+    "logprobs": Annotated[int, Meta(ge=0, le=20)],
+    "effort": _NameOrNot,
+    "budget": _AmountOrNot,
+    "ttl": Literal["5m", "1h", "24h"] | None,
+    "cache": Literal["5m", "1h"] | None,
+    "key": _NameOrNot,
+    "metadata": dict[str, str],
+    "tool_choice": _Name | Annotated[tuple[_Name, ...], Meta(min_length=1)],
+    "parallel_tool_calls": bool,
+    "retries": Annotated[int, Meta(ge=0)],
+    "dimensions": _CountOrNot,
 }
 
 
@@ -298,12 +397,16 @@ def _problems(value: object, shape: shapes.Type, path: Path) -> Iterator[Problem
     elif isinstance(shape, shapes.DictType) and isinstance(value, dict):
         for key, item in value.items():
             yield from _problems(item, shape.value_type, (*path, key))
-    elif isinstance(shape, shapes.ListType) and isinstance(value, list) and len(value) >= (shape.min_length or 0):
+    elif isinstance(shape, shapes.ListType) and isinstance(value, list) and _has_length(value, shape):
         for index, item in enumerate(value):
             yield from _problems(item, shape.item_type, (*path, index))
     elif not _fits(value, shape):
         found = _show(value) if not _is_secretive(shape) else "something else"
         yield Problem(path, f"found {found}, allowed is {_describe(shape)}")
+
+
+def _has_length(value: list[object], shape: shapes.ListType) -> bool:
+    return (shape.min_length or 0) <= len(value) and (shape.max_length is None or len(value) <= shape.max_length)
 
 
 def _struct_problems(value: dict[str, object], shape: shapes.StructType, path: Path) -> Iterator[Problem]:
@@ -393,7 +496,8 @@ def _describe(shape: shapes.Type) -> str:
         case shapes.LiteralType():
             return " or ".join(map(str, shape.values))
         case shapes.ListType():
-            return f"a list of {_describe(shape.item_type)}"
+            fixed = f"{shape.min_length}, each " if shape.max_length and shape.min_length == shape.max_length else ""
+            return f"a list of {fixed}{_describe(shape.item_type)}"
         case shapes.StructType():
             return f"a mapping of {', '.join(field.encode_name for field in shape.fields)}"
         case shapes.DictType():

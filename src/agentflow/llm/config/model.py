@@ -1,0 +1,107 @@
+"""One model, resolved: everything that models.yml says about it, and what it costs.
+
+models.yml  ──ModelRegistry.describe("gpt-4o")──▶  ModelConfig  ──cost(usage)──▶  USD
+                                                        └ price: models.yml's own, else the list of its provider
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.llm.config.prices import Price, PriceTable
+from agentflow.llm.config.schema import PRICE_LISTS, Capability
+from agentflow.llm.content import Json
+from agentflow.llm.messages import Thinking, Usage
+
+__all__ = ["ModelConfig", "price_list"]
+
+# Whose price list holds for a server at that address, whatever its entry is called.
+_OWNERS: Final[Mapping[str, str]] = {
+    "api.openai.com": "openai",
+    "api.anthropic.com": "anthropic",
+    "generativelanguage.googleapis.com": "google",
+    "api.moonshot.ai": "moonshot",
+    "api.deepseek.com": "deepseek",
+    "api.z.ai": "zai",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.x.ai": "xai",
+    "api.together.xyz": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+}
+_VERTEX: Final = "aiplatform.googleapis.com"  # each region puts its name before it
+_OTHER_CURRENCY: Final = ("api.moonshot.cn", "open.bigmodel.cn")  # they bill in yuan, at prices of their own
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model, resolved: None where models.yml says nothing, so that the provider decides.
+
+    `name` is what callers say, `model_id` what the provider hears; `timeout` is the whole call's limit in seconds.
+    `capabilities` None is unknown, so that nothing is checked; `context` and `max_output` are the model's limits in
+    tokens. `price` is what models.yml states; without it the price list of the provider named by `price_list` holds.
+    """
+
+    name: str
+    provider: str
+    model_id: str
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    params: Mapping[str, Json] = field(default_factory=dict)
+    timeout: float | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    api: str | None = None
+    top_k: int | None = None
+    thinking: Thinking | None = None
+    capabilities: frozenset[Capability] | None = None
+    context: int | None = None
+    max_output: int | None = None
+    price: Price | None = None
+    price_list: str | None = None
+
+    def cost(
+        self,
+        usage: Usage,
+        *,
+        model: str | None = None,
+        service_tier: str | None = None,
+        batch: bool = False,
+        when: datetime | None = None,
+    ) -> float | None:
+        """USD for `usage`; None where the price is unknown.
+
+        `model` and `service_tier` are what the answer says; `when` (now, if left out) counts where a price changes.
+        """
+        price = self.price or self._listed(model, when)
+        return None if price is None else price.cost(usage, service_tier=service_tier, batch=batch)
+
+    def current_price(self, when: datetime | None = None) -> Price | None:
+        """The price that models.yml states, else the one in the package's table."""
+        return self.price or self._listed(None, when)
+
+    def _listed(self, answered: str | None, when: datetime | None) -> Price | None:
+        if self.price_list is None:
+            return None
+        table = PriceTable.built_in()
+        found = table.price(self.price_list, answered, when=when) if answered else None
+        return found or table.price(self.price_list, self.model_id, when=when)
+
+
+def price_list(name: str, kind: str, base_url: str | None, stated: str | None) -> str | None:
+    """Whose prices hold at a provider: of whom `prices:` names, else of the address's owner, else of its namesake."""
+    if stated is not None or base_url is None:
+        return stated or next((known for known in (name, kind) if known in PRICE_LISTS), None)
+    host = urlsplit(base_url).hostname or ""
+    if host in _OTHER_CURRENCY:
+        return None
+    owner = "google" if host.endswith(_VERTEX) else _OWNERS.get(host)
+    return owner or (name if name in PRICE_LISTS else None)

@@ -19,7 +19,7 @@ from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.client import LLMClient
 from agentflow.llm.config.registry import ModelRegistry
-from agentflow.llm.messages import Message, Request, Response
+from agentflow.llm.messages import Message, Request, Response, Tool
 from agentflow.llm.providers.scripted import ScriptedProvider
 
 
@@ -52,6 +52,17 @@ WORDS: dict[str, Say] = {
     "stop": lambda b: b.stop("x"),
     "seed": lambda b: b.seed(1),
     "param": lambda b: b.param("x", 1),
+    "top_k": lambda b: b.top_k(1),
+    "n": lambda b: b.n(2),
+    "logprobs": lambda b: b.logprobs(),
+    "thinking": lambda b: b.thinking("low"),
+    "prompt_cache": lambda b: b.prompt_cache("5m"),
+    "metadata": lambda b: b.metadata(user_id="u1"),
+    "output": lambda b: b.output(int),
+    "tools": lambda b: b.tools(Tool("look")),
+    "tool_choice": lambda b: b.tool_choice("required"),
+    "parallel_tool_calls": lambda b: b.parallel_tool_calls(False),
+    "limits": lambda b: b.limits(requests=1),
     "timeout": lambda b: b.timeout(1.0),
     "retry": lambda b: b.retry(RetryPolicy(max_attempts=1)),
     "streaming": lambda b: b.streaming(),
@@ -69,7 +80,8 @@ def test_every_word_gives_a_new_builder_and_leaves_the_old_one(builder: LLMClien
 
 
 def test_the_table_above_has_every_word() -> None:
-    ends = {"build", "execute", "execute_full", "execute_full_sync", "execute_streaming", "execute_sync"}
+    ends = {"build", "count_tokens", "embed", "embed_full", "execute", "execute_both", "execute_full"}
+    ends |= {"execute_full_sync", "execute_streaming", "execute_sync"}
     fields = {field.name for field in dataclasses.fields(LLMClientBuilder)}
     public = {name for name in vars(LLMClientBuilder) if not name.startswith("_")}
     assert public - ends - fields == set(WORDS)

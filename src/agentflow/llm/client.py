@@ -1,36 +1,51 @@
-"""One model call, guarded and observed: what the caller said, over what models.yml says, to a provider and back.
+"""One question to one model: what the caller said, over what models.yml says, to an answer.
 
-    Call + ModelConfig ──▶ Request ──▶ attempt ──▶ Response, or chunks
-                                        ▲   │ a retryable error
-                                        └───┴ wait: the policy's back-off, at least the server's Retry-After
+    Call + ModelConfig ──▶ Request ──▶ checked, files read ──▶ Attempts ──▶ Response, or chunks
+                                                           └─▶ Rounds, where tools or a typed answer may take several
 
-The total time-out spans all attempts and waits. A wait that would outlast it is not begun. A stream is tried again only
-as long as nothing of it was delivered. Events go to whoever watches the flow: model_start, chunk, retry, model_success,
-model_error. A caller's own cancellation passes through and is reported as nothing.
+What happens to a single request stands in `attempts`, what happens between them in `rounds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.observability.events import emit, observed
+from agentflow.core.limits import Ledger, Limits
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import current_run
-from agentflow.errors import ConfigurationError, ModelError, describe
-from agentflow.llm.config.registry import ModelConfig, ModelRegistry
-from agentflow.llm.deadline import Deadline
-from agentflow.llm.messages import Message, Request, Response, StreamChunk
-from agentflow.llm.providers.base import LLMProvider
-from agentflow.llm.streaming.stream import StreamingResponse, close, join
+from agentflow.errors import ConfigurationError, UnsupportedError
+from agentflow.llm.attempts import Attempts, Embedding, Guards
+from agentflow.llm.config.capabilities import check
+from agentflow.llm.config.model import ModelConfig
+from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.content import Content, Raw
+from agentflow.llm.media import loaded
+from agentflow.llm.messages import (
+    EmbeddingRequest,
+    Embeddings,
+    Message,
+    PromptCache,
+    Request,
+    Response,
+    Thinking,
+)
+from agentflow.llm.providers.base import EmbeddingProvider, TokenCounter
+from agentflow.llm.streaming.stream import StreamingResponse
+
+if TYPE_CHECKING:  # loaded when a call needs them: most do not
+    from agentflow.llm.rounds import Rounds
 
 __all__ = ["Call", "LLMClient"]
 
 _SYSTEM_CLOCK = SystemClock()
+_TOOL_ROUNDS = 10
+_MOST_INPUTS = 2048  # of one call for vectors, where the provider does not say
+_MOST_BYTES = 600_000  # of one call for vectors: OpenAI takes 300,000 tokens, of at least two bytes or so
 
 
 class Call(Struct, frozen=True):
@@ -41,9 +56,9 @@ class Call(Struct, frozen=True):
     """
 
     model: str | None = None
-    system: str | None = None
+    system: Content | None = None
     messages: tuple[Message, ...] = ()
-    prompt: str | None = None
+    prompt: Content | None = None
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
@@ -54,6 +69,20 @@ class Call(Struct, frozen=True):
     retry: RetryPolicy | None = None
     streaming: bool = False
     tenant: str | None = None
+    top_k: int | None = None
+    toolbox: Any = None  # a Toolbox: a name that is only loaded where it is needed
+    hosted: tuple[Raw, ...] = ()
+    tool_choice: str | tuple[str, ...] | None = None
+    parallel_tool_calls: bool | None = None
+    output: Any = None  # an OutputType
+    output_strict: bool | None = None
+    output_retries: int = 2
+    thinking: Thinking | None = None
+    cache: PromptCache | None = None
+    n: int | None = None
+    logprobs: int | None = None
+    metadata: Mapping[str, str] = {}
+    limits: Limits | None = None
 
     def request(self, config: ModelConfig) -> Request:
         """The request for this model. Raises ConfigurationError where there is nothing to ask."""
@@ -67,10 +96,34 @@ class Call(Struct, frozen=True):
             config.seed if self.seed is None else self.seed,
             {**config.params, **self.params},
             config.timeout if self.timeout is None else self.timeout,
+            config.top_k if self.top_k is None else self.top_k,
+            self._tools(),
+            self.tool_choice,
+            self.parallel_tool_calls,
+            None,
+            config.thinking if self.thinking is None else self.thinking,
+            self.cache,
+            self.n,
+            self.logprobs,
+            self.metadata,
         )
 
+    def ledgers(self) -> tuple[Ledger, ...]:
+        """What bounds this call: its own limits, and those of the run that it is part of."""
+        run = current_run.get()
+        outer = run.ledger if run else None
+        if self.limits is None and self.toolbox is None:
+            return () if outer is None else (outer,)
+        own = self.limits or Limits()
+        rounds = _TOOL_ROUNDS if own.tool_rounds is None else own.tool_rounds
+        ledger = Ledger(Limits(own.requests, own.tokens, rounds, own.dollars))
+        return (ledger,) if outer is None else (ledger, outer)
+
+    def _tools(self) -> tuple[Any, ...]:
+        return self.hosted if self.toolbox is None else (*self.toolbox.tools, *self.hosted)
+
     def _turns(self) -> tuple[Message, ...]:
-        asked = self.prompt is not None and bool(self.prompt.strip())
+        asked = self.prompt is not None and bool(self.prompt.strip() if isinstance(self.prompt, str) else self.prompt)
         if not asked and not self.messages:
             raise ConfigurationError("there is nothing to ask: give .prompt(text) a text, or .messages([…]) a turn")
         return (
@@ -97,27 +150,115 @@ class LLMClient:
     async def execute(self) -> Response:
         """The whole answer. With `streaming` it is streamed and added up, so that watchers see it grow.
 
-        Raises a ModelError, UnknownModelError, MissingKeyError, or ConfigurationError.
+        Raises a ModelError, UnknownModelError, UnsupportedError, MissingKeyError, or ConfigurationError; with tools and
+        limits also ToolError and LimitExceededError, with a type also OutputError.
         """
         if self._call.streaming:
             async with self.execute_streaming() as stream:
                 return await stream.collect()
-        attempts = self._attempts()
-        async with _Report(attempts) as report:
-            response = await attempts.whole()
-            await report.success(response)
-        return response
+        return await self._question().whole()
 
     def execute_streaming(self) -> StreamingResponse:
         """The answer in chunks. Nothing is sent before the first is asked for; a wrong name or key is an error here."""
-        attempts = self._attempts()
-        return StreamingResponse(attempts.chunks(), provider=attempts.config.provider, model=attempts.request.model)
+        call, question = self._call, self._question()
+        source = question.guards
+        return StreamingResponse(
+            question.chunks(), provider=source.config.provider, model=source.config.model_id, output=call.output
+        )
 
-    def _attempts(self) -> _Attempts:
+    async def embed(self, texts: Sequence[str], *, dimensions: int | None = None) -> Embeddings:
+        """A vector for each text. Raises UnsupportedError where the provider has no embeddings."""
+        guards = self._guards()
+        provider, config, call = guards.provider, guards.config, self._call
+        wanted = EmbeddingRequest(
+            config.model_id,
+            tuple(texts),
+            dimensions,
+            {**config.params, **call.params},
+            config.timeout if call.timeout is None else call.timeout,
+        )
+        self._check(wanted, config)
+        if not isinstance(provider, EmbeddingProvider):
+            able = self._registry.models_with("embed")
+            raise UnsupportedError(
+                f"provider {config.provider!r} has no embeddings"
+                + (f"; models that have: {', '.join(able[:5])}" if able else "")
+            )
+        parts = _batches(wanted.inputs, getattr(provider, "most_inputs", _MOST_INPUTS))
+        answers = [await Embedding(guards, provider, replace(wanted, inputs=part)).whole() for part in parts]
+        return _together(answers) if answers else Embeddings((), config.model_id, config.provider)
+
+    async def count_tokens(self) -> int:
+        """How many input tokens the request has, by the provider's own count. Raises UnsupportedError where it has
+        none."""
+        guards = self._guards()
+        request = self._call.request(guards.config)
+        provider = guards.provider
+        if not isinstance(provider, TokenCounter):
+            raise UnsupportedError(f"provider {guards.config.provider!r} does not count tokens")
+        return await provider.count_tokens(replace(request, messages=await loaded(request.messages)))
+
+    def _question(self) -> Attempts | Rounds:
+        """One request, or as many as tools and a typed answer take."""
+        guards, call = self._guards(), self._call
+        request, by_tool = call.request(guards.config), None
+        if call.toolbox is None and call.output is None:
+            self._check(request, guards.config)
+            return Attempts(guards, request)
+        from agentflow.llm.rounds import Plan, Rounds, with_output
+
+        if call.output is not None:
+            native = _has_schemas(guards)
+            request, by_tool = with_output(request, call.output, native=native, strict=call.output_strict)
+        self._check(request, guards.config)
+        return Rounds(guards, request, Plan(call.toolbox, call.output, by_tool, call.output_retries))
+
+    def _check(self, request: Request | EmbeddingRequest, config: ModelConfig) -> None:
+        """Raises UnsupportedError for what the model cannot do, and says so where nobody chose it."""
+        try:
+            check(request, config, self._registry.models_with)
+            return
+        except UnsupportedError as error:
+            found = self._registry.default_model()
+            if self._call.model is not None or found.chosen:
+                raise
+            reason = f"{error} ({found.reason})"
+        raise UnsupportedError(reason)
+
+    def _guards(self) -> Guards:
         call = self._call
         name = self._registry.default_model().name if call.model is None else call.model
         config, provider = self._registry.resolve(name)
-        return _Attempts(config, provider, call.request(config), call.retry or config.retry, self._clock, _tenant(call))
+        ledgers = call.ledgers()
+        if ledgers:
+            _check_price(config, ledgers)
+        policy = call.retry or config.retry
+        return Guards(config, provider, policy, self._clock, _tenant(call), ledgers, self._registry.suggestions)
+
+
+def _batches(texts: tuple[str, ...], most: int) -> Iterator[tuple[str, ...]]:
+    """Texts in calls that a provider takes: at most so many of them, and not too long together."""
+    start = size = 0
+    for index, text in enumerate(texts):
+        length = len(text.encode())
+        if index > start and (index - start >= most or size + length > _MOST_BYTES):
+            yield texts[start:index]
+            start, size = index, 0
+        size += length
+    if texts:
+        yield texts[start:]
+
+
+def _together(answers: Sequence[Embeddings]) -> Embeddings:
+    """Several calls for vectors as one."""
+    usages = [answer.usage for answer in answers if answer.usage is not None]
+    costs = [answer.cost for answer in answers if answer.cost is not None]
+    return replace(
+        answers[-1],
+        vectors=tuple([vector for answer in answers for vector in answer.vectors]),
+        usage=sum(usages[1:], usages[0]) if usages else None,
+        cost=sum(costs) if len(costs) == len(answers) else None,
+    )
 
 
 def _tenant(call: Call) -> str | None:
@@ -126,139 +267,20 @@ def _tenant(call: Call) -> str | None:
     return call.tenant or (run.tenant if run else None)
 
 
-class _Attempts:
-    """One request and its repetitions."""
+def _has_schemas(guards: Guards) -> bool:
+    """Whether the answer is asked for by a schema: models.yml knows of the model, the provider of its API.
 
-    __slots__ = ("clock", "config", "policy", "provider", "request", "tenant")
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        provider: LLMProvider,
-        request: Request,
-        policy: RetryPolicy,
-        clock: Clock,
-        tenant: str | None,
-    ) -> None:
-        self.config = config
-        self.provider = provider
-        self.request = request
-        self.policy = policy
-        self.clock = clock
-        self.tenant = tenant
-
-    async def whole(self) -> Response:
-        deadline = self._deadline()
-        attempt = 1
-        try:
-            while True:
-                try:
-                    with deadline:
-                        return await self.provider.execute(self.request)
-                except ModelError as error:
-                    await self._wait(attempt, error, deadline)
-                attempt += 1
-        finally:
-            deadline.close()
-
-    async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
-        deadline = self._deadline()
-        try:
-            async with _Report(self) as report:
-                source, chunk = await self._open(deadline)
-                try:
-                    while chunk is not None:
-                        if report.watched:
-                            await report.chunk(chunk)
-                        yield chunk
-                        with deadline:
-                            chunk = await anext(source, None)
-                finally:
-                    await close(source)
-                await report.end_of_stream()
-        finally:
-            deadline.close()
-
-    async def _open(self, deadline: Deadline) -> tuple[AsyncIterator[StreamChunk], StreamChunk | None]:
-        """A stream and its first chunk, after as many attempts as that takes."""
-        attempt = 1
-        while True:
-            source = self.provider.execute_streaming(self.request)
-            try:
-                with deadline:
-                    return source, await anext(source, None)
-            except BaseException as error:
-                await close(source)
-                if not isinstance(error, ModelError):
-                    raise
-                await self._wait(attempt, error, deadline)
-            attempt += 1
-
-    def _deadline(self) -> Deadline:
-        return Deadline(self.request.timeout, provider=self.config.provider, model=self.request.model)
-
-    async def _wait(self, attempt: int, error: ModelError, deadline: Deadline) -> None:
-        """Until the next attempt; raises the error where there is none."""
-        delay = max(self.policy.delay(attempt, self.clock.random()), error.retry_after or 0.0)
-        if not error.retryable or not self.policy.allows(attempt, error) or not deadline.allows(delay):
-            raise error
-        if observed():
-            facts = {"attempt": attempt, "delay": delay, "error": type(error).__name__, "message": str(error)}
-            await emit("retry", {"model": self.config.name, "provider": self.config.provider, **facts})
-        await self.clock.sleep(delay)
+    A model that is known to have neither schemas nor tools is not asked at all, and the check will say why.
+    """
+    known = guards.config.capabilities
+    if known is not None and not {"schema", "tools"} & known:
+        return True
+    return bool(getattr(guards.provider, "schemas", True)) and (known is None or "schema" in known)
 
 
-class _Report:
-    """Tells whoever watches how a call begins and ends; where nobody does, it does nothing."""
-
-    __slots__ = ("_attempts", "_facts", "_seen", "_started", "watched")
-
-    def __init__(self, attempts: _Attempts) -> None:
-        self.watched = observed()
-        self._attempts = attempts
-        self._facts: dict[str, object] = {}
-        self._seen: list[StreamChunk] = []
-        self._started = 0.0
-
-    async def __aenter__(self) -> _Report:
-        if self.watched:
-            attempts = self._attempts
-            self._started = attempts.clock.monotonic()
-            self._facts = {"model": attempts.config.name, "provider": attempts.config.provider}
-            if attempts.tenant is not None:
-                self._facts["tenant"] = attempts.tenant
-            await emit("model_start", self._facts)
-        return self
-
-    async def chunk(self, chunk: StreamChunk) -> None:
-        self._seen.append(chunk)
-        if chunk.content:
-            await emit("chunk", {"content": chunk.content})
-
-    async def end_of_stream(self) -> None:
-        attempts = self._attempts
-        await self.success(join(self._seen, provider=attempts.config.provider, model=attempts.request.model))
-
-    async def success(self, response: Response) -> None:
-        if not self.watched:
-            return
-        usage = response.usage
-        end = {
-            "input_tokens": usage.input_tokens if usage else None,
-            "output_tokens": usage.output_tokens if usage else None,
-            "finish_reason": response.finish_reason,
-            "request_id": response.request_id,
-            "cost": response.cost,
-        }
-        await emit("model_success", {**self._facts, **end, "duration": self._duration()})
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # A cancelled call, or a stream that its reader has left, has neither succeeded nor failed.
-        if self.watched and isinstance(error, Exception):
-            end = {"error": type(error).__name__, "message": describe(error), "duration": self._duration()}
-            await emit("model_error", {**self._facts, **end})
-
-    def _duration(self) -> float:
-        return self._attempts.clock.monotonic() - self._started
+def _check_price(config: ModelConfig, ledgers: Sequence[Ledger]) -> None:
+    if any(ledger.limits.dollars is not None for ledger in ledgers) and config.current_price() is None:
+        raise ConfigurationError(
+            f"a limit in dollars needs a price, and that of {config.name!r} is unknown: "
+            "give its entry in models.yml a price: {input: …, output: …}, in USD per million tokens"
+        )

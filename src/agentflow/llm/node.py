@@ -8,7 +8,7 @@ state[TOPIC] ─▶ "Write about tides." ─▶ model ─▶ state[DRAFT]
 from __future__ import annotations
 
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agentflow.core.graph import DEFAULT
 from agentflow.core.node import AsyncNode, Keys, key_names
@@ -19,13 +19,22 @@ from agentflow.errors import GraphError
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.builder import LLMClientBuilder
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=str)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 __all__ = ["LLMNode"]
 
 
-class LLMNode(AsyncNode[str, str]):
-    """Asks a model and writes its text under `writes`.
+class LLMNode(AsyncNode[str, T]):
+    """Asks a model and writes its answer under `writes`: its text, or what the builder's `output` says.
 
-    `model` is a name, a builder (`AgentFlow.model("gpt-4o").temperature(0)`), or None for the configured default.
+    `model` is a name, a builder (`AgentFlow.model("gpt-4o").tools(search)`), or None for the configured default.
     `prompt` holds `{names}` of keys; `reads` may list them, and is otherwise taken from the prompt. A doubled brace
     stands for itself, and braces within the values are left alone. While the run is watched the answer is streamed, so
     that its pieces appear as `chunk` events.
@@ -37,10 +46,10 @@ class LLMNode(AsyncNode[str, str]):
 
     def __init__(
         self,
-        model: str | LLMClientBuilder | None = None,
+        model: str | LLMClientBuilder[T] | None = None,
         *,
         prompt: str,
-        writes: Key[str] | str,
+        writes: Key[T] | str,
         reads: Keys | None = None,
         system: str | None = None,
         name: str | None = None,
@@ -48,7 +57,8 @@ class LLMNode(AsyncNode[str, str]):
         timeout: float | None = None,
     ) -> None:
         super().__init__(name=name or f"ask_{key_name(writes)}", retry=retry, timeout=timeout)
-        builder = model if isinstance(model, LLMClientBuilder) else AgentFlow.model(model)
+        named = AgentFlow.model(model) if model is None or isinstance(model, str) else model
+        builder = cast("LLMClientBuilder[T]", named)
         self.builder = builder if system is None else builder.system(system)
         self.prompt = prompt
         self.output = key_name(writes)
@@ -74,10 +84,10 @@ class LLMNode(AsyncNode[str, str]):
         values: dict[str, Any] = {field: state[field] for field in self.fields}
         return self.prompt.format_map(values)
 
-    async def exec(self, item: str) -> str:
+    async def exec(self, item: str) -> T:
         return await self.builder.prompt(item).streaming(observed()).execute()
 
-    async def post(self, state: SharedState, item: str, result: str) -> None:
+    async def post(self, state: SharedState, item: str, result: T) -> None:
         state[self.output] = result
 
 

@@ -1,0 +1,155 @@
+"""Runs what a model asks for: the calls of one answer, at the same time, each to a result that goes back to the model.
+
+    ToolCall, ToolCall, …  ──Toolbox.results──▶  ToolResult, ToolResult, …      in the calls' order
+              │ no such tool, wrong arguments ──▶ is_error, unless errors are to be raised
+              │ approve? ── no ──▶ the reason
+              │ an exception ──▶ is_error, unless …
+
+Events: tool_start, tool_success, tool_error, tool_refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from agentflow.clock import Clock
+from agentflow.core.observability.events import emit, observed
+from agentflow.core.tasks import raise_first, run_together
+from agentflow.core.threads import call_in_thread
+from agentflow.errors import ConfigurationError, ToolArgumentsError, ToolError, describe
+from agentflow.llm.content import ResultContent, ToolCall, ToolResult
+from agentflow.llm.messages import Tool
+from agentflow.llm.tools.function import FunctionTool, function_tool, result_content
+
+__all__ = ["Approve", "Toolbox", "toolbox"]
+
+Approve: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
+"""Asked before a tool runs, for one call at a time: True lets it, False refuses it, a text refuses it and says why to
+the model. A plain function is asked in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """The functions a model may call, by name, and what happens when one fails.
+
+    `declared` are tools without a function here: an answer that calls one is handed to the caller. `on_error` is
+    "return" (the model gets the error's text as the result) or "raise" (ToolError; the calls beside it are cancelled).
+    """
+
+    functions: Mapping[str, FunctionTool] = field(default_factory=dict)
+    declared: tuple[Tool, ...] = ()
+    on_error: Literal["return", "raise"] = "return"
+    approve: Approve | None = None
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return (*(function.tool for function in self.functions.values()), *self.declared)
+
+    def serves(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether these calls are answered here. A tool that nobody has declared is: by an error for the model."""
+        outside = {tool.name for tool in self.declared}
+        return bool(calls) and not any(call.name in outside for call in calls)
+
+    async def results(self, calls: Sequence[ToolCall], clock: Clock) -> tuple[ToolResult, ...]:
+        """A result for each call, in their order. Raises ToolError where `on_error` is "raise".
+
+        What cannot be called is found first, then all approvals are asked for, one after the other, and only then does
+        anything run.
+        """
+        found: dict[int, ToolResult] = {}
+        for index, call in enumerate(calls):
+            refused = await self._impossible(call) or await self._refused(call)
+            if refused is not None:
+                found[index] = refused
+
+        async def run(index: int, call: ToolCall) -> None:
+            found[index] = await self._run(call, clock)
+
+        allowed = [run(index, call) for index, call in enumerate(calls) if index not in found]
+        if len(allowed) == 1:
+            await allowed[0]
+        elif allowed:
+            outcome = await run_together(allowed)
+            if outcome.failures:
+                raise_first(outcome.failures)
+        return tuple(found[index] for index in range(len(calls)))
+
+    async def _impossible(self, call: ToolCall) -> ToolResult | None:
+        """Why the call cannot be made: there is no such tool, or its arguments do not fit."""
+        try:
+            function = self.functions.get(call.name)
+            if function is None:
+                known = ", ".join(self.functions) or "none"
+                raise ToolArgumentsError(call.name, f"there is no tool {call.name!r}; known are: {known}")
+            function.bind(call)
+        except ToolArgumentsError as error:
+            return await self._failed(call, error)
+        return None
+
+    async def _refused(self, call: ToolCall) -> ToolResult | None:
+        """Ask whether the call may be made. A sync question is asked in a thread: it may wait for a person."""
+        ask = self.approve
+        if ask is None:
+            return None
+        said = ask(call) if inspect.iscoroutinefunction(ask) else await call_in_thread(ask, call)
+        answer = await said if inspect.isawaitable(said) else said
+        if answer is True:
+            return None
+        reason = answer if isinstance(answer, str) else f"the user did not allow {call.name} to be called"
+        await _tell("tool_refused", call, arguments=call.arguments, reason=reason)
+        return ToolResult(call.id, reason, call.name, is_error=True)
+
+    async def _run(self, call: ToolCall, clock: Clock) -> ToolResult:
+        await _tell("tool_start", call, arguments=call.arguments)
+        started = clock.monotonic()
+        try:
+            value = await self._called(call)
+        except ToolError as error:
+            return await self._failed(call, error, duration=clock.monotonic() - started)
+        await _tell("tool_success", call, duration=clock.monotonic() - started)
+        return ToolResult(call.id, value, call.name)
+
+    async def _called(self, call: ToolCall) -> ResultContent:
+        """What the function returns, fit for a result. Every failure is a ToolError, whose text the model may read."""
+        try:
+            return result_content(await self.functions[call.name].call(call))
+        except ToolError:
+            raise
+        except Exception as error:
+            raise ToolError(call.name, describe(error)) from error
+
+    async def _failed(self, call: ToolCall, error: ToolError, **facts: float) -> ToolResult:
+        """The error as a result for the model, or raised, as the caller chose."""
+        await _tell("tool_error", call, arguments=call.arguments, error=error.message, **facts)
+        if self.on_error == "raise":
+            raise error
+        return ToolResult(call.id, error.message, call.name, is_error=True)
+
+
+def toolbox(
+    tools: Sequence[Callable[..., object] | FunctionTool | Tool],
+    *,
+    on_error: Literal["return", "raise"] = "return",
+    approve: Approve | None = None,
+) -> Toolbox:
+    """A box of functions and declared tools. Raises ConfigurationError for what is neither, and for a name that two
+    of them have."""
+    if on_error not in ("return", "raise"):
+        raise ConfigurationError(f'tools: on_error is "return" or "raise", not {on_error!r}')
+    declared = tuple([tool for tool in tools if isinstance(tool, Tool)])
+    functions = [
+        tool if isinstance(tool, FunctionTool) else function_tool(tool) for tool in tools if not isinstance(tool, Tool)
+    ]
+    names = [*(function.tool.name for function in functions), *(tool.name for tool in declared)]
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise ConfigurationError(f"tools: two of them are called {twice!r}; give one another name=")
+    return Toolbox({function.tool.name: function for function in functions}, declared, on_error, approve)
+
+
+async def _tell(kind: str, call: ToolCall, **facts: object) -> None:
+    if observed():
+        await emit(kind, {"tool": call.name, "call_id": call.id, **facts})

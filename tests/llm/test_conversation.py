@@ -1,0 +1,135 @@
+"""A history that stays within its bound, and never parts what belongs together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentflow.errors import ConfigurationError, ModelError
+from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.builder import LLMClientBuilder
+from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.content import Image, ToolCall, ToolResult
+from agentflow.llm.conversation import Conversation, estimated_tokens
+from agentflow.llm.messages import Message, Response
+from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
+
+
+def by_words(message: Message) -> int:
+    return len(message.text.split())
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[LLMClientBuilder, ScriptedProvider]:
+    provider = ScriptedProvider(lambda request: f"you said {request.prompt}", name="toy")
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: provider)
+    return AgentFlow.model("toy/m", registry=registry), provider
+
+
+async def test_question_and_answer_are_kept(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:
+    builder, provider = model
+    chat = Conversation(system="Be brief.")
+    assert (await chat.ask(builder, "one")).text == "you said one"
+    await chat.ask(builder, "two")
+    assert [turn.text for turn in provider.requests[1].messages] == ["Be brief.", "one", "you said one", "two"]
+    assert [turn.role for turn in chat.messages] == ["system", "user", "assistant", "user", "assistant"]
+
+
+async def test_a_question_that_fails_is_not_kept(tmp_path: Path) -> None:
+    answers: list[ScriptedAnswer] = [ModelError("no")]
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: ScriptedProvider(answers))
+    chat = Conversation()
+    with pytest.raises(ModelError, match="no"):
+        await chat.ask(AgentFlow.model("toy/m", registry=registry), "one")
+    assert chat.messages == ()
+
+
+async def test_a_question_may_hold_images(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:
+    chat = Conversation()
+    await chat.ask(model[0], "What is this?", Image("https://example.org/a.png"))
+    assert isinstance(chat.messages[0].parts[1], Image)
+
+
+async def test_the_turns_of_tools_are_kept_with_the_answer(tmp_path: Path) -> None:
+    def now() -> str:
+        """The time."""
+        return "noon"
+
+    script = [Response((ToolCall("1", "now"),), "m", "toy"), "It is noon."]
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: ScriptedProvider(script))
+    chat = Conversation()
+    await chat.ask(AgentFlow.model("toy/m", registry=registry).tools(now), "What time is it?")
+    assert [turn.role for turn in chat.messages] == ["user", "assistant", "tool", "assistant"]
+
+
+async def test_the_oldest_exchange_goes_first_and_goes_whole() -> None:
+    """A tool call is never parted from its result, and the system text stays."""
+    calls = Message("assistant", (ToolCall("1", "f"),))
+    result = Message("tool", (ToolResult("1", "x"),))
+    chat = Conversation(system="s", max_tokens=6, count=by_words)
+    await chat.add(Message("user", "a a"), calls, result, Message("assistant", "b b"))
+    assert len(chat.messages) == 5
+    await chat.add(Message("user", "c c"), Message("assistant", "d"))
+    assert [turn.text for turn in chat.messages] == ["s", "c c", "d"]
+
+
+async def test_the_newest_exchange_stays_however_long_it_is() -> None:
+    chat = Conversation(max_tokens=1, count=by_words)
+    await chat.add(Message("user", "a b c d e f"))
+    assert chat.tokens == 6
+
+
+async def test_what_no_longer_fits_can_be_summed_up() -> None:
+    """The summary of before is summed up again with what is dropped next."""
+    heard: list[list[str]] = []
+
+    async def summarise(turns: Sequence[Message]) -> str:
+        heard.append([turn.text for turn in turns])
+        return f"S{len(heard)}"
+
+    chat = Conversation(max_tokens=9, count=by_words, summarise=summarise)
+    for number in range(4):
+        await chat.add(Message("user", f"q{number} x x"), Message("assistant", f"a{number} x"))
+    assert heard[0] == ["q0 x x", "a0 x"]
+    assert heard[1][0].endswith("S1")
+    assert chat.messages[0].text.endswith(f"S{len(heard)}")
+
+
+async def test_the_room_for_the_question_is_kept_free(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:
+    """The bound holds for what is sent, not only for what is kept."""
+    builder, provider = model
+    chat = Conversation(max_tokens=8, count=by_words)
+    await chat.ask(builder, "one two")
+    await chat.ask(builder, "three four five six")
+    assert [turn.text for turn in provider.requests[1].messages] == ["three four five six"]
+
+
+turns = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool"]), st.integers(1, 9)), max_size=30)
+
+
+@given(turns, st.integers(1, 40))
+async def test_the_bound_holds_or_one_exchange_is_left(history: list[tuple[str, int]], most: int) -> None:
+    chat = Conversation(max_tokens=most, count=by_words)
+    for role, size in history:
+        await chat.add(Message(role, " ".join(["w"] * size)))
+        kept = chat.messages
+        users = sum(turn.role == "user" for turn in kept)
+        assert chat.tokens <= most or users <= 1
+        assert kept == () or kept[-1].role == role
+
+
+def test_a_bound_is_a_number_of_tokens() -> None:
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        Conversation(max_tokens=0)
+
+
+def test_tokens_are_estimated_from_the_length() -> None:
+    assert estimated_tokens(Message("user", "x" * 400)) == 104
+    assert estimated_tokens(Message("user", (Image("https://example.org/a.png"),))) > 500

@@ -1,0 +1,465 @@
+"""A question that takes several requests: tools are run, misfits are asked again, limits hold, all of it watched."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentflow import AsyncFlow, node
+from agentflow.clock import VirtualClock
+from agentflow.core.limits import Limits
+from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.errors import (
+    ConfigurationError,
+    ContentFilterError,
+    LimitExceededError,
+    NodeError,
+    OutputError,
+    ToolError,
+)
+from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.builder import LLMClientBuilder
+from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.content import Image, Raw, Reasoning, Text, ToolCall, ToolResult
+from agentflow.llm.messages import Message, Request, Response, Tool, Usage
+from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
+
+Ask = Callable[..., tuple[LLMClientBuilder, ScriptedProvider]]
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    """A builder whose model gives these answers, and the provider that remembers what it was asked."""
+
+    def make(*answers: ScriptedAnswer, schemas: bool = True) -> tuple[LLMClientBuilder, ScriptedProvider]:
+        provider = ScriptedProvider(list(answers), name="toy")
+        provider.schemas = schemas
+        registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+        registry.register_provider("toy", lambda _: provider)
+        registry.register_model("toy/m", provider="toy", model_id="m", price={"input": 1e6, "output": 0})
+        return AgentFlow.model("toy/m", registry=registry).prompt("Hi"), provider
+
+    return make
+
+
+def calling(*calls: ToolCall, text: str = "") -> Response:
+    said = (Text(text),) if text else ()
+    return Response((*said, *calls), "m", "toy", usage=Usage(1, 1), finish_reason="tool_calls")
+
+
+def results(request: Request) -> list[ToolResult]:
+    return [part for turn in request.messages for part in turn.parts if isinstance(part, ToolResult)]
+
+
+def weather(city: str) -> str:
+    """The weather in a city."""
+    return f"sunny in {city}"
+
+
+OSLO = ToolCall.parse("c1", "weather", '{"city": "Oslo"}')
+ROME = ToolCall.parse("c2", "weather", '{"city": "Rome"}')
+
+# ---- tools ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_tool_is_run_and_its_result_goes_back(ask: Ask, streaming: bool) -> None:
+    """The model gets the schema; the history holds the call and the result; the answer is the last one."""
+    model, provider = ask(calling(OSLO, text="Let me look."), "It is sunny.")
+    reply = await model.tools(weather).streaming(streaming).execute_full()
+    first, second = provider.requests
+    assert [tool.name for tool in first.tools if isinstance(tool, Tool)] == ["weather"]
+    assert [turn.role for turn in second.messages] == ["user", "assistant", "tool"]
+    assert results(second) == [ToolResult("c1", "sunny in Oslo", "weather")]
+    assert reply.text == "It is sunny."
+    assert reply.turns == second.messages[1:]
+    assert reply.messages[-1] == Message("assistant", "It is sunny.")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_usage_and_cost_are_those_of_all_requests(ask: Ask, streaming: bool) -> None:
+    model, _ = ask(calling(OSLO), calling(ROME), Response("done", "m", "toy", usage=Usage(2, 3)))
+    reply = await model.tools(weather).streaming(streaming).execute_full()
+    assert (reply.usage, reply.cost) == (Usage(4, 5), pytest.approx(4.0))
+
+
+async def test_the_turns_of_a_whole_answer_and_of_a_stream_are_the_same(ask: Ask) -> None:
+    script = (calling(OSLO, ROME, text="Let me look."), "It is sunny.")
+    whole = await ask(*script)[0].tools(weather).execute_full()
+    streamed = await ask(*script)[0].tools(weather).execute_streaming().collect()
+    assert (whole.turns, whole.content, whole.usage) == (streamed.turns, streamed.content, streamed.usage)
+
+
+async def test_calls_of_one_answer_run_at_the_same_time(ask: Ask) -> None:
+    """Each waits for the other, so one after the other would never end."""
+    both = asyncio.Barrier(2)
+
+    async def meet(who: str) -> str:
+        """Meet somebody."""
+        await both.wait()
+        return who
+
+    model, provider = ask(calling(ToolCall("1", "meet", {"who": "a"}), ToolCall("2", "meet", {"who": "b"})), "done")
+    await model.tools(meet).execute()
+    assert [result.content for result in results(provider.requests[1])] == ["a", "b"]
+
+
+async def test_a_sync_function_runs_in_a_thread(ask: Ask) -> None:
+    def where() -> bool:
+        """Tell where this runs."""
+        return threading.current_thread() is threading.main_thread()
+
+    model, provider = ask(calling(ToolCall("1", "where")), "done")
+    await model.tools(where).execute()
+    assert results(provider.requests[1])[0].content == "false"
+
+
+async def test_what_a_tool_raises_goes_to_the_model(ask: Ask) -> None:
+    def fail() -> str:
+        """Fail."""
+        raise OSError("no network")
+
+    model, provider = ask(calling(ToolCall("1", "fail")), "I could not.")
+    assert await model.tools(fail).execute() == "I could not."
+    assert results(provider.requests[1]) == [ToolResult("1", "OSError: no network", "fail", is_error=True)]
+
+
+async def test_what_a_tool_raises_can_be_raised(ask: Ask) -> None:
+    async def fail() -> str:
+        """Fail."""
+        raise OSError("no network")
+
+    model, provider = ask(calling(ToolCall("1", "fail")), "never asked")
+    with pytest.raises(ToolError, match="no network") as caught:
+        await model.tools(fail, on_error="raise").execute()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (ToolCall("1", "wether", {"city": "Oslo"}), "there is no tool 'wether'; known are: weather"),
+        (ToolCall("1", "weather", {"town": "Oslo"}), "town"),
+        (ToolCall("1", "weather", {"city": 3}), "city"),
+        (ToolCall.parse("1", "weather", '{"city": '), "no JSON"),
+    ],
+)
+async def test_a_call_that_cannot_be_made_is_told_to_the_model(ask: Ask, call: ToolCall, told: str) -> None:
+    model, provider = ask(calling(call), "Sorry.")
+    assert await model.tools(weather).execute() == "Sorry."
+    [result] = results(provider.requests[1])
+    assert result.is_error
+    assert told in result.text
+
+
+async def test_rounds_are_bounded(ask: Ask) -> None:
+    """A model that never stops calling tools is stopped, by default after ten rounds."""
+    model, provider = ask(*[calling(OSLO)] * 20)
+    with pytest.raises(LimitExceededError, match="10 tool rounds"):
+        await model.tools(weather).execute()
+    assert len(provider.requests) == 11
+    model, provider = ask(*[calling(OSLO)] * 20)
+    with pytest.raises(LimitExceededError):
+        await model.tools(weather).limits(tool_rounds=2).execute()
+    assert len(provider.requests) == 3
+
+
+@pytest.mark.parametrize(("said", "content"), [(False, "did not allow weather"), ("not on Sundays", "not on Sundays")])
+async def test_a_refused_call_is_not_made_and_the_model_hears_why(ask: Ask, said: bool | str, content: str) -> None:
+    model, provider = ask(calling(OSLO), "Then not.")
+    asked: list[ToolCall] = []
+
+    def approve(call: ToolCall) -> bool | str:
+        asked.append(call)
+        return said
+
+    assert await model.tools(weather, approve=approve).execute() == "Then not."
+    [result] = results(provider.requests[1])
+    assert result.is_error
+    assert content in result.text
+    assert asked == [OSLO]
+
+
+async def test_an_approval_may_be_awaited(ask: Ask) -> None:
+    async def approve(_: ToolCall) -> bool:
+        await asyncio.sleep(0)
+        return True
+
+    model, provider = ask(calling(OSLO), "done")
+    await model.tools(weather, approve=approve).execute()
+    assert results(provider.requests[1])[0].content == "sunny in Oslo"
+
+
+async def test_a_declared_tool_without_a_function_is_the_callers_to_run(ask: Ask) -> None:
+    """An answer that calls it comes back, also where it calls a function beside it."""
+    model, provider = ask(calling(OSLO, ToolCall("2", "search", {"q": "x"})))
+    reply = await model.tools(weather, Tool("search", "Search.", {"type": "object"})).execute_full()
+    assert [call.name for call in reply.tool_calls] == ["weather", "search"]
+    assert len(provider.requests) == 1
+
+
+async def test_a_hosted_tool_goes_to_its_provider_as_it_is(ask: Ask) -> None:
+    model, provider = ask("done")
+    search = Raw("openai", {"type": "web_search"})
+    await model.tools(search).execute()
+    assert provider.requests[0].tools == (search,)
+
+
+async def test_a_forced_choice_holds_for_the_first_round_alone(ask: Ask) -> None:
+    """Forced again, the model could never answer."""
+    model, provider = ask(calling(OSLO), "done")
+    await model.tools(weather).tool_choice("weather").execute()
+    assert [request.tool_choice for request in provider.requests] == ["weather", "auto"]
+
+
+async def test_a_tool_may_return_an_image(ask: Ask) -> None:
+    def look() -> Image:
+        """Look around."""
+        return Image("https://example.org/a.png")
+
+    model, provider = ask(calling(ToolCall("1", "look")), "A cat.")
+    await model.tools(look).execute()
+    assert results(provider.requests[1])[0].content == (Image("https://example.org/a.png"),)
+
+
+async def test_opaque_data_goes_back_with_the_call(ask: Ask) -> None:
+    """Thought signatures and reasoning that came with a call stand in the next request, untouched."""
+    thought = Reasoning("hm", opaque={"google": {"thoughtSignature": "s"}})
+    call = ToolCall.parse("c1", "weather", "{}", opaque={"google": {"thoughtSignature": "t"}})
+    for streaming in (False, True):
+        answer = Response((thought, call), "m", "toy", finish_reason="tool_calls", opaque={"google": {"x": 1}})
+        model, provider = ask(answer, "done")
+        await model.tools(weather).streaming(streaming).execute()
+        turn = provider.requests[1].messages[1]
+        assert (turn.content, turn.opaque) == (answer.content, answer.opaque)
+
+
+def test_two_tools_of_one_name_are_refused(ask: Ask) -> None:
+    with pytest.raises(ConfigurationError, match="two of them are called 'weather'"):
+        ask()[0].tools(weather, Tool("weather"))
+
+
+async def test_cancelling_while_tools_run_leaves_no_task_behind(ask: Ask) -> None:
+    """Both calls are under way; the caller goes; both are cancelled before the caller's own cancellation ends."""
+    started, ended = asyncio.Semaphore(0), []
+
+    async def hang() -> str:
+        """Hang."""
+        started.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+        return "never"
+
+    model, _ = ask(calling(ToolCall("1", "hang"), ToolCall("2", "hang")))
+    task = asyncio.create_task(model.tools(hang).execute())
+    await started.acquire()
+    await started.acquire()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [1, 1]
+
+
+# ---- typed answers -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Person:
+    name: str
+    age: int
+
+
+ADA = '{"name": "Ada", "age": 36}'
+
+
+async def test_a_typed_answer_is_asked_for_by_a_schema(ask: Ask) -> None:
+    model, provider = ask(ADA)
+    assert await model.output(Person).execute() == Person("Ada", 36)
+    wanted = provider.requests[0].output
+    assert wanted is not None
+    assert wanted.name == "Person"
+    assert set((wanted.schema or {})["properties"]) == {"name", "age"}  # type: ignore[call-overload]
+
+
+async def test_value_and_response_come_together(ask: Ask) -> None:
+    value, reply = await ask(ADA)[0].output(Person).execute_both()
+    assert (value.age, reply.text) == (36, ADA)
+
+
+async def test_where_the_api_has_no_schemas_the_model_answers_through_a_tool(ask: Ask) -> None:
+    model, provider = ask(calling(ToolCall.parse("1", "Person", ADA)), schemas=False)
+    assert await model.output(Person).execute() == Person("Ada", 36)
+    [request] = provider.requests
+    assert request.output is None
+    assert [tool.name for tool in request.tools if isinstance(tool, Tool)] == ["Person"]
+    assert request.tool_choice == "Person"
+
+
+async def test_a_model_that_thinks_is_not_forced_to_call_the_answers_tool(ask: Ask) -> None:
+    """Those refuse to be; if it answers in text after all, that is read too."""
+    model, provider = ask(f"Here you are: {ADA}", schemas=False)
+    assert await model.thinking("high").output(Person).execute() == Person("Ada", 36)
+    assert provider.requests[0].tool_choice is None
+
+
+async def test_other_tools_may_be_called_before_the_typed_answer(ask: Ask) -> None:
+    for schemas in (True, False):
+        last = ADA if schemas else calling(ToolCall.parse("2", "Person", ADA))
+        model, provider = ask(calling(OSLO), last, schemas=schemas)
+        assert await model.tools(weather).output(Person).execute() == Person("Ada", 36)
+        assert results(provider.requests[1])[0].content == "sunny in Oslo"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_an_answer_that_does_not_fit_is_asked_again_with_the_reason(ask: Ask, streaming: bool) -> None:
+    model, provider = ask('{"name": "Ada"}', ADA)
+    assert await model.output(Person).streaming(streaming).execute() == Person("Ada", 36)
+    again = provider.requests[1].messages[-1]
+    assert again.role == "user"
+    assert "age" in again.text
+
+
+async def test_a_misfit_through_the_tool_is_told_as_its_result(ask: Ask) -> None:
+    """A call without a result would be refused by every API."""
+    bad, good = ToolCall.parse("1", "Person", '{"name": "Ada"}'), ToolCall.parse("2", "Person", ADA)
+    model, provider = ask(calling(bad), calling(good), schemas=False)
+    assert await model.output(Person).execute() == Person("Ada", 36)
+    [result] = results(provider.requests[1])
+    assert (result.id, result.is_error) == ("1", True)
+
+
+async def test_after_a_few_misfits_the_raw_text_is_handed_over(ask: Ask) -> None:
+    model, provider = ask(*["no idea"] * 9)
+    with pytest.raises(OutputError) as caught:
+        await model.output(Person, retries=1).execute()
+    assert caught.value.raw == "no idea"
+    assert len(provider.requests) == 2
+
+
+async def test_what_was_cut_off_is_not_asked_again(ask: Ask) -> None:
+    model, provider = ask(Response('{"name": "A', "m", "toy", finish_reason="length"))
+    with pytest.raises(OutputError, match="cut off at max_tokens"):
+        await model.output(Person).execute()
+    assert len(provider.requests) == 1
+
+
+async def test_a_blocked_typed_answer_is_a_content_filter_error(ask: Ask) -> None:
+    model, _ = ask(Response("", "m", "toy", finish_reason="content_filter"))
+    with pytest.raises(ContentFilterError):
+        await model.output(Person).execute()
+
+
+async def test_partial_objects_grow_while_they_stream(ask: Ask) -> None:
+    model, _ = ask(['{"name": "A', 'da", "age"', ": 3", "6}"])
+    async with model.output(Person).execute_streaming() as stream:
+        seen = [partial async for partial in stream.partials()]
+        assert await stream.value() == Person("Ada", 36)
+    assert seen[0] == {"name": "A"}
+    assert seen[-1] == {"name": "Ada", "age": 36}
+
+
+async def test_partial_objects_come_through_the_tool_too(ask: Ask) -> None:
+    model, _ = ask(calling(ToolCall.parse("1", "Person", ADA)), schemas=False)
+    async with model.output(Person).execute_streaming() as stream:
+        seen = [partial async for partial in stream.partials()]
+        assert await stream.value() == Person("Ada", 36)
+    assert seen[-1] == {"name": "Ada", "age": 36}
+
+
+async def test_a_plain_type_is_unwrapped(ask: Ask) -> None:
+    assert await ask('{"value": ["a", "b"]}')[0].output(list[str]).execute() == ["a", "b"]
+
+
+# ---- limits --------------------------------------------------------------------------------------------------
+
+
+async def test_limits_hold_over_all_requests_of_one_question(ask: Ask) -> None:
+    for limits in ({"requests": 2}, {"tokens": 4}, {"dollars": 2.0}):
+        model, provider = ask(*[calling(OSLO)] * 9)
+        with pytest.raises(LimitExceededError, match=next(iter(limits))):
+            await model.tools(weather).limits(**limits).execute()  # type: ignore[arg-type]
+        assert len(provider.requests) == 2
+
+
+async def test_each_question_has_its_limits_for_itself(ask: Ask) -> None:
+    model, _ = ask("one", "two")
+    limited = model.limits(requests=1)
+    assert [await limited.execute(), await limited.execute()] == ["one", "two"]
+
+
+async def test_a_limit_in_dollars_needs_a_price(ask: Ask, tmp_path: Path) -> None:
+    """What costs nobody knows how much cannot be bounded, so it is not begun."""
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: ScriptedProvider(["x"]))
+    with pytest.raises(ConfigurationError, match="price"):
+        await AgentFlow.model("toy/unknown", registry=registry).prompt("Hi").limits(dollars=1.0).execute()
+
+
+async def test_a_run_bounds_the_calls_of_all_its_nodes(ask: Ask) -> None:
+    model, provider = ask(*["x"] * 9)
+
+    @node
+    async def first(state: Any) -> None:
+        await model.execute()
+        await model.execute()
+
+    @node
+    async def second(state: Any) -> None:
+        await model.execute()
+
+    flow = AsyncFlow(first >> second)
+    with pytest.raises(NodeError) as caught:
+        await flow.run({}, limits=Limits(requests=2))
+    assert isinstance(caught.value.__cause__, LimitExceededError)
+    assert len(provider.requests) == 2
+    await flow.run({}, limits=Limits(requests=3))
+
+
+# ---- watching ------------------------------------------------------------------------------------------------
+
+
+def watched(run: Callable[[], Any]) -> list[ExecutionEvent]:
+    clock, events = VirtualClock(), []
+
+    async def sink(event: ExecutionEvent) -> None:
+        events.append(event)
+
+    async def main() -> None:
+        token = current_scope.set(Scope(Channel("run", clock, sink), "flow/ask#1", "ask", 1))
+        try:
+            await run()
+        finally:
+            current_scope.reset(token)
+
+    clock.run(main())
+    return events
+
+
+def test_every_step_of_a_question_is_an_event(ask: Ask) -> None:
+    def broken() -> str:
+        """Break."""
+        raise ValueError("no")
+
+    def approve(call: ToolCall) -> bool:
+        return call.id != "c2"
+
+    model, _ = ask(calling(OSLO), calling(ROME), calling(ToolCall("c3", "broken")), "{}", ADA)
+    events = watched(lambda: model.tools(weather, broken, approve=approve).output(Person).execute())
+    assert [event.kind for event in events] == [
+        *("model_start", "model_success", "tool_start", "tool_success"),
+        *("model_start", "model_success", "tool_refused"),
+        *("model_start", "model_success", "tool_start", "tool_error"),
+        *("model_start", "model_success", "output_retry"),
+        *("model_start", "model_success"),
+    ]
+    started = events[2].data
+    assert (started["tool"], started["call_id"], started["arguments"]) == ("weather", "c1", {"city": "Oslo"})

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None)  # a shared machine is slow now and then, which is no failure
+settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,3 +40,21 @@ def node_program() -> str:
         missing_service("node is not installed")
     assert program is not None
     return program
+
+
+_TABLES = pytest.StashKey[list[str]]()
+Tell = Callable[[Iterable[str]], None]
+
+
+@pytest.fixture(scope="session")
+def tell(pytestconfig: pytest.Config) -> Tell:
+    """Lines that are printed after the run, whatever pytest captures: what was compared, and with what outcome."""
+    return pytestconfig.stash.setdefault(_TABLES, []).extend
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash.get(_TABLES, [])
+    if lines:
+        terminalreporter.section("what was compared")
+        for line in lines:
+            terminalreporter.line(line)

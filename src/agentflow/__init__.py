@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Flow,
         FlowResult,
         Key,
+        Limits,
         Node,
         Parallel,
         RetryPolicy,
@@ -34,12 +35,19 @@ if TYPE_CHECKING:
     from agentflow.errors import AgentFlowError
     from agentflow.llm import (
         AgentFlow,
+        AnthropicProvider,
+        Audio,
+        Conversation,
+        Document,
+        GoogleProvider,
+        Image,
         LLMClient,
         LLMClientBuilder,
         LLMNode,
         LLMProvider,
         Message,
         ModelRegistry,
+        MoonshotProvider,
         OpenAIProvider,
         Request,
         Response,
@@ -47,6 +55,8 @@ if TYPE_CHECKING:
         SSEParser,
         StreamChunk,
         StreamingResponse,
+        Tool,
+        ToolCall,
         Usage,
     )
 
@@ -57,22 +67,30 @@ __all__ = [
     "ITEM",
     "AgentFlow",
     "AgentFlowError",
+    "AnthropicProvider",
     "AsyncFlow",
     "AsyncNode",
+    "Audio",
     "BaseNode",
+    "Conversation",
     "Dataflow",
+    "Document",
     "Each",
     "EventStream",
     "ExecutionEvent",
     "Flow",
     "FlowResult",
+    "GoogleProvider",
+    "Image",
     "Key",
     "LLMClient",
     "LLMClientBuilder",
     "LLMNode",
     "LLMProvider",
+    "Limits",
     "Message",
     "ModelRegistry",
+    "MoonshotProvider",
     "Node",
     "OpenAIProvider",
     "Parallel",
@@ -84,6 +102,8 @@ __all__ = [
     "SharedState",
     "StreamChunk",
     "StreamingResponse",
+    "Tool",
+    "ToolCall",
     "Usage",
     "Validator",
     "__version__",
@@ -94,13 +114,14 @@ __all__ = [
 
 _HOMES = {
     "core": """
-        END ITEM AsyncFlow AsyncNode BaseNode Dataflow Each EventStream ExecutionEvent Flow FlowResult Key Node Parallel
-        RetryPolicy SharedState Validator emit emit_blocking node
+        END ITEM AsyncFlow AsyncNode BaseNode Dataflow Each EventStream ExecutionEvent Flow FlowResult Key
+        Limits Node Parallel RetryPolicy SharedState Validator emit emit_blocking node
     """,
     "errors": "AgentFlowError",
     "llm": """
-        AgentFlow LLMClient LLMClientBuilder LLMNode LLMProvider Message ModelRegistry OpenAIProvider Request Response
-        SSEParser ScriptedProvider StreamChunk StreamingResponse Usage
+        AgentFlow AnthropicProvider Audio Conversation Document GoogleProvider Image LLMClient
+        LLMClientBuilder LLMNode LLMProvider Message ModelRegistry MoonshotProvider OpenAIProvider Request
+        Response SSEParser ScriptedProvider StreamChunk StreamingResponse Tool ToolCall Usage
     """,
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}

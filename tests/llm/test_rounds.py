@@ -38,8 +38,7 @@ def ask(tmp_path: Path) -> Ask:
     """A builder whose model gives these answers, and the provider that remembers what it was asked."""
 
     def make(*answers: ScriptedAnswer, schemas: bool = True) -> tuple[LLMClientBuilder, ScriptedProvider]:
-        provider = ScriptedProvider(list(answers), name="toy")
-        provider.schemas = schemas
+        provider = ScriptedProvider(list(answers), name="toy", schemas=schemas)
         registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
         registry.register_provider("toy", lambda _: provider)
         registry.register_model("toy/m", provider="toy", model_id="m", price={"input": 1e6, "output": 0})

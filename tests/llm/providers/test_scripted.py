@@ -8,7 +8,7 @@ import pytest
 
 from agentflow.errors import ConfigurationError, ModelError, RateLimitError
 from agentflow.llm.content import Image, Json, Reasoning, Text, ToolCall
-from agentflow.llm.messages import Message, Request, Response, StreamChunk, ToolCallDelta, Usage
+from agentflow.llm.messages import EmbeddingRequest, Message, Request, Response, StreamChunk, ToolCallDelta, Usage
 from agentflow.llm.providers.base import LLMProvider, ProviderSettings
 from agentflow.llm.providers.scripted import ScriptedProvider
 from agentflow.llm.streaming.join import join
@@ -123,7 +123,9 @@ async def test_it_is_built_from_settings() -> None:
     assert await streamed(provider) == ["t", "wo", ""]
 
 
-@pytest.mark.parametrize("answers", [None, "one", 3, [3], [["a", 3]], {"a": 1}, [None]])
+@pytest.mark.parametrize(
+    "answers", [None, "one", 3, [3], [["a", 3]], {"a": 1}, [None], [{"a": 1}], [{"tool_calls": [{}]}], [{"text": 1}]]
+)
 def test_wrong_settings_are_refused_by_name(answers: Json) -> None:
     with pytest.raises(ConfigurationError, match=r"provider 'fake': answers"):
         ScriptedProvider.from_settings(ProviderSettings("fake", "scripted", options={"answers": answers}))
@@ -166,3 +168,20 @@ async def test_pieces_may_call_tools() -> None:
 async def test_only_words_are_counted_as_tokens() -> None:
     request = Request("m-1", (Message("user", (Text("What is this"), Image("data:image/png;base64,AAAA"))),))
     assert (await ScriptedProvider(["A cat."]).execute(request)).usage == Usage(3, 2)
+
+
+async def test_settings_can_say_tool_calls() -> None:
+    """So that a flow with tools can be tried from the command line, without a key."""
+    call = {"name": "weather", "arguments": {"city": "Oslo"}}
+    settings = ProviderSettings("fake", "scripted", options={"answers": [{"text": "Look.", "tool_calls": [call]}]})
+    reply = await ScriptedProvider.from_settings(settings).execute(Request("m", (Message("user", "Hi"),)))
+    assert (reply.text, reply.finish_reason) == ("Look.", "tool_calls")
+    assert [(made.name, made.arguments) for made in reply.tool_calls] == [("weather", {"city": "Oslo"})]
+
+
+async def test_texts_have_vectors() -> None:
+    provider = ScriptedProvider([], vector=lambda text: [float(len(text)), 0.0])
+    found = await provider.embed(EmbeddingRequest("m", ("a", "bcd"), dimensions=1))
+    assert (found.vectors, provider.embedded) == (((1.0,), (3.0,)), [("a", "bcd")])
+    plain = await ScriptedProvider([]).embed(EmbeddingRequest("m", ("abba", "baab", "xyz")))
+    assert plain.vectors[0] == plain.vectors[1] != plain.vectors[2]

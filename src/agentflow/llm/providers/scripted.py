@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+import string
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from msgspec.structs import replace
 
 from agentflow.errors import ConfigurationError, ModelError
-from agentflow.llm.messages import Request, Response, StreamChunk, Usage
+from agentflow.llm.content import Json, Text, ToolCall, content_of
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import ProviderSettings
 from agentflow.llm.streaming.join import chunks_of, join
 
@@ -25,6 +27,7 @@ __all__ = ["ScriptedAnswer", "ScriptedProvider"]
 Piece: TypeAlias = str | StreamChunk | Exception
 ScriptedAnswer: TypeAlias = str | Response | Exception | Sequence[Piece]
 Script: TypeAlias = Callable[[Request], ScriptedAnswer | Awaitable[ScriptedAnswer]]
+Vector: TypeAlias = Callable[[str], Sequence[float]]
 
 
 class ScriptedProvider:
@@ -38,30 +41,50 @@ class ScriptedProvider:
     - a list of pieces (texts, `StreamChunk`s, exceptions); streamed as they are given, so that an exception among them
       fails in the middle; `execute` joins them.
 
-    `requests` holds every request in the order of arrival. Where an answer brings no usage, words are counted as
-    tokens. A list that is used up raises ModelError; it is not retryable, because more calls find no more answers.
+    `requests` holds every request in the order of arrival, `embedded` every list of texts. Where an answer brings no
+    usage, words are counted as tokens. A list that is used up raises ModelError; it is not retryable, because more
+    calls find no more answers. `vector` gives the vector of a text; without it, a text's vector counts its letters.
+    `schemas` False plays a model that takes no schema for its answer.
     """
 
-    def __init__(self, answers: Sequence[ScriptedAnswer] | Script, *, name: str = "scripted") -> None:
+    def __init__(
+        self,
+        answers: Sequence[ScriptedAnswer] | Script,
+        *,
+        name: str = "scripted",
+        vector: Vector | None = None,
+        schemas: bool = True,
+    ) -> None:
         if isinstance(answers, str):
             raise ConfigurationError("answers is a list of answers or a function, not one text: put it in a list")
         self._answers = answers
         self._name = name
+        self._vector = vector or _letters
+        self.schemas = schemas
         self.requests: list[Request] = []
+        self.embedded: list[tuple[str, ...]] = []
 
     @classmethod
     def from_settings(cls, settings: ProviderSettings) -> ScriptedProvider:
-        """From models.yml: `kind: scripted` with `options: {answers: [text, [piece, piece], …]}`."""
+        """From models.yml: `kind: scripted` with `options: {answers: [text, [piece, piece], {tool_calls: […]}, …]}`.
+
+        A tool call is `{name: weather, arguments: {city: Oslo}}`; a `text` may stand beside the calls.
+        """
         answers = settings.options.get("answers")
         where = f"provider {settings.name!r}: answers"
         if isinstance(answers, str) or not isinstance(answers, Sequence):
             raise ConfigurationError(f"{where} is a list of texts, as in options: {{answers: [Hello, Goodbye]}}")
         script: list[ScriptedAnswer] = []
         for number, answer in enumerate(answers, 1):
+            if isinstance(answer, Mapping):
+                script.append(_calling(answer, f"{where}[{number}]", settings.name))
+                continue
             pieces = answer if isinstance(answer, Sequence) and not isinstance(answer, str) else [answer]
             texts = [piece for piece in pieces if isinstance(piece, str)]
             if len(texts) != len(pieces):
-                raise ConfigurationError(f"{where}[{number}] is a text or a list of texts, not {answer!r}")
+                raise ConfigurationError(
+                    f"{where}[{number}] is a text, a list of texts or {{tool_calls: […]}}, not {answer!r}"
+                )
             script.append(answer if isinstance(answer, str) else texts)
         return cls(script, name=settings.name)
 
@@ -92,6 +115,13 @@ class ScriptedProvider:
             said.append(_chunk(piece))
             yield said[-1]
         yield _closing(self._joined(request, said))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The scripted vectors of the texts, cut to `dimensions`."""
+        self.embedded.append(request.inputs)
+        vectors = tuple([tuple(self._vector(text))[: request.dimensions] for text in request.inputs])
+        words = sum(len(text.split()) for text in request.inputs)
+        return Embeddings(vectors, request.model, self._name, usage=Usage(words))
 
     async def aclose(self) -> None:
         """There is nothing to give back."""
@@ -162,3 +192,26 @@ def _closing(whole: Response) -> StreamChunk:
 
 def _counted(request: Request, text: str) -> Usage:
     return Usage(sum(len(message.text.split()) for message in request.messages), len(text.split()))
+
+
+def _letters(text: str) -> list[float]:
+    """A vector of 26 counts: texts of the same letters are alike, which is enough for a test to tell them apart."""
+    lowered = text.lower()
+    return [float(lowered.count(letter)) for letter in string.ascii_lowercase]
+
+
+def _calling(answer: Mapping[str, Json], where: str, provider: str) -> Response:
+    """The answer that models.yml says as a mapping. Raises ConfigurationError."""
+    text, calls = answer.get("text", ""), answer.get("tool_calls", ())
+    named = isinstance(calls, Sequence) and all(
+        isinstance(call, Mapping) and isinstance(call.get("name"), str) and call.keys() <= {"name", "arguments"}
+        for call in calls
+    )
+    if not named or not isinstance(text, str) or not answer.keys() <= {"text", "tool_calls"}:
+        raise ConfigurationError(f"{where} is {{text: …, tool_calls: [{{name: …, arguments: {{…}}}}]}}, not {answer!r}")
+    made = [
+        ToolCall(f"call-{number}", str(call["name"]), cast("Mapping[str, Json]", call.get("arguments") or {}))
+        for number, call in enumerate(cast("Sequence[Mapping[str, Json]]", calls), 1)
+    ]
+    content = content_of([*([Text(text)] if text else []), *made])
+    return Response(content, "scripted", provider, finish_reason="tool_calls" if made else "stop")

@@ -95,7 +95,9 @@ def test_the_error_names_models_that_can(tmp_path: Path) -> None:
         "models: {mine: {provider: local, capabilities: [audio]}, deaf: {provider: local, capabilities: []}}"
     )
     registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
-    with pytest.raises(UnsupportedError, match=r"^deaf is asked to listen .* models that can: mine, gemini-3\.8-flash,"):
+    with pytest.raises(
+        UnsupportedError, match=r"^deaf is asked to listen .* models that can: mine, gemini-3\.8-flash,"
+    ):
         check(asked(Audio("a.wav")), registry.describe("deaf"), registry.models_with)
     with pytest.raises(UnsupportedError, match=r"text-embedding-3-small"):
         check(EmbeddingRequest("gpt-4o", ("a",)), registry.describe("gpt-4o"), registry.models_with)

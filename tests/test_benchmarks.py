@@ -56,6 +56,11 @@ def test_llm_overhead_calls_and_streams_through_both_clients(tmp_path: Path) -> 
     assert measured(report, "a call, alone") is not None
     assert measured(report, "the first piece") is not None
     assert measured(report, "a call, alone: openai") is None
+    assert measured(report, "calls at the same time") == 20
+    ours = report["raw"]["agentflow"]
+    assert ours["most"]["held"] == 20, "all of them were before the server at the same time"
+    assert [turn["answered"] for turn in ours["many"]] == [5]
+    assert ours["starts"][0].keys() == {"import_cpu", "resident", "four"}
 
 
 def test_config_measures_loads_starts_and_memory(tmp_path: Path) -> None:
@@ -76,6 +81,11 @@ def results(benchmark: ModuleType) -> ModuleType:
     return import_module("results")
 
 
+@pytest.fixture
+def callers(benchmark: ModuleType) -> ModuleType:
+    return import_module("llm_caller")
+
+
 async def test_a_run_that_leaves_a_node_out_is_refused(benchmark: ModuleType) -> None:
     """A fast engine that does not do the work must not win."""
 
@@ -91,6 +101,37 @@ def test_slow_engines_are_compared_by_the_rounds_they_shared(benchmark: ModuleTy
     fast = benchmark.Cell("fast", "chain", 10, never, every=1, times=[1.0, 100.0, 1.0, 100.0])
     slow = benchmark.Cell("slow", "chain", 10, never, every=2, times=[3.0, 3.0])
     assert benchmark.ratio([fast, slow], "slow", "fast", 10) == 3.0
+
+
+async def test_calls_of_a_burst_that_fail_are_counted_by_their_kind(callers: ModuleType) -> None:
+    """They end nothing: what one library fails at must not hide what the others do."""
+
+    class Shaky:
+        async def call(self, prompt: str) -> str:
+            assert prompt.endswith("delay=50")
+            return next(answers)()
+
+    def refuse() -> str:
+        raise ConnectionError
+
+    answers = iter([refuse, lambda: callers.ANSWER, lambda: "something else", refuse])
+    burst = callers.Burst(Shaky(), 4, 50)
+    await burst.run(60)
+    told = burst.told()
+    assert (told["answered"], told["failed"], told["late"]) == (1, 3, 0)
+    assert told["errors"] == {"ConnectionError": 2, "wrong answer": 1}
+
+
+def test_ten_thousand_calls_are_no_promise_kept_if_one_of_them_failed(callers: ModuleType) -> None:
+    measures, reports = import_module("llm_measured"), import_module("llm_report")
+    said = {"answered": 9_999, "failed": 1, "late": 0, "errors": {"ModelTimeoutError": 1}, "held": 10_000, "wall": 9.0}
+    ours = measures.Measured(most={**said, "cpu": 1e-3}, starts=[{"import_cpu": 0.1, "resident": 40.0, "four": None}])
+    for part in measures.Plan().parts():
+        ours.note(0, part, {"cpu": 1e-3, "first": [1e-3]})
+    ours.note_many(0, {**said, "cpu": 1e-3})
+    made = reports.report({"agentflow": ours}, measures.Plan())
+    assert next(promise for promise in made.promises if "none failed" in promise.what).verdict == "**not held**"
+    assert "| AgentFlow | 9,999 | 1 (1 ModelTimeoutError) | 10,000 | 1,000 | 9 |" in made.markdown()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
-from recordings import Recording
+from tests.support.recordings import Recording
 
 __all__ = ["Replayer"]
 

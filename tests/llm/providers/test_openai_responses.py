@@ -840,6 +840,21 @@ def test_a_streamed_refusal_ends_for_the_content_filter() -> None:
     assert (reply.text, reply.finish_reason) == ("I cannot.", "content_filter")
 
 
+def test_summaries_without_events_of_their_parts_are_told_apart_by_their_index() -> None:
+    """The end of a summary's text is enough to know that the next one begins."""
+
+    def told(index: int, text: str) -> list[dict[str, Any]]:
+        place = {"item_id": "rs_1", "output_index": 0, "summary_index": index}
+        return [
+            {"type": "response.reasoning_summary_text.delta", **place, "delta": text},
+            {"type": "response.reasoning_summary_text.done", **place, "text": text},
+        ]
+
+    whole = answer(reasoning("First.", "Then."), message(output_text("Hi")))
+    events = [*told(0, "First."), *told(1, "Then."), {"type": "response.completed", "response": whole}]
+    assert [part.text for part in streamed(events).parts if isinstance(part, Reasoning)] == ["First.", "Then."]
+
+
 def test_events_that_are_not_known_pass() -> None:
     """Hosted tools, steering, annotations and what is yet to come say nothing that the items do not."""
     whole = answer(SEARCH, message("Hi"))

@@ -22,6 +22,7 @@ import msgspec
 import pytest
 from tests.conftest import Tell
 from tests.support import aimock as mock
+from tests.support.invented_answers import INVENTED
 from tests.support.oracle_facts import differences, our_facts, their_facts
 from tests.support.programs import Oracle
 from tests.support.recordings import Recording, Replay, recordings
@@ -204,6 +205,29 @@ def _ended(answer: Mapping[str, Any]) -> bool:
     return any(choice.get("finish") or choice.get("blocked") for choice in (answer, *choices))
 
 
+async def laid_side_by_side(wire: Format, found: Sequence[Recording], oracle: Oracle, table: Table) -> None:
+    """Replay each recording to us and to the SDK, and note in the table where the readings differ."""
+    with Replayer(found, piece=PIECE) as server:
+        for number, recording in enumerate(found):
+            client = wire.provider(recording, Replay(recording, PIECE))
+            ours = await our_reading(client, ASK, stream=recording.streamed)
+            verdict = oracle.verdict(wire.job(recording, server.url(number)))
+            row = (f"{oracle.sdk} {oracle.version}", wire.api, "streamed" if recording.streamed else "whole")
+            table.note(row, recording.file, wire.api, compared(wire.api, ours, verdict, client.api.name))
+
+
+@pytest.mark.parametrize("wire", FORMATS, ids=lambda wire: wire.api)
+async def test_what_is_rare_and_what_goes_wrong_is_read_as_the_official_sdk_reads_it(
+    oracles: Oracles, tell: Tell, wire: Format
+) -> None:
+    """Answers after the documented formats, for which no recording is needed."""
+    table = Table("SDKs on invented answers")
+    found = [each for each in INVENTED if each.path.endswith(wire.endings)]
+    await laid_side_by_side(wire, found, oracles(wire.sdk), table)
+    tell(table.lines())
+    assert not table.wrong, "\n".join(table.wrong)
+
+
 # ---- recordings ----------------------------------------------------------------------------------------------
 
 
@@ -213,15 +237,8 @@ async def test_every_recorded_answer_is_read_as_the_official_sdk_reads_it(
     shared: Path, oracles: Oracles, tell: Tell, wire: Format
 ) -> None:
     """Text, thoughts, calls, usage, reasons, ids, models, citations, signatures and errors, streamed and not."""
-    oracle, table = oracles(wire.sdk), Table("SDKs on recordings")
-    found = recordings(shared / "cassettes", *wire.endings)
-    with Replayer(found, piece=PIECE) as server:
-        for number, recording in enumerate(found):
-            client = wire.provider(recording, Replay(recording, PIECE))
-            ours = await our_reading(client, ASK, stream=recording.streamed)
-            verdict = oracle.verdict(wire.job(recording, server.url(number)))
-            row = (f"{oracle.sdk} {oracle.version}", wire.api, "streamed" if recording.streamed else "whole")
-            table.note(row, recording.file, wire.api, compared(wire.api, ours, verdict, client.api.name))
+    table, found = Table("SDKs on recordings"), recordings(shared / "cassettes", *wire.endings)
+    await laid_side_by_side(wire, found, oracles(wire.sdk), table)
     tell(table.lines())
     assert found
     assert not table.wrong, "\n".join(table.wrong)

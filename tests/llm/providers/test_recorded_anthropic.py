@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from recordings import Comparison, Recording, Replay, recordings, same_json
+from tests.support.recordings import Comparison, Recording, Replay, recordings, same_json
 
 from agentflow.errors import (
     AuthenticationError,

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from msgspec.structs import replace
-from recordings import Comparison, Recording, Replay, recordings, same_json
+from tests.support.recordings import Comparison, Recording, Replay, recordings, same_json
 
 from agentflow.errors import (
     AuthenticationError,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from recordings import Comparison, Recording, Replay, recordings, same_json
+from tests.support.recordings import Comparison, Recording, Replay, recordings, same_json
 
 from agentflow.errors import (
     AuthenticationError,

@@ -62,6 +62,7 @@ _ENDS: Final = {
     "response.refusal.done": "words",
     "response.reasoning_part.done": "thoughts",
     "response.reasoning_text.done": "thoughts",
+    "response.reasoning_summary_text.done": "summary",
     "response.reasoning_summary_part.done": "summary",
 }
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.cancelled"})

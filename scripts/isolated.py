@@ -60,7 +60,8 @@ def main() -> int:
     for room in ROOMS:
         look_around(room)
         say(f"tests/{room.name} without {', '.join(room.forbidden)}")
-        code = subprocess.run([room.python, "-m", "pytest", f"tests/{room.name}", "-q", "-m", "not service"], cwd=ROOT).returncode
+        suite = [room.python, "-m", "pytest", f"tests/{room.name}", "-q", "-m", "not service"]
+        code = subprocess.run(suite, cwd=ROOT).returncode
         if code:
             say(f"tests/{room.name} failed where only {', '.join(room.needs) or 'the standard library'} is installed")
             return code

@@ -12,10 +12,10 @@ model_error. A caller's own cancellation passes through and is reported as nothi
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.clock import Clock
@@ -25,7 +25,7 @@ from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import ModelError, NotFoundError, describe
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.deadline import Deadline
-from agentflow.llm.media import loaded
+from agentflow.llm.media import loaded, needs_loading
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider
 from agentflow.llm.streaming.join import Joiner
@@ -40,8 +40,7 @@ Suggest = Callable[[str], list[str]]
 """Names of models that are like one that was not found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guards:
+class Guards(Struct, frozen=True):
     """What every request of one question has in common."""
 
     config: ModelConfig
@@ -121,13 +120,14 @@ class Attempts:
         guards.begin()
         deadline = guards.deadline(request.timeout, request.model)
         try:
+            if not observed():
+                return guards.settled(await guards.repeated(lambda: guards.provider.execute(request), deadline))
             async with _Report(guards, request.model, self._round) as report:
-                answer = await guards.repeated(lambda: guards.provider.execute(request), deadline)
-                response = guards.settled(answer)
+                response = guards.settled(await guards.repeated(lambda: guards.provider.execute(request), deadline))
                 await report.success(response)
+                return response
         finally:
             deadline.close()
-        return response
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes; chunks with usage say what it has cost so far."""
@@ -183,8 +183,9 @@ class Embedding:
 
 async def _ready(request: Request) -> Request:
     """The request with its files read."""
-    messages = await loaded(request.messages)
-    return request if messages is request.messages else replace(request, messages=messages)
+    if not any(map(needs_loading, request.messages)):
+        return request
+    return replace(request, messages=await loaded(request.messages))
 
 
 async def _opened(provider: LLMProvider, request: Request) -> tuple[AsyncIterator[StreamChunk], StreamChunk | None]:

@@ -21,7 +21,7 @@ from agentflow.errors import DocumentError
 from agentflow.llm.content import Audio, Document, Image, Media, Part, ToolResult, data_uri
 from agentflow.llm.messages import Message
 
-__all__ = ["LARGEST", "attachment", "loaded", "media_type"]
+__all__ = ["LARGEST", "attachment", "loaded", "media_type", "needs_loading"]
 
 M = TypeVar("M", bound=Image | Document | Audio)
 
@@ -73,9 +73,14 @@ async def loaded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
     Raises DocumentError for a file that is missing, empty, too large, or of another kind than its part.
     """
-    if not any(type(message.content) is tuple and any(map(_unready, message.content)) for message in messages):
+    if not any(map(needs_loading, messages)):
         return messages
     return await asyncio.to_thread(lambda: tuple([_message(message) for message in messages]))
+
+
+def needs_loading(message: Message) -> bool:
+    """Whether a turn holds files to read or bytes to tell the type of."""
+    return type(message.content) is tuple and any(map(_unready, message.content))
 
 
 def media_type(data: bytes) -> str | None:

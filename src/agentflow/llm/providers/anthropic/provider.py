@@ -4,7 +4,7 @@
                                                          └──▶ events ──reading──▶ StreamChunk, StreamChunk, …
 
 Written from the types of Anthropic's own SDK (2.14) and from recorded traffic. What a turn is made of stands in
-`anthropic_blocks`, what is asked of thinking in `anthropic_thinking`, how answers are read in `anthropic_answers`.
+`blocks`, what is asked of thinking in `thinking`, how answers are read in `answers`.
 The API has no word for `seed`, for a turn's `name`, for a cache key or for idempotency: they are left out. `n`,
 `logprobs` and a JSON answer without a schema it cannot do: they are refused.
 """

@@ -1,7 +1,7 @@
 """Google's Gemini API, and the same on Vertex: how a request is written, and what else the service can do.
 
-    Request ──GoogleApi.write──▶ POST /models/{id}:generateContent                ──▶ google_answer ──▶ Response
-                               └▶ POST /models/{id}:streamGenerateContent?alt=sse ──▶ google_answer ──▶ StreamChunk, …
+    Request ──GoogleApi.write──▶ POST /models/{id}:generateContent                ──▶ answers ──▶ Response
+                               └▶ POST /models/{id}:streamGenerateContent?alt=sse ──▶ answers ──▶ StreamChunk, …
 
 Written from Google's API reference, the types of its Python SDK (google-genai 3.4) and recorded traffic. Names on the
 wire are in camelCase; what stands in `params` goes as it is, laid over the body field by field. Tools and the answer's

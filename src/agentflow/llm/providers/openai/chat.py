@@ -3,8 +3,8 @@
     Request ──write──▶ {"model": …, "messages": […], "tools": […]} ──POST /chat/completions──▶ …
     … ──read──▶ Response          … ──reading──▶ StreamChunk, StreamChunk, …
 
-Turns are written by `openai_chat_messages`; whole answers are read by `openai_chat_answers`, streams by
-`openai_chat_stream`. How servers differ stands in `dialects`, and what an error means in `failures`.
+Turns are written by `chat_messages`; whole answers are read by `chat_answers`, streams by
+`chat_stream`. How servers differ stands in `dialects`, and what an error means in `failures`.
 """
 
 from __future__ import annotations

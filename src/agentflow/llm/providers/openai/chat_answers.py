@@ -120,6 +120,7 @@ class _Body(Struct):
     error: object = None
 
 
+_PLAIN: Final = ("role", "content")  # most answers say nothing else
 _ANY: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -167,6 +168,10 @@ def _answer(choice: _Choice, at: int, id_: str, facts: Mapping[str, Json], diale
     """One of the answers, by its number; the first is one like the others until it becomes the response."""
     number = at if choice.index is None else choice.index
     message = choice.message or {}
+    content = message.get("content")
+    if type(content) is str and not any([message[name] for name in message if name not in _PLAIN]):
+        reason, raw = finish_reason(choice.finish_reason, refused=False, calls=False), choice.finish_reason or None
+        return number, Alternative(content, reason, raw, logprobs_of(choice.logprobs), opaque_of(dialect, {}, facts))
     calls = ToolCalls(dialect.name, number)
     parts = _parts(message, calls, id_, dialect)
     refused = bool(text_of(message.get("refusal")))

@@ -4,8 +4,8 @@
                                                                        ──read, reading──▶ Response, or StreamChunks
 
 Written from OpenAI's API reference, the types of its SDK (3.54) and recorded traffic of OpenAI, Azure and OpenRouter.
-What an item is stands in `openai_items`, how answers are read in `openai_output` and
-`openai_events`. Unknown fields, items and events pass; a field counts only when it is there.
+What an item is stands in `responses_items`, how answers are read in `responses_output` and
+`responses_events`. Unknown fields, items and events pass; a field counts only when it is there.
 
 A leading system turn becomes `instructions`; all else becomes items. What is not modelled goes through `params`:
 `store`, `previous_response_id`, `conversation`, `background`, `truncation`, `service_tier`, `text.verbosity`…

@@ -1,0 +1,108 @@
+"""A history made fit for an API that may not have written it: what one provider said, told to another.
+
+    Message, Message, …  ──fitted(…, Rules)──▶  Message, Message, …
+
+Ids of tool calls are left alone where the API takes them, and otherwise replaced, the same in the call and in its
+result. Texts without words are left out, and turns with nothing left; so are parts that only another API can read.
+Pictures in the results of tools follow as a user's turn, where an API takes none in results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agentflow.llm.content import Audio, Document, Image, Part, Raw, Text, ToolCall, ToolResult, content_of
+from agentflow.llm.messages import Message
+
+__all__ = ["NINE_LETTERS", "WORD", "Rules", "ToolIds", "fitted"]
+
+_MEDIA: Final = (Image, Document, Audio)
+_LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class ToolIds(Struct, frozen=True):
+    """Which ids of tool calls an API takes: those that `pattern` matches whole. Others become `length` letters that
+    depend on nothing but the id, or, without a length, the id with what is not allowed replaced and a mark behind it."""
+
+    pattern: str
+    length: int | None = None
+
+    def fit(self, name: str) -> str:
+        """The id, or one that stands for it alone."""
+        if re.fullmatch(self.pattern, name):
+            return name
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
+        if self.length is None:
+            return f"{re.sub(r'[^a-zA-Z0-9_-]', '_', name)[:40]}_{digest.hex()[:8]}"
+        return "".join([_LETTERS[byte % len(_LETTERS)] for byte in digest[: self.length]])
+
+
+WORD: Final = ToolIds(r"[a-zA-Z0-9_-]{1,64}")
+"""What Anthropic takes, and OpenAI gives."""
+NINE_LETTERS: Final = ToolIds(r"[a-zA-Z0-9]{9}", 9)
+"""What Mistral takes and gives."""
+
+
+class Rules(Struct, frozen=True):
+    """What an API asks of a history. `api` is its name in opaque data."""
+
+    api: str
+    tool_ids: ToolIds | None = None
+    media_in_results: bool = True
+
+
+def fitted(messages: tuple[Message, ...], rules: Rules) -> tuple[Message, ...]:
+    """The same turns as the API takes them; the very same object where nothing is to be done."""
+    if all(type(message.content) is str and message.content for message in messages):
+        return messages
+    made: list[Message] = []
+    held: list[Part] = []  # media of the results before, which follow the last of them
+    for message in messages:
+        if held and message.role != "tool":
+            made.append(Message("user", content_of(held)))
+            held = []
+        parts = [fit for part in message.parts for fit in _fit(part, rules, held)]
+        if parts or message.opaque.get(rules.api):
+            made.append(replace(message, content=content_of(parts)))
+    if held:
+        made.append(Message("user", content_of(held)))
+    return tuple(made)
+
+
+def _fit(part: Part, rules: Rules, held: list[Part]) -> Iterator[Part]:
+    """The part as the API takes it, or nothing."""
+    match part:
+        case Text(text=text, opaque=opaque) if not text.strip() and rules.api not in opaque:
+            return
+        case Raw(api=api) if api != rules.api:
+            return
+        case ToolCall(id=name) if rules.tool_ids is not None:
+            yield replace(part, id=rules.tool_ids.fit(name))
+        case ToolResult():
+            yield _result(part, rules, held)
+        case _:
+            yield part
+
+
+def _result(result: ToolResult, rules: Rules, held: list[Part]) -> ToolResult:
+    if rules.tool_ids is not None:
+        result = replace(result, id=rules.tool_ids.fit(result.id))
+    if isinstance(result.content, str) or rules.media_in_results:
+        return result
+    media = [part for part in result.content if isinstance(part, _MEDIA)]
+    if not media:
+        return result
+    said = f"Result of {result.name or 'the tool'} ({result.id}):"
+    held.extend([Text(said), *media])
+    words = "".join(_words(result.content))
+    return replace(result, content=words or "The result follows.")
+
+
+def _words(parts: Iterable[Part]) -> Iterator[str]:
+    return (part.text for part in parts if isinstance(part, Text))

@@ -11,13 +11,16 @@ answers with status 200, and telling a whole answer from a part.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from agentflow.core.threads import call_in_thread
 from agentflow.errors import (
+    AuthenticationError,
     BadRequestError,
     ModelConnectionError,
     ModelError,
@@ -26,7 +29,7 @@ from agentflow.errors import (
 )
 from agentflow.llm.content import Json, plain
 from agentflow.llm.messages import Request, Response, StreamChunk
-from agentflow.llm.providers.base import ProviderSettings, Secret, SecretHeaders
+from agentflow.llm.providers.base import ProviderSettings, Secret, SecretHeaders, TokenSource
 from agentflow.llm.providers.failures import EXCERPT, Source, no_answer, read_error, without_key
 from agentflow.llm.providers.http import AiohttpTransport, Answer, ByteStream, Transport
 from agentflow.llm.streaming.join import chunks_of
@@ -37,6 +40,10 @@ __all__ = ["Api", "Auth", "HTTPProvider", "Reading", "Wire", "decoded", "merged"
 T = TypeVar("T")
 
 _LONGEST_PARTIAL: Final = 4 * 1024 * 1024  # characters of a stream that its error may quote
+_LONGEST_EVENT: Final = 64 * 1024 * 1024  # bytes, as a whole body may have: a picture comes in one event
+_LONE_SURROGATE: Final = re.compile(
+    r"(?<!\\)(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-goog-request-id")
 
 
@@ -143,11 +150,11 @@ class HTTPProvider:
         )
         try:
             source = self._source(request.model, answer, key)
+            reader = _StreamReader(self.api.reading(source), source)
             if not _is_event_stream(answer):
-                for chunk in self._unstreamed(await _whole(answer), source):
+                for chunk in self._unstreamed(await _whole(answer), source, reader):
                     yield chunk
                 return
-            reader = _StreamReader(self.api.reading(source), source)
             while not reader.done:
                 try:
                     data = await answer.read()
@@ -193,14 +200,26 @@ class HTTPProvider:
         token = self._settings.token
         if token is None:
             return self._settings.api_key, headers or None
-        made = token()
-        key = Secret(await made if inspect.isawaitable(made) else made)
+        key = Secret(await self._token(token))
         return key, SecretHeaders({**headers, **_BEARER.carry(key, self._settings)})
+
+    async def _token(self, source: TokenSource) -> str:
+        """What the callable gives; a plain one is asked in a thread, for it may ask a server."""
+        try:
+            made = source() if inspect.iscoroutinefunction(source) else await call_in_thread(source)
+            token = await made if inspect.isawaitable(made) else made
+        except Exception as error:  # noqa: BLE001 - it is raised below as ours, but not with it: its text may be secret
+            reason = f"it raised {type(error).__name__}"
+        else:
+            if isinstance(token, str) and token:
+                return token
+            reason = f"it gave a {type(token).__name__}, not a text"
+        raise AuthenticationError(f"the provider's token callable failed: {reason}", provider=self._name)
 
     def _encode(self, wire: Wire, model: str) -> bytes:
         try:
             return _ENCODER.encode(wire.body)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BadRequestError(
                 f"the request cannot be written as JSON: {error}", provider=self._name, model=model
             ) from error
@@ -210,10 +229,13 @@ class HTTPProvider:
         found = next((value for name in _REQUEST_IDS if (value := headers.get(name))), "")
         return Source(self._name, model, without_key(found, key) or None, key)
 
-    def _unstreamed(self, answer: Answer, source: Source) -> Iterator[StreamChunk]:
-        """A whole answer in chunks: some servers do not stream, whatever they are asked."""
+    def _unstreamed(self, answer: Answer, source: Source, reader: _StreamReader) -> Iterator[StreamChunk]:
+        """A whole answer in chunks: some servers do not stream, whatever they are asked, and some stream under the name
+        of JSON."""
         if answer.status != 200:
             raise read_error(answer, source)
+        if answer.body.lstrip().startswith((b"data:", b"event:", b":")):
+            return reader.all(answer.body)
         return chunks_of(self.api.read(answer.body, source))
 
 
@@ -221,15 +243,20 @@ class HTTPProvider:
 
 
 class _StreamReader:
-    """The bytes of one streamed answer in, its chunks out; knows whether the answer is whole."""
+    """The bytes of one streamed answer in, its chunks out; knows whether the answer is whole.
 
-    __slots__ = ("_head", "_parser", "_partial", "_partial_size", "_reading", "_source", "_started")
+    What comes before the first word, call or end is held back: until then nothing was delivered, and whoever asked may
+    ask again.
+    """
+
+    __slots__ = ("_head", "_held", "_parser", "_partial", "_partial_size", "_reading", "_source", "_started")
 
     def __init__(self, reading: Reading, source: Source) -> None:
         self._reading = reading
         self._source = source
-        self._parser = SSEParser()
+        self._parser = SSEParser(max_line=_LONGEST_EVENT, max_event=_LONGEST_EVENT)
         self._head = b""  # the first bytes, until an event shows that this is a stream
+        self._held: list[StreamChunk] = []
         self._started = False
         self._partial: list[str] = []
         self._partial_size = 0
@@ -238,6 +265,12 @@ class _StreamReader:
     def done(self) -> bool:
         """Nothing more is wanted from the server."""
         return self._reading.done
+
+    def all(self, body: bytes) -> Iterator[StreamChunk]:
+        """A whole stream at once."""
+        yield from self.feed(body)
+        if not self.done:
+            yield from self.end()
 
     def feed(self, data: bytes) -> Iterator[StreamChunk]:
         if not self._started and len(self._head) < EXCERPT:
@@ -268,18 +301,34 @@ class _StreamReader:
         if not self._reading.finished:
             raise self._interrupted() from cause
         for chunk in self._reading.end():
-            yield self._note(chunk)
+            yield from self._hand_on(chunk)
+        yield from self._held
+        self._held = []
 
     def _read(self, event: ServerSentEvent) -> Iterator[StreamChunk]:
+        if not event.data or event.data.isspace():  # a sign of life, and no more
+            return
         try:
             for chunk in self._reading.read(event):
-                yield self._note(chunk)
+                if self._started:
+                    yield self._note(chunk)
+                else:
+                    yield from self._hand_on(chunk)
         except ModelError as error:
             error.partial = "".join(self._partial)
             raise
 
-    def _note(self, chunk: StreamChunk) -> StreamChunk:
+    def _hand_on(self, chunk: StreamChunk) -> Iterator[StreamChunk]:
+        """The chunk, unless it only opens what may follow."""
+        if not (self._started or _says_something(chunk)):
+            self._held.append(chunk)
+            return
         self._started = True
+        yield from self._held
+        self._held = []
+        yield self._note(chunk)
+
+    def _note(self, chunk: StreamChunk) -> StreamChunk:
         if chunk.content and self._partial_size < _LONGEST_PARTIAL:
             self._partial.append(chunk.content)
             self._partial_size += len(chunk.content)
@@ -287,8 +336,15 @@ class _StreamReader:
 
     def _interrupted(self) -> ModelError:
         source = self._source
-        if not self._started:
+        if not self._started and not self._held:
             return no_answer("it is no event stream of this API", self._head, source)
+        if not self._started:
+            return ModelConnectionError(
+                "the stream ended before the answer began; try again",
+                provider=source.provider,
+                model=source.model,
+                request_id=source.request_id,
+            )
         return StreamInterruptedError(
             "the stream ended before the answer did; ask again, or use what is in `partial`",
             partial="".join(self._partial),
@@ -298,18 +354,21 @@ class _StreamReader:
         )
 
 
+def _says_something(chunk: StreamChunk) -> bool:
+    return bool(chunk.content or chunk.reasoning or chunk.tool_calls or chunk.finish_reason or chunk.part is not None)
+
+
 def _is_event_stream(answer: ByteStream) -> bool:
     """Whether the body is to be read as events: some servers leave the type out, or write text/plain."""
     kind = answer.headers.get("content-type", "")
     return answer.status == 200 and ("event-stream" in kind or not ("json" in kind or "html" in kind))
 
 
-async def _whole(answer: ByteStream, limit: int = 16 * 1024 * 1024) -> Answer:
-    """The body of an answer that is no stream, or as much of it as an error needs."""
-    pieces, size = [], 0
-    while size < limit and (piece := await answer.read()):
+async def _whole(answer: ByteStream) -> Answer:
+    """The body of an answer that is no stream; the transport bounds it."""
+    pieces = []
+    while piece := await answer.read():
         pieces.append(piece)
-        size += len(piece)
     return Answer(answer.status, answer.headers, b"".join(pieces))
 
 
@@ -319,12 +378,19 @@ _ENCODER: Final = msgspec.json.Encoder(enc_hook=plain)
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes | str, source: Source) -> T:
-    """What a body says, by the decoder of its shape. Raises ProtocolError."""
+    """What a body says, by the decoder of its shape. Raises ProtocolError.
+
+    Half a surrogate pair, which gateways leave that cut texts by UTF-16, is read as U+FFFD.
+    """
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:  # no UTF-8, a number of 5,000 digits, too deep
         reason = str(error)
-    raise no_answer(reason, body.encode() if isinstance(body, str) else body, source)
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    whole = _LONE_SURROGATE.sub(r"\\ufffd", text)
+    if whole != text:
+        return decoded(decoder, whole, source)
+    raise no_answer(reason, text.encode("utf-8", "replace"), source)
 
 
 def merged(body: dict[str, Json], params: Mapping[str, Json]) -> dict[str, Json]:

@@ -42,12 +42,12 @@
         └── StreamInterruptedError    a stream ended early; carries what had arrived
 
 An error states facts as attributes, says in its message what to do, and never holds a key.
-`retryable` tells whether the same attempt may succeed later.
+`retryable` tells whether the same attempt may succeed later. Errors travel between processes with all their attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "AgentFlowError",
@@ -97,6 +97,16 @@ class AgentFlowError(Exception):
     """The root: catch this to catch everything AgentFlow raises on purpose."""
 
     retryable: bool = False
+
+    def __reduce__(self) -> tuple[Callable[..., AgentFlowError], tuple[object, ...], Mapping[str, object]]:
+        """Copied and pickled by what it holds: an `__init__` makes the message of facts, and is not run again on it."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[AgentFlowError], args: tuple[object, ...]) -> AgentFlowError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 # ---- configuration -------------------------------------------------------------------------------------------
@@ -272,12 +282,16 @@ class OperationTimeoutError(AgentFlowError, TimeoutError):
 class LimitExceededError(AgentFlowError):
     """A limit that the caller set is used up, so the next call was not made.
 
-    `limit` is requests, tokens, tool_rounds or dollars; `allowed` and `spent` are in its unit.
+    `limit` is requests, tokens, tool_rounds or dollars; `allowed` and `spent` are in its unit. `spent` is infinite where
+    the cost of a request is unknown. `response` is the last answer there was, if any.
     """
 
+    response: object = None
+
     def __init__(self, limit: str, allowed: float, spent: float) -> None:
+        what = "by a request whose cost is unknown" if spent == float("inf") else f"{spent:g} spent"
         super().__init__(
-            f"the limit of {allowed:g} {limit.replace('_', ' ')} is used up ({spent:g} spent): "
+            f"the limit of {allowed:g} {limit.replace('_', ' ')} is used up ({what}): "
             f"raise it with limits({limit}=…), or ask for less"
         )
         self.limit = limit
@@ -287,7 +301,9 @@ class LimitExceededError(AgentFlowError):
 
 class ToolError(AgentFlowError):
     """A tool failed while a model waited for its result, and the caller chose to raise that; the cause is
-    `__cause__`."""
+    `__cause__`. `response` is the answer that called it."""
+
+    response: object = None
 
     def __init__(self, tool: str, message: str) -> None:
         super().__init__(f"the tool {tool!r} failed: {message}")
@@ -435,7 +451,9 @@ class ProtocolError(ModelError):
 
 class OutputError(ModelError):
     """The answer does not fit the type that was asked for, however often it was asked: `problem` says why, `raw` is
-    the last answer's text."""
+    the last answer's text, and `response` that answer, with the usage and cost of all of them."""
+
+    response: object = None
 
     def __init__(
         self,

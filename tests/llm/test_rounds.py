@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import AsyncFlow, node
+from agentflow import END, AsyncFlow, node
 from agentflow.clock import VirtualClock
 from agentflow.core.limits import Limits
 from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
@@ -19,15 +19,27 @@ from agentflow.errors import (
     ConfigurationError,
     ContentFilterError,
     LimitExceededError,
+    ModelTimeoutError,
     NodeError,
     OutputError,
+    ProtocolError,
     ToolError,
+    UnsupportedError,
 )
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Image, Raw, Reasoning, Text, ToolCall, ToolResult
-from agentflow.llm.messages import Message, Request, Response, Tool, Usage
+from agentflow.llm.messages import (
+    EmbeddingRequest,
+    Embeddings,
+    Message,
+    Request,
+    Response,
+    StreamChunk,
+    Tool,
+    Usage,
+)
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
 
 Ask = Callable[..., tuple[LLMClientBuilder, ScriptedProvider]]
@@ -462,3 +474,274 @@ def test_every_step_of_a_question_is_an_event(ask: Ask) -> None:
     ]
     started = events[2].data
     assert (started["tool"], started["call_id"], started["arguments"]) == ("weather", "c1", {"city": "Oslo"})
+
+
+# ---- what must not happen ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_call_that_was_cut_off_is_not_made(ask: Ask, reason: str, streaming: bool) -> None:
+    """Half a call is no call, and an empty one is not one without arguments."""
+    ran: list[str] = []
+
+    def clean(path: str = "/everything") -> str:
+        """Clean up."""
+        ran.append(path)
+        return "done"
+
+    model, provider = ask(Response((ToolCall.parse("1", "clean", ""),), "m", "toy", finish_reason=reason))
+    reply = await model.tools(clean).streaming(streaming).execute_full()
+    assert (ran, reply.finish_reason, len(provider.requests)) == ([], reason, 1)
+
+
+async def test_a_typed_answer_through_a_tool_leaves_a_history_that_can_be_gone_on_with(ask: Ask) -> None:
+    """No call without a result: the answer is the text that it is, whole and streamed."""
+    for streaming in (False, True):
+        model, _ = ask(calling(ToolCall.parse("1", "Person", ADA)), schemas=False)
+        value, reply = await model.output(Person).streaming(streaming).execute_both()
+        assert value == Person("Ada", 36)
+        assert (reply.content, reply.finish_reason, reply.turns) == (ADA, "stop", ())
+        assert reply.usage == Usage(1, 1)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_what_is_called_beside_the_typed_answer_is_run(ask: Ask, streaming: bool) -> None:
+    model, _ = ask(calling(OSLO, ToolCall.parse("2", "Person", ADA)), schemas=False)
+    value, reply = await model.tools(weather).output(Person).streaming(streaming).execute_both()
+    assert value == Person("Ada", 36)
+    assert [turn.role for turn in reply.turns] == ["assistant", "tool"]
+    told = [part for part in reply.turns[1].parts if isinstance(part, ToolResult)]
+    assert [(result.id, result.text) for result in told] == [("c1", "sunny in Oslo"), ("2", "Received.")]
+
+
+async def test_a_forced_tool_gives_way_to_the_answers_tool(ask: Ask) -> None:
+    script = (calling(OSLO), calling(ToolCall.parse("2", "Person", ADA)))
+    model, provider = ask(*script, schemas=False)
+    await model.tools(weather).tool_choice("weather").output(Person).execute()
+    assert [request.tool_choice for request in provider.requests] == ["weather", "required"]
+
+
+async def test_a_call_of_no_tool_at_all_is_asked_again(ask: Ask) -> None:
+    """Where only the answer's tool was offered, another call is a misfit like any other."""
+    script = (calling(ToolCall("1", "lookup")), calling(ToolCall.parse("2", "Person", ADA)))
+    model, provider = ask(*script, schemas=False)
+    assert await model.output(Person).execute() == Person("Ada", 36)
+    assert [result.is_error for result in results(provider.requests[1])] == [True]
+
+
+# ---- time ----------------------------------------------------------------------------------------------------
+
+
+def timed(ask: Ask, *answers: ScriptedAnswer) -> tuple[VirtualClock, LLMClientBuilder]:
+    model, _ = ask(*answers)
+    clock = VirtualClock()
+    return clock, LLMClientBuilder(model.registry, model.call, clock)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_time_limit_spans_the_tools(ask: Ask, streaming: bool) -> None:
+    """A tool that hangs ends with it, cancelled."""
+    ended: list[int] = []
+
+    async def hang() -> str:
+        """Hang."""
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            ended.append(1)
+        return "never"
+
+    clock, model = timed(ask, calling(ToolCall("1", "hang")), "never asked")
+    with pytest.raises(ModelTimeoutError, match="total"):
+        clock.run(model.tools(hang).timeout(5.0).streaming(streaming).execute())
+    assert ended == [1]
+    assert clock.monotonic() < 10
+
+
+def test_the_time_limit_spans_all_rounds_together(ask: Ask) -> None:
+    async def slow() -> str:
+        """Take a while."""
+        await asyncio.sleep(2)
+        return "ok"
+
+    clock, model = timed(ask, *[calling(ToolCall("1", "slow"))] * 9)
+    with pytest.raises(ModelTimeoutError):
+        clock.run(model.tools(slow).timeout(5.0).execute())
+    assert clock.monotonic() <= 5.1
+
+
+def test_a_person_may_take_longer_than_the_time_limit(ask: Ask) -> None:
+    async def approve(_: ToolCall) -> bool:
+        await asyncio.sleep(3600)
+        return True
+
+    clock, model = timed(ask, calling(OSLO), "done")
+    assert clock.run(model.tools(weather, approve=approve).timeout(5.0).execute()) == "done"
+
+
+def test_a_tool_that_loses_what_it_waited_for_has_failed(ask: Ask) -> None:
+    """A stray cancellation is a failure of the tool, alone or beside others, and not the end of the call."""
+
+    async def lost() -> str:
+        """Wait for something that somebody else cancels."""
+        waiting = asyncio.get_running_loop().create_future()
+        waiting.cancel()
+        await waiting
+        return "never"
+
+    for calls in ((ToolCall("1", "lost"),), (ToolCall("1", "lost"), OSLO)):
+        clock, model = timed(ask, calling(*calls), "done")
+        assert clock.run(model.tools(lost, weather).execute()) == "done"
+
+
+async def test_at_most_64_calls_run_at_the_same_time(ask: Ask) -> None:
+    """How many an answer has is the model's to choose."""
+    now = most = 0
+
+    async def count() -> str:
+        """Count."""
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return "ok"
+
+    model, _ = ask(calling(*[ToolCall(str(number), "count") for number in range(500)]), "done")
+    await model.tools(count).execute()
+    assert most == 64
+
+
+# ---- what was paid -------------------------------------------------------------------------------------------
+
+
+async def test_an_error_knows_what_was_paid_before_it(ask: Ask) -> None:
+    def fail() -> str:
+        """Fail."""
+        raise OSError("no")
+
+    model, _ = ask(calling(OSLO), calling(ToolCall("2", "fail")))
+    with pytest.raises(ToolError) as tool:
+        await model.tools(weather, fail, on_error="raise").execute()
+    model, _ = ask(*[calling(OSLO)] * 9)
+    with pytest.raises(LimitExceededError) as limit:
+        await model.tools(weather).limits(tool_rounds=1).execute()
+    model, _ = ask(*[Response("no idea", "m", "toy", usage=Usage(1, 1))] * 9)
+    with pytest.raises(OutputError) as output:
+        await model.output(Person, retries=1).execute()
+    for error in (tool.value, limit.value, output.value):
+        assert isinstance(error.response, Response)
+        assert error.response.usage == Usage(2, 2)
+
+
+async def test_no_tool_runs_for_an_answer_that_could_not_be_asked_for(ask: Ask) -> None:
+    """The limit is looked at before a side effect, not after it."""
+    ran: list[str] = []
+
+    def act() -> str:
+        """Act."""
+        ran.append("now")
+        return "done"
+
+    model, _ = ask(calling(ToolCall("1", "act")), "never asked")
+    with pytest.raises(LimitExceededError):
+        await model.tools(act).limits(requests=1).execute()
+    assert ran == []
+
+
+async def test_an_answer_whose_cost_is_unknown_uses_a_limit_in_dollars_up(ask: Ask, tmp_path: Path) -> None:
+    unpriced = Response((OSLO,), "m", "toy", usage=Usage(1, 1), finish_reason="tool_calls", service_tier="scale")
+    model, provider = ask(*[unpriced] * 9)
+    with pytest.raises(LimitExceededError, match="cost is unknown"):
+        await model.tools(weather).limits(dollars=5.0).execute()
+    assert len(provider.requests) == 1
+
+
+async def test_a_stream_that_is_left_counts_what_had_come(ask: Ask) -> None:
+    """Usage comes with the last chunk; who leaves before has paid all the same."""
+    limits = Limits(tokens=10)
+    pieces = ["word " * 20, "more", StreamChunk(usage=Usage(5, 50))]
+
+    @node
+    async def leave(state: Any) -> None:
+        model, _ = ask(pieces, pieces)
+        async with model.execute_streaming() as stream:
+            await anext(stream)
+        await model.execute()
+
+    with pytest.raises(NodeError) as caught:
+        await AsyncFlow(leave >> END).run({}, limits=limits)
+    assert isinstance(caught.value.__cause__, LimitExceededError)
+
+
+async def test_files_are_read_once_for_all_rounds(ask: Ask, tmp_path: Path) -> None:
+    """What a tool does to a file in between does not change the question."""
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8))
+
+    def remove() -> str:
+        """Remove the picture."""
+        picture.unlink()
+        return "gone"
+
+    model, provider = ask(calling(ToolCall("1", "remove")), "done")
+    assert await model.prompt("What is this?", Image(picture)).tools(remove).execute() == "done"
+    assert provider.requests[0].messages[0] == provider.requests[1].messages[0]
+
+
+async def test_a_picture_from_a_tool_is_refused_where_one_in_the_prompt_would_be(tmp_path: Path) -> None:
+    def look() -> Image:
+        """Look."""
+        return Image("https://example.org/a.png")
+
+    provider = ScriptedProvider([calling(ToolCall("1", "look")), "never asked"])
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: provider)
+    registry.register_model("blind", provider="toy", capabilities=["tools"])
+    with pytest.raises(UnsupportedError, match="image"):
+        await AgentFlow.model("blind", registry=registry).prompt("Hi").tools(look).execute()
+    assert len(provider.requests) == 1
+
+
+async def test_too_few_vectors_are_no_answer(tmp_path: Path) -> None:
+    class Short(ScriptedProvider):
+        async def embed(self, request: EmbeddingRequest) -> Embeddings:
+            return Embeddings(((1.0,),), request.model, "toy")
+
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: Short([]))
+    with pytest.raises(ProtocolError, match="1 vectors came for 2 texts"):
+        await AgentFlow.model("toy/m", registry=registry).embed(["a", "b"])
+
+
+async def test_any_number_of_texts_is_embedded_in_as_many_calls_as_it_takes(tmp_path: Path) -> None:
+    provider = ScriptedProvider([], vector=lambda text: [float(len(text))])
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: provider)
+    texts = ["x" * (number % 7) for number in range(5000)]
+    found = await AgentFlow.model("toy/m", registry=registry).embed(texts)
+    assert found == [[float(len(text))] for text in texts]
+    assert [len(part) for part in provider.embedded] == [2048, 2048, 904]
+    long = ["y" * 400_000] * 3
+    await AgentFlow.model("toy/m", registry=registry).embed(long)
+    assert [len(part) for part in provider.embedded[3:]] == [1, 1, 1]
+
+
+# ---- partial objects -----------------------------------------------------------------------------------------
+
+
+async def test_words_before_the_call_that_answers_do_not_disturb_its_partials(ask: Ask) -> None:
+    said = calling(ToolCall.parse("1", "Person", ADA), text="Let me fill in [the] form: ")
+    model, _ = ask(said, schemas=False)
+    async with model.output(Person).execute_streaming() as stream:
+        seen = [partial async for partial in stream.partials()]
+    assert seen[-1] == {"name": "Ada", "age": 36}
+
+
+async def test_partials_are_those_of_the_first_of_several_answers(ask: Ask) -> None:
+    pieces = [StreamChunk('{"name": "A', index=0), StreamChunk('{"name": "B', index=1), StreamChunk('da", "age": 36}')]
+    model, _ = ask(pieces)
+    async with model.output(Person).execute_streaming() as stream:
+        seen = [partial async for partial in stream.partials()]
+    assert seen == [{"name": "A"}, {"name": "Ada", "age": 36}]

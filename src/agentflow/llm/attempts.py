@@ -22,19 +22,19 @@ from agentflow.clock import Clock
 from agentflow.core.limits import Ledger
 from agentflow.core.observability.events import emit, observed
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.errors import ModelError, NotFoundError, describe
+from agentflow.errors import ModelError, NotFoundError, ProtocolError, describe
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.deadline import Deadline
+from agentflow.llm.estimate import estimated_tokens, text_tokens
 from agentflow.llm.media import loaded, needs_loading
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider
 from agentflow.llm.streaming.join import Joiner
 from agentflow.llm.streaming.stream import close
 
-__all__ = ["Attempts", "Embedding", "Guards", "Suggest"]
+__all__ = ["Attempts", "Embedding", "Guards", "Suggest", "ready"]
 
 R = TypeVar("R")
-A = TypeVar("A", Response, Embeddings)
 
 Suggest = Callable[[str], list[str]]
 """Names of models that are like one that was not found."""
@@ -51,28 +51,16 @@ class Guards(Struct, frozen=True):
     ledgers: tuple[Ledger, ...]
     suggest: Suggest
 
-    def begin(self) -> None:
-        """One more request is to be made. Raises LimitExceededError."""
-        for ledger in self.ledgers:
-            ledger.request()
-
-    def settle(self, usage: Usage | None, cost: float | None) -> None:
-        """A request was answered. Whatever it cost is noted at once, so that no cancellation can come between."""
-        if usage is not None:
-            for ledger in self.ledgers:
-                ledger.spend(usage.total_tokens, cost or 0.0)
-
-    def settled(self, answer: A) -> A:
-        """The answer with its cost, which is noted; None where nobody knows it."""
-        cost = answer.cost
-        if cost is None and answer.usage is not None:
-            tier = answer.service_tier if isinstance(answer, Response) else None
-            cost = self.config.cost(answer.usage, model=answer.model, service_tier=tier)
-        self.settle(answer.usage, cost)
-        return answer if cost is answer.cost else replace(answer, cost=cost)
-
     def deadline(self, seconds: float | None, model: str) -> Deadline:
         return Deadline(seconds, provider=self.config.provider, model=model)
+
+    def cost(self, usage: Usage, model: str, tier: str | None) -> float | None:
+        return self.config.cost(usage, model=model, service_tier=tier)
+
+    def spend(self, usage: Usage, cost: float | None) -> None:
+        """A request was answered. It is noted at once, so that no cancellation can come between."""
+        for ledger in self.ledgers:
+            ledger.spend(usage.total_tokens, cost)
 
     async def repeated(self, ask: Callable[[], Awaitable[R]], deadline: Deadline) -> R:
         """What `ask` returns, after as many attempts as that takes."""
@@ -103,89 +91,101 @@ class Guards(Struct, frozen=True):
 
 
 class Attempts:
-    """One request and its repetitions."""
+    """One request and its repetitions. `deadline` bounds it together with others; without one it has its own, and
+    `number` counts the requests that one question takes."""
 
-    __slots__ = ("_request", "_round", "guards")
+    __slots__ = ("_deadline", "_number", "guards", "request")
 
-    def __init__(self, guards: Guards, request: Request, number: int = 0) -> None:
-        """`number` counts the requests that one question takes."""
+    def __init__(self, guards: Guards, request: Request, deadline: Deadline | None = None, number: int = 0) -> None:
         self.guards = guards
-        self._request = request
-        self._round = number
+        self.request = request
+        self._deadline = deadline
+        self._number = number
 
     async def whole(self) -> Response:
-        """The answer, with its cost. Raises ModelError, LimitExceededError, ConfigurationError."""
-        request = await _ready(self._request)
-        guards = self.guards
-        guards.begin()
-        deadline = guards.deadline(request.timeout, request.model)
-        try:
-            if not observed():
-                return guards.settled(await guards.repeated(lambda: guards.provider.execute(request), deadline))
-            async with _Report(guards, request.model, self._round) as report:
-                response = guards.settled(await guards.repeated(lambda: guards.provider.execute(request), deadline))
-                await report.success(response)
-                return response
-        finally:
-            deadline.close()
+        """The answer, with its cost. Raises ModelError, LimitExceededError, DocumentError."""
+        request = await ready(self.request)
+        provider = self.guards.provider
+        async with self._asked(request) as asked:
+            answer = await self.guards.repeated(lambda: provider.execute(request), asked.deadline)
+            usage = answer.usage or (_estimate(request, answer.text) if self.guards.ledgers else None)
+            cost = answer.cost
+            if cost is None and usage is not None:
+                cost = self.guards.cost(usage, answer.model, answer.service_tier)
+            if usage is not None:
+                self.guards.spend(usage, cost)
+            if answer.usage is not None and cost is not answer.cost:
+                answer = replace(answer, cost=cost)
+            await asked.success(answer)
+            return answer
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes; chunks with usage say what it has cost so far."""
-        request = await _ready(self._request)
-        guards = self.guards
-        guards.begin()
-        deadline = guards.deadline(request.timeout, request.model)
-        bill = _Bill(guards, request.model)
-        try:
-            async with _Report(guards, request.model, self._round) as report:
-                source, chunk = await guards.repeated(lambda: _opened(guards.provider, request), deadline)
-                try:
-                    while chunk is not None:
-                        if chunk.usage is not None or chunk.service_tier is not None:
-                            chunk = bill.note(chunk)
-                        if report.watched:
-                            await report.chunk(chunk)
-                        yield chunk
-                        with deadline:
-                            chunk = await anext(source, None)
-                finally:
-                    bill.settle()
-                    await close(source)
-                await report.end_of_stream()
-        finally:
-            deadline.close()
+        request = await ready(self.request)
+        provider = self.guards.provider
+        async with self._asked(request) as asked:
+            source, chunk = await self.guards.repeated(lambda: _opened(provider, request), asked.deadline)
+            bill = _Bill(self.guards, request)
+            try:
+                while chunk is not None:
+                    chunk = bill.note(chunk)
+                    if asked.watched:
+                        await asked.chunk(chunk)
+                    yield chunk
+                    with asked.deadline:
+                        chunk = await anext(source, None)
+            finally:
+                bill.settle()
+                await close(source)
+            await asked.end_of_stream()
+
+    def _asked(self, request: Request) -> _Asked:
+        return _Asked(self.guards, request.model, request.timeout, self._deadline, self._number)
 
 
 class Embedding:
-    """One call for vectors and its repetitions."""
+    """One call for vectors and its repetitions, bounded as `Attempts`."""
 
-    __slots__ = ("_guards", "_provider", "_request")
+    __slots__ = ("_deadline", "_guards", "_provider", "request")
 
-    def __init__(self, guards: Guards, provider: EmbeddingProvider, request: EmbeddingRequest) -> None:
+    def __init__(
+        self, guards: Guards, provider: EmbeddingProvider, request: EmbeddingRequest, deadline: Deadline
+    ) -> None:
         self._guards = guards
         self._provider = provider
-        self._request = request
+        self.request = request
+        self._deadline = deadline
 
     async def whole(self) -> Embeddings:
-        """The vectors, with their cost. Raises as `Attempts.whole`."""
-        guards, request = self._guards, self._request
-        guards.begin()
-        deadline = guards.deadline(request.timeout, request.model)
-        try:
-            async with _Report(guards, request.model) as report:
-                answer = await guards.repeated(lambda: self._provider.embed(request), deadline)
-                found = guards.settled(answer)
-                await report.success(found)
-        finally:
-            deadline.close()
-        return found
+        """One vector for each text, with their cost. Raises as `Attempts.whole`."""
+        guards, request = self._guards, self.request
+        async with _Asked(guards, request.model, request.timeout, self._deadline, 0) as asked:
+            found = await guards.repeated(lambda: self._provider.embed(request), asked.deadline)
+            usage = found.usage or Usage(sum(map(text_tokens, request.inputs)))
+            cost = guards.cost(usage, found.model, None) if found.cost is None else found.cost
+            guards.spend(usage, cost)
+            if found.usage is not None:
+                found = replace(found, cost=cost)
+            if len(found.vectors) != len(request.inputs):
+                raise ProtocolError(
+                    f"{len(found.vectors)} vectors came for {len(request.inputs)} texts",
+                    provider=found.provider,
+                    model=found.model,
+                )
+            await asked.success(found)
+            return found
 
 
-async def _ready(request: Request) -> Request:
+async def ready(request: Request) -> Request:
     """The request with its files read."""
     if not any(map(needs_loading, request.messages)):
         return request
     return replace(request, messages=await loaded(request.messages))
+
+
+def _estimate(request: Request, said: str) -> Usage:
+    """What an answer has used, where the provider does not say."""
+    return Usage(sum(map(estimated_tokens, request.messages)), text_tokens(said))
 
 
 async def _opened(provider: LLMProvider, request: Request) -> tuple[AsyncIterator[StreamChunk], StreamChunk | None]:
@@ -199,57 +199,70 @@ async def _opened(provider: LLMProvider, request: Request) -> tuple[AsyncIterato
 
 
 class _Bill:
-    """What a stream has cost by now: usage is cumulative, so the last word counts."""
+    """What a stream has cost by now: usage is cumulative, so the last word counts.
 
-    __slots__ = ("_cost", "_guards", "_model", "_tier", "_usage")
+    A stream that is left before it says so has been paid for all the same: then what was asked and what had come is
+    estimated, where somebody keeps a ledger.
+    """
 
-    def __init__(self, guards: Guards, model: str) -> None:
+    __slots__ = ("_cost", "_guards", "_said", "_tier", "_usage", "request")
+
+    def __init__(self, guards: Guards, request: Request) -> None:
         self._guards = guards
-        self._model = model
+        self.request = request
         self._usage: Usage | None = None
         self._cost: float | None = None
         self._tier: str | None = None
+        self._said = 0
 
     def note(self, chunk: StreamChunk) -> StreamChunk:
         """The chunk, with the cost so far where its usage is known."""
+        self._said += len(chunk.content) + len(chunk.reasoning)
         self._tier = chunk.service_tier or self._tier
-        self._usage = chunk.usage or self._usage
-        if self._usage is None:
+        if chunk.usage is None:
             return chunk
-        self._cost = chunk.cost
+        self._usage, self._cost = chunk.usage, chunk.cost
         if self._cost is None:
-            model = chunk.model or self._model
-            self._cost = self._guards.config.cost(self._usage, model=model, service_tier=self._tier)
+            self._cost = self._guards.cost(chunk.usage, chunk.model or self.request.model, self._tier)
         return chunk if self._cost is None else replace(chunk, cost=self._cost)
 
     def settle(self) -> None:
-        self._guards.settle(self._usage, self._cost)
+        usage, cost = self._usage, self._cost
+        if not self._guards.ledgers:
+            return
+        if usage is None:
+            usage = _estimate(self.request, "x" * self._said)
+            cost = self._guards.cost(usage, self.request.model, self._tier)
+        self._guards.spend(usage, cost)
 
 
-class _Report:
-    """Tells whoever watches how a call begins and ends; where nobody does, it does nothing."""
+class _Asked:
+    """One request under way: begun in the ledgers, bounded in time, and told to whoever watches."""
 
-    __slots__ = ("_facts", "_guards", "_joiner", "_model", "_round", "_started", "watched")
+    __slots__ = ("_facts", "_guards", "_joiner", "_model", "_number", "_own", "_started", "deadline", "watched")
 
-    def __init__(self, guards: Guards, model: str, number: int = 0) -> None:
+    def __init__(
+        self, guards: Guards, model: str, seconds: float | None, deadline: Deadline | None, number: int
+    ) -> None:
         self.watched = observed()
+        self._own = deadline is None
+        self.deadline = guards.deadline(seconds, model) if deadline is None else deadline
         self._guards = guards
         self._model = model
-        self._round = number
+        self._number = number
         self._facts: dict[str, object] = {}
         self._joiner: Joiner | None = None
         self._started = 0.0
 
-    async def __aenter__(self) -> _Report:
-        if self.watched:
-            guards = self._guards
-            self._started = guards.clock.monotonic()
-            self._facts = {"model": guards.config.name, "provider": guards.config.provider}
-            if guards.tenant is not None:
-                self._facts["tenant"] = guards.tenant
-            if self._round:
-                self._facts["round"] = self._round
-            await emit("model_start", self._facts)
+    async def __aenter__(self) -> _Asked:
+        try:
+            for ledger in self._guards.ledgers:
+                ledger.request()
+            if self.watched:
+                await self._start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     async def chunk(self, chunk: StreamChunk) -> None:
@@ -279,10 +292,25 @@ class _Report:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
         # A cancelled call, or a stream that its reader has left, has neither succeeded nor failed.
         if self.watched and isinstance(error, Exception):
             end = {"error": type(error).__name__, "message": describe(error), "duration": self._duration()}
             await emit("model_error", {**self._facts, **end})
+
+    async def _start(self) -> None:
+        guards = self._guards
+        self._started = guards.clock.monotonic()
+        self._facts = {"model": guards.config.name, "provider": guards.config.provider}
+        if guards.tenant is not None:
+            self._facts["tenant"] = guards.tenant
+        if self._number:
+            self._facts["round"] = self._number
+        await emit("model_start", self._facts)
+
+    def _end(self) -> None:
+        if self._own:
+            self.deadline.close()
 
     def _duration(self) -> float:
         return self._guards.clock.monotonic() - self._started

@@ -19,12 +19,11 @@ from agentflow.core.limits import Ledger, Limits
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import current_run
 from agentflow.errors import ConfigurationError, UnsupportedError
-from agentflow.llm.attempts import Attempts, Embedding, Guards
+from agentflow.llm.attempts import Attempts, Embedding, Guards, ready
 from agentflow.llm.config.capabilities import check
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Content, Raw
-from agentflow.llm.media import loaded
 from agentflow.llm.messages import (
     EmbeddingRequest,
     Embeddings,
@@ -35,6 +34,7 @@ from agentflow.llm.messages import (
     Thinking,
 )
 from agentflow.llm.providers.base import EmbeddingProvider, TokenCounter
+from agentflow.llm.streaming.join import total
 from agentflow.llm.streaming.stream import StreamingResponse
 
 if TYPE_CHECKING:  # loaded when a call needs them: most do not
@@ -185,18 +185,28 @@ class LLMClient:
                 + (f"; models that have: {', '.join(able[:5])}" if able else "")
             )
         parts = _batches(wanted.inputs, getattr(provider, "most_inputs", _MOST_INPUTS))
-        answers = [await Embedding(guards, provider, replace(wanted, inputs=part)).whole() for part in parts]
+        deadline = guards.deadline(wanted.timeout, wanted.model)
+        try:
+            answers = [
+                await Embedding(guards, provider, replace(wanted, inputs=part), deadline).whole() for part in parts
+            ]
+        finally:
+            deadline.close()
         return _together(answers) if answers else Embeddings((), config.model_id, config.provider)
 
     async def count_tokens(self) -> int:
         """How many input tokens the request has, by the provider's own count. Raises UnsupportedError where it has
         none."""
-        guards = self._guards()
-        request = self._call.request(guards.config)
+        question = self._question()
+        guards, request = question.guards, await ready(question.request)
         provider = guards.provider
         if not isinstance(provider, TokenCounter):
             raise UnsupportedError(f"provider {guards.config.provider!r} does not count tokens")
-        return await provider.count_tokens(replace(request, messages=await loaded(request.messages)))
+        deadline = guards.deadline(request.timeout, request.model)
+        try:
+            return await guards.repeated(lambda: provider.count_tokens(request), deadline)
+        finally:
+            deadline.close()
 
     def _question(self) -> Attempts | Rounds:
         """One request, or as many as tools and a typed answer take."""
@@ -206,12 +216,18 @@ class LLMClient:
             self._check(request, guards.config)
             return Attempts(guards, request)
         from agentflow.llm.rounds import Plan, Rounds, with_output
+        from agentflow.llm.tools import Toolbox
 
         if call.output is not None:
             native = _has_schemas(guards)
             request, by_tool = with_output(request, call.output, native=native, strict=call.output_strict)
-        self._check(request, guards.config)
-        return Rounds(guards, request, Plan(call.toolbox, call.output, by_tool, call.output_retries))
+
+        def check(request: Request) -> None:
+            self._check(request, guards.config)
+
+        check(request)
+        box = Toolbox() if call.toolbox is None else call.toolbox
+        return Rounds(guards, request, Plan(check, box, call.output, by_tool, call.output_retries))
 
     def _check(self, request: Request | EmbeddingRequest, config: ModelConfig) -> None:
         """Raises UnsupportedError for what the model cannot do, and says so where nobody chose it."""
@@ -251,14 +267,9 @@ def _batches(texts: tuple[str, ...], most: int) -> Iterator[tuple[str, ...]]:
 
 def _together(answers: Sequence[Embeddings]) -> Embeddings:
     """Several calls for vectors as one."""
-    usages = [answer.usage for answer in answers if answer.usage is not None]
-    costs = [answer.cost for answer in answers if answer.cost is not None]
-    return replace(
-        answers[-1],
-        vectors=tuple([vector for answer in answers for vector in answer.vectors]),
-        usage=sum(usages[1:], usages[0]) if usages else None,
-        cost=sum(costs) if len(costs) == len(answers) else None,
-    )
+    usage, cost = total([(answer.usage, answer.cost) for answer in answers])
+    vectors = tuple([vector for answer in answers for vector in answer.vectors])
+    return replace(answers[-1], vectors=vectors, usage=usage, cost=cost)
 
 
 def _tenant(call: Call) -> str | None:

@@ -51,6 +51,15 @@ class Deadline:
         """Whether a wait of so many seconds would end in time."""
         return self._expires is None or self._loop.time() + seconds < self._expires
 
+    def extend(self, seconds: float) -> None:
+        """Give so much more time: what was spent waiting for a person does not count."""
+        if self._expires is None:
+            return
+        self._expires += seconds
+        self.close()
+        self._late = False
+        self._timer = self._loop.call_at(self._expires, self._expire)
+
     def close(self) -> None:
         """Stop the timer. Safe to call twice."""
         if self._timer is not None:

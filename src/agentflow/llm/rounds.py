@@ -1,16 +1,18 @@
 """One question, however many requests its answer takes: tools are run, misfits are asked again.
 
-    ask ──▶ answer ──┬─ calls tools ──▶ run them, add the answer and the results ──▶ ask again
+    ask ──▶ answer ──┬─ was cut off or blocked ──▶ that is it
+                     ├─ calls tools ──▶ run them, add the answer and the results ──▶ ask again
                      ├─ does not fit the type ──▶ say why ──▶ ask again, a few times
                      └─ else: that is it
 
-Usage and cost of the answer are those of all its requests; the turns in between are its `turns`. What to do next is
-decided in `_Plan`, for whole answers and for streams alike.
+Usage and cost of the answer are those of all its requests; the turns in between are its `turns`. One time limit spans
+all of it, but for the time that a person takes to approve. What to do next is decided in `_Progress`, for whole answers
+and for streams alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -18,28 +20,33 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.core.observability.events import emit, observed
-from agentflow.errors import OutputError
+from agentflow.errors import LimitExceededError, OutputError, ToolError
 from agentflow.llm.answer import answer_call, value_of
-from agentflow.llm.attempts import Attempts, Guards
-from agentflow.llm.content import ToolResult
+from agentflow.llm.attempts import Attempts, Guards, ready
+from agentflow.llm.content import ToolCall, ToolResult
+from agentflow.llm.deadline import Deadline
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Tool, Usage
 from agentflow.llm.output import OutputType
-from agentflow.llm.streaming.join import Joiner
+from agentflow.llm.streaming.join import Joiner, total
 from agentflow.llm.tools.toolbox import Toolbox
 
 __all__ = ["Plan", "Rounds", "with_output"]
 
 _UNFORCED: Final = (None, "auto", "none")
+_BROKEN_OFF: Final = ("length", "content_filter")
+_NO_TOOLS: Final = Toolbox()
 
 
 class Plan(Struct, frozen=True):
     """What a question needs beside its requests: tools to run, a type that the answer must fit.
 
     `by_tool` names the tool that the model answers through, where the API has no words for a schema. A misfit is asked
-    again at most `retries` times.
+    again at most `retries` times. `check` is asked of every request: what a tool returns may be more than the model
+    takes.
     """
 
-    toolbox: Toolbox | None = None
+    check: Callable[[Request], None]
+    toolbox: Toolbox = _NO_TOOLS
     output: OutputType[Any] | None = None
     by_tool: str | None = None
     retries: int = 2
@@ -48,95 +55,150 @@ class Plan(Struct, frozen=True):
 class Rounds:
     """Asks until there is an answer."""
 
-    __slots__ = ("_plan", "_request", "guards")
+    __slots__ = ("_plan", "guards", "request")
 
     def __init__(self, guards: Guards, request: Request, plan: Plan) -> None:
         self.guards = guards
-        self._request = request
+        self.request = request
         self._plan = plan
 
     async def whole(self) -> Response:
         """The answer. Raises what a request raises, LimitExceededError, OutputError, ToolError."""
-        progress = _Progress(self.guards, self._plan, self._request)
-        number = 0
-        while True:
-            response = await Attempts(self.guards, progress.request, number).whole()
-            if await progress.ends_with(response):
-                return progress.total(response)
-            number += 1
+        deadline = self.guards.deadline(self.request.timeout, self.request.model)
+        try:
+            progress = _Progress(self.guards, self._plan, await ready(self.request), deadline)
+            while True:
+                response = await Attempts(self.guards, progress.request, deadline, progress.number).whole()
+                if await progress.ends_with(response):
+                    return progress.answer
+        finally:
+            deadline.close()
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes, and what leads to it: every chunk says to which round it belongs."""
-        progress = _Progress(self.guards, self._plan, self._request)
-        number = 0
-        while True:
-            joiner = Joiner()
-            async with aclosing(Attempts(self.guards, progress.request, number).chunks()) as source:
-                async for chunk in source:
-                    joiner.add(chunk)
-                    yield replace(chunk, round=number) if number else chunk
-            response = joiner.response(provider=self.guards.config.provider, model=progress.request.model)
-            if await progress.ends_with(response):
-                return
-            number += 1
-            for turn in progress.added:
-                yield StreamChunk(round=number, turn=turn)
+        deadline = self.guards.deadline(self.request.timeout, self.request.model)
+        try:
+            progress = _Progress(self.guards, self._plan, await ready(self.request), deadline)
+            ended = False
+            while not ended:
+                joiner, number = Joiner(), progress.number
+                attempts = Attempts(self.guards, progress.request, deadline, number)
+                async with aclosing(attempts.chunks()) as source:
+                    async for chunk in source:
+                        joiner.add(chunk)
+                        yield replace(chunk, round=number) if number else chunk
+                response = joiner.response(provider=self.guards.config.provider, model=progress.request.model)
+                ended = await progress.ends_with(response)
+                for turn in progress.added:
+                    yield StreamChunk(round=number + 1, turn=turn)
+            if progress.rewritten:
+                yield _rewritten(progress.answer, number + 1)
+        finally:
+            deadline.close()
 
 
 class _Progress:
-    """How far the answer is: the request that comes next, and what was spent."""
+    """How far the answer is: the request that comes next, what was spent, and at the end the answer.
 
-    __slots__ = ("_guards", "_misfits", "_plan", "_spent", "_turns", "added", "request")
+    `added` is what the last answer has added to the history; `rewritten` is True where the answer came through a tool
+    and stands in `answer` as the text it is.
+    """
 
-    def __init__(self, guards: Guards, plan: Plan, request: Request) -> None:
+    __slots__ = (
+        "_deadline",
+        "_guards",
+        "_misfits",
+        "_plan",
+        "_spent",
+        "_turns",
+        "added",
+        "answer",
+        "number",
+        "request",
+        "rewritten",
+    )
+
+    answer: Response
+
+    def __init__(self, guards: Guards, plan: Plan, request: Request, deadline: Deadline) -> None:
         self.request = request
+        self.number = 0
         self.added: tuple[Message, ...] = ()
+        self.rewritten = False
         self._guards = guards
         self._plan = plan
+        self._deadline = deadline
         self._misfits = 0
         self._turns: tuple[Message, ...] = ()
         self._spent: list[Response] = []
 
     async def ends_with(self, response: Response) -> bool:
-        """Whether this is the answer; if not, `request` is the next one to make, and `added` what it has more."""
-        toolbox = self._plan.toolbox
-        calls = tuple([call for call in response.tool_calls if call.name != self._plan.by_tool])
-        if toolbox is not None and len(calls) == len(response.tool_calls) and toolbox.serves(calls):
-            for ledger in self._guards.ledgers:
-                ledger.tool_round()
-            results = await toolbox.results(calls, self._guards.clock)
-            self._go_on(response, Message("tool", results))
-            self._let_answer()
+        """Whether this is the answer; if not, `request` is the next one to make."""
+        self.added = ()
+        try:
+            return await self._ends_with(response)
+        except (LimitExceededError, OutputError, ToolError) as error:
+            error.response = self._total(response)
+            raise
+
+    async def _ends_with(self, response: Response) -> bool:
+        plan = self._plan
+        calls, tool = response.tool_calls, plan.by_tool
+        answering = None if tool is None else answer_call(response, tool)
+        if response.finish_reason in _BROKEN_OFF or plan.toolbox.hands_over(calls):
+            return self._end(response, misfit=self._misfit(response) if not calls or answering else None)
+        if calls and answering is None and (plan.toolbox.functions or plan.output is None):
+            await self._run(response, calls)
             return False
         misfit = self._misfit(response)
-        if misfit is None:
+        if misfit is not None and self._misfits < plan.retries:
+            await self._ask_again(response, misfit.problem)
+            return False
+        if misfit is None and answering is not None:
+            await self._accept(response, answering)
             return True
-        if response.finish_reason == "length" or self._misfits >= self._plan.retries:  # cut off, it would be cut again
-            raise misfit
-        await self._ask_again(response, misfit.problem)
-        return False
+        return self._end(response, misfit)
 
-    def total(self, response: Response) -> Response:
-        """The answer, with what all its requests have used and the turns between."""
-        if not self._spent:
-            return response
-        every = [*self._spent, response]
-        usages = [each.usage for each in every if each.usage is not None]
-        costs = [each.cost for each in every if each.cost is not None]
-        return replace(
-            response,
-            usage=sum(usages, Usage()) if usages else None,
-            cost=sum(costs) if len(costs) == len(every) else None,
-            turns=self._turns,
-        )
+    def _end(self, response: Response, misfit: OutputError | None) -> bool:
+        if misfit is not None:
+            raise misfit
+        self.answer = self._total(response)
+        return True
+
+    async def _accept(self, response: Response, answering: ToolCall) -> None:
+        """The answer came through a tool: it becomes the text that it is, and nothing else, so that no call is left
+        without a result. What else was called beside it is run."""
+        others = tuple([call for call in response.tool_calls if call is not answering])
+        if others:
+            results = [*await self._results(others), ToolResult(answering.id, "Received.", answering.name)]
+            self._add(response.message, Message("tool", tuple(results)))
+        self.rewritten = True
+        self.answer = self._total(replace(response, content=answering.json, opaque={}, finish_reason="stop"))
+
+    async def _run(self, response: Response, calls: tuple[ToolCall, ...]) -> None:
+        for ledger in self._guards.ledgers:
+            ledger.tool_round()
+            ledger.check()  # a tool may do what cannot be undone: not for an answer that could not be asked for
+        self._go_on(response, Message("tool", await self._results(calls)))
+        if self.request.tool_choice not in _UNFORCED:  # forced again, the model would never answer
+            self.request = replace(self.request, tool_choice="auto" if self._plan.by_tool is None else "required")
+        self.request = await ready(self.request)
+        self._plan.check(self.request)
+
+    async def _results(self, calls: tuple[ToolCall, ...]) -> tuple[ToolResult, ...]:
+        toolbox, clock = self._plan.toolbox, self._guards.clock
+        asked = clock.monotonic()
+        refused = await toolbox.refused(calls)
+        self._deadline.extend(clock.monotonic() - asked)
+        with self._deadline:
+            return await toolbox.results(calls, refused, clock)
 
     def _misfit(self, response: Response) -> OutputError | None:
-        """Why the answer does not fit; None where it does, or where it calls tools that the caller runs."""
-        output = self._plan.output
-        if output is None or (response.tool_calls and answer_call(response, output.format.name) is None):
+        """Why the answer does not fit; None where it does, or where no type was asked for."""
+        if self._plan.output is None:
             return None
         try:
-            value_of(response, output)
+            value_of(response, self._plan.output)
         except OutputError as misfit:
             return misfit
         return None
@@ -153,15 +215,35 @@ class _Progress:
             self._go_on(response, Message("user", again))
 
     def _go_on(self, response: Response, turn: Message) -> None:
-        self.added = (response.message, turn)
-        self._turns += self.added
         self._spent.append(response)
+        self.number += 1
+        self._add(response.message, turn)
         self.request = replace(self.request, messages=self.request.messages + self.added)
 
-    def _let_answer(self) -> None:
-        """A model that was forced to call a tool has done so; forced again it would never answer."""
-        if self._plan.by_tool is None and self.request.tool_choice not in _UNFORCED:
-            self.request = replace(self.request, tool_choice="auto")
+    def _add(self, *turns: Message) -> None:
+        self.added = turns
+        self._turns += turns
+
+    def _total(self, response: Response) -> Response:
+        """The answer, with what all its requests have used and the turns between."""
+        usage, cost = total([(each.usage, each.cost) for each in (*self._spent, response)])
+        return replace(response, usage=usage, cost=cost, turns=self._turns)
+
+
+def _rewritten(answer: Response, number: int) -> StreamChunk:
+    """The end of a stream whose answer came through a tool: the text that it is, with nothing more used."""
+    return StreamChunk(
+        answer.text,
+        finish_reason=answer.finish_reason,
+        raw_finish_reason=answer.raw_finish_reason,
+        usage=None if answer.usage is None else Usage(),
+        cost=None if answer.cost is None else 0.0,
+        model=answer.model,
+        request_id=answer.request_id,
+        id=answer.id,
+        service_tier=answer.service_tier,
+        round=number,
+    )
 
 
 def with_output(

@@ -9,13 +9,13 @@ comes on top.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from agentflow.llm.content import Content, Json, Part, Reasoning, Text, ToolCall, content_of, parts_of
 from agentflow.llm.messages import Alternative, Message, Response, StreamChunk, TokenLogprob, ToolCallDelta, Usage
 
-__all__ = ["Joiner", "chunks_of", "join", "laid_over"]
+__all__ = ["Joiner", "chunks_of", "join", "laid_over", "total"]
 
 _LARGEST: Final = 16 * 1024 * 1024
 
@@ -69,15 +69,16 @@ class Joiner:
         """What the chunks so far add up to. `provider` and `model` stand in where the chunks do not say it."""
         first = self._answers.get(0) or _Answer()
         facts = self._facts
+        usage, cost = total([(each.usage, each.cost) for each in (*self._earlier, facts)])
         return Response(
             first.content(),
             facts.model or model,
             provider,
-            usage=self._usage(),
+            usage=usage,
             finish_reason=first.finish,
             raw_finish_reason=first.raw,
             request_id=facts.request_id,
-            cost=self._cost(),
+            cost=cost,
             opaque=first.opaque,
             id=facts.id,
             service_tier=facts.service_tier,
@@ -98,19 +99,6 @@ class Joiner:
         self._facts = _Facts()
         self._answers.clear()
 
-    def _usage(self) -> Usage | None:
-        known = [facts.usage for facts in (*self._earlier, self._facts) if facts.usage is not None]
-        return sum(known[1:], known[0]) if known else None
-
-    def _cost(self) -> float | None:
-        """None where the price of any round is unknown."""
-        total = 0.0
-        for facts in (*self._earlier, self._facts):
-            if facts.cost is None:
-                return None
-            total += facts.cost
-        return total
-
 
 def join(chunks: Iterable[StreamChunk], *, provider: str, model: str) -> Response:
     """The response that the chunks of one stream add up to."""
@@ -118,6 +106,13 @@ def join(chunks: Iterable[StreamChunk], *, provider: str, model: str) -> Respons
     for chunk in chunks:
         joiner.add(chunk)
     return joiner.response(provider=provider, model=model)
+
+
+def total(bills: Sequence[tuple[Usage | None, float | None]]) -> tuple[Usage | None, float | None]:
+    """Several requests' usage and cost as one: usage as far as it is known, the cost only where all of it is."""
+    known = [usage for usage, _ in bills if usage is not None]
+    costs = [cost for _, cost in bills if cost is not None]
+    return sum(known[1:], known[0]) if known else None, sum(costs) if len(costs) == len(bills) else None
 
 
 def chunks_of(response: Response) -> Iterator[StreamChunk]:

@@ -48,7 +48,7 @@ class StreamingResponse(Generic[T]):
     Where a type was asked for, `partials()` gives the object as it grows, and `value()` the whole of it.
     """
 
-    __slots__ = ("_chunks", "_closed", "_ended", "_joiner", "_model", "_output", "_provider", "_started")
+    __slots__ = ("_chunks", "_closed", "_ended", "_failed", "_joiner", "_model", "_output", "_provider", "_started")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class StreamingResponse(Generic[T]):
         self._started = False
         self._ended = False
         self._closed = False
+        self._failed = False
 
     def __aiter__(self) -> StreamingResponse[T]:
         if self._started:
@@ -82,10 +83,12 @@ class StreamingResponse(Generic[T]):
         try:
             chunk = await self._chunks.__anext__()
         except StopAsyncIteration:
+            if self._failed:
+                raise self._interrupted() from None
             self._ended = self._ended or not self._closed
             raise
         except BaseException:
-            self._closed = True  # what follows is not the end of a whole answer
+            self._closed = self._failed = True  # what follows is not the end of a whole answer
             raise
         self._joiner.add(chunk)
         return chunk
@@ -102,12 +105,7 @@ class StreamingResponse(Generic[T]):
             except StopAsyncIteration:
                 break
         if not self._ended:
-            raise StreamInterruptedError(
-                "the stream was closed or failed before its end, so there is no whole answer to collect",
-                partial=self._joiner.text,
-                provider=self._provider or None,
-                model=self._model or None,
-            )
+            raise self._interrupted()
         if self._joiner.overflowed:
             raise ProtocolError(
                 "the answer is too long to be collected, longer than any model's: read its chunks instead",
@@ -119,6 +117,14 @@ class StreamingResponse(Generic[T]):
     async def text(self) -> str:
         """The text of the whole answer; see `collect`."""
         return (await self.collect()).text
+
+    def _interrupted(self) -> StreamInterruptedError:
+        return StreamInterruptedError(
+            "the stream was closed or failed before its end, so there is no whole answer to collect",
+            partial=self._joiner.text,
+            provider=self._provider or None,
+            model=self._model or None,
+        )
 
     async def value(self) -> T:
         """The answer as the type that was asked for; the text, where none was. See `collect`, and raises
@@ -132,16 +138,10 @@ class StreamingResponse(Generic[T]):
         Iterates the stream. A plain type comes as `{"value": …}`, as it was asked for. An answer that did not fit and
         was asked for again begins anew.
         """
-        growing, number = PartialJson(prose=True), 0
-        tool = None if self._output is None else self._output.format.name
-        names: dict[int, str] = {}
+        growing = _Growing(None if self._output is None else self._output.format.name)
         async for chunk in self:
-            if chunk.round != number:
-                growing, number, names = PartialJson(prose=True), chunk.round, {}
-            names |= {delta.index: delta.name for delta in chunk.tool_calls if delta.name}
-            piece = chunk.content + "".join([d.arguments for d in chunk.tool_calls if names.get(d.index) == tool])
-            if piece:
-                value = growing.feed(piece)
+            value = growing.feed(chunk)
+            if value is not None:
                 yield value if self._output is None else self._output.partial(value)
 
     async def aclose(self) -> None:
@@ -156,6 +156,35 @@ class StreamingResponse(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class _Growing:
+    """The JSON of the first answer as it comes: from the text, or from the call of the tool that stands for it."""
+
+    __slots__ = ("_call", "_json", "_round", "_tool")
+
+    def __init__(self, tool: str | None) -> None:
+        self._tool = tool
+        self._call: int | None = None
+        self._json = PartialJson(prose=True)
+        self._round = 0
+
+    def feed(self, chunk: StreamChunk) -> Json | None:
+        """What there is now; None where the chunk adds nothing to it."""
+        if chunk.index or chunk.turn is not None:
+            return None
+        if chunk.round != self._round:
+            self._begin(chunk.round)
+        for delta in chunk.tool_calls:
+            if delta.name and delta.name == self._tool and self._call is None:  # what was said before is not it
+                self._begin(self._round)
+                self._call = delta.index
+        pieces = [delta.arguments for delta in chunk.tool_calls if delta.index == self._call]
+        words = chunk.content if self._call is None else "".join(pieces)
+        return self._json.feed(words) if words else None
+
+    def _begin(self, number: int) -> None:
+        self._json, self._round, self._call = PartialJson(prose=True), number, None
 
 
 async def close(chunks: AsyncIterator[StreamChunk]) -> None:

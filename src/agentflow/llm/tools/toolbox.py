@@ -1,6 +1,6 @@
 """Runs what a model asks for: the calls of one answer, at the same time, each to a result that goes back to the model.
 
-    ToolCall, ToolCall, …  ──Toolbox.results──▶  ToolResult, ToolResult, …      in the calls' order
+    ToolCall, ToolCall, …  ──refused, then results──▶  ToolResult, ToolResult, …      in the calls' order
               │ no such tool, wrong arguments ──▶ is_error, unless errors are to be raised
               │ approve? ── no ──▶ the reason
               │ an exception ──▶ is_error, unless …
@@ -10,10 +10,11 @@ Events: tool_start, tool_success, tool_error, tool_refused.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from agentflow.clock import Clock
 from agentflow.core.observability.events import emit, observed
@@ -25,6 +26,8 @@ from agentflow.llm.messages import Tool
 from agentflow.llm.tools.function import FunctionTool, function_tool, result_content
 
 __all__ = ["Approve", "Toolbox", "toolbox"]
+
+_AT_ONCE: Final = 64  # as Each: how many calls an answer has is the model's to choose
 
 Approve: TypeAlias = Callable[[ToolCall], bool | str | Awaitable[bool | str]]
 """Asked before a tool runs, for one call at a time: True lets it, False refuses it, a text refuses it and says why to
@@ -48,25 +51,36 @@ class Toolbox:
     def tools(self) -> tuple[Tool, ...]:
         return (*(function.tool for function in self.functions.values()), *self.declared)
 
-    def serves(self, calls: Sequence[ToolCall]) -> bool:
-        """Whether these calls are answered here. A tool that nobody has declared is: by an error for the model."""
+    def hands_over(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether an answer with these calls is the caller's to go on with: one of them has no function here."""
         outside = {tool.name for tool in self.declared}
-        return bool(calls) and not any(call.name in outside for call in calls)
+        return any(call.name in outside for call in calls)
 
-    async def results(self, calls: Sequence[ToolCall], clock: Clock) -> tuple[ToolResult, ...]:
-        """A result for each call, in their order. Raises ToolError where `on_error` is "raise".
+    async def refused(self, calls: Sequence[ToolCall]) -> dict[int, ToolResult]:
+        """The results of the calls that are not made, by their place: what cannot be called, and what is not approved.
 
-        What cannot be called is found first, then all approvals are asked for, one after the other, and only then does
-        anything run.
+        Approvals are asked for one after the other, before anything runs: that may take as long as a person takes.
         """
         found: dict[int, ToolResult] = {}
         for index, call in enumerate(calls):
-            refused = await self._impossible(call) or await self._refused(call)
-            if refused is not None:
-                found[index] = refused
+            result = await self._impossible(call) or await self._refused(call)
+            if result is not None:
+                found[index] = result
+        return found
+
+    async def results(
+        self, calls: Sequence[ToolCall], refused: Mapping[int, ToolResult], clock: Clock
+    ) -> tuple[ToolResult, ...]:
+        """A result for each call, in their order; those that are not refused run at the same time, at most 64 of them.
+
+        Raises ToolError where `on_error` is "raise".
+        """
+        found = dict(refused)
+        places = asyncio.Semaphore(_AT_ONCE)
 
         async def run(index: int, call: ToolCall) -> None:
-            found[index] = await self._run(call, clock)
+            async with places:
+                found[index] = await self._run(call, clock)
 
         allowed = [run(index, call) for index, call in enumerate(calls) if index not in found]
         if len(allowed) == 1:
@@ -114,10 +128,16 @@ class Toolbox:
 
     async def _called(self, call: ToolCall) -> ResultContent:
         """What the function returns, fit for a result. Every failure is a ToolError, whose text the model may read."""
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
         try:
             return result_content(await self.functions[call.name].call(call))
         except ToolError:
             raise
+        except asyncio.CancelledError as stray:
+            if task is None or task.cancelling() > before:
+                raise
+            raise ToolError(call.name, "something that it waited for was cancelled") from stray
         except Exception as error:
             raise ToolError(call.name, describe(error)) from error
 

@@ -31,7 +31,7 @@ async def aiohttp(url: str, providers: int) -> None:
 async def agentflow(url: str, providers: int) -> None:
     from agentflow import AgentFlow
     from agentflow.llm.providers.base import ProviderSettings
-    from agentflow.llm.providers.openai import OpenAIProvider
+    from agentflow.llm.providers.openai.provider import OpenAIProvider
 
     def made(settings: ProviderSettings) -> OpenAIProvider:
         return OpenAIProvider(ProviderSettings(name=settings.name, kind="openai", base_url=url))

@@ -1,49 +1,58 @@
-"""One client in a process of its own: makes model calls when told to, and says what they cost.
+"""The clients that are compared: each makes a model call, whole or streamed, as its own documentation shows it.
 
-    python benchmarks/llm_clients.py agentflow PORT
+    client = CLIENTS["openai"]("http://127.0.0.1:8000")        its library is imported here
+    await client.call("Explain the tides.")    →  the text
+    client.stream("Explain the tides.")        →  the texts of the pieces
+    await client.others("Explain the tides.")  →  the texts of Anthropic, Google and Moonshot, if it can switch to them
 
-Commands and results are lines of JSON on standard input and output (`llm_overhead.py` speaks them):
-
-    {"do": "call", "calls": 200, "at_once": 1}      → CPU and wall time of so many calls
-    {"do": "stream", "calls": 20, "pieces": 50}     → the same for streams, and when each first piece came
-
-Only the libraries of the client's own environment are imported, and only when the client is made.
+Each library lies in an environment of its own, so only that of the client is imported, and only when it is made.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
-ANSWER = "The tide is the rise and fall of the sea that the moon and the sun cause together"
-PROMPT = "Explain the tides in one sentence."
-KEY = "benchmark-key"
+KEY = "sk-0123456789abcdef"
+CONNECTIONS = 10_000
+"""How many may be open at once, where one says it in a line; else a client has as many as it has by itself."""
+
+ANTHROPIC, GOOGLE, MOONSHOT = "claude-sonnet-4-5", "gemini-2.5-flash", "kimi-k2-0905-preview"
 
 
 class Client(Protocol):
-    """A whole answer's text, and the texts of a streamed one. Made once; `close` at the end."""
+    """Made once, for the address of a server; `close` at the end."""
 
     async def call(self, prompt: str) -> str: ...
     def stream(self, prompt: str) -> AsyncIterator[str]: ...
+
+    async def others(self, prompt: str) -> list[str]:
+        """One answer of each of three further providers; nothing where it has none."""
+        ...
+
     async def close(self) -> None: ...
 
 
 class OurClient:
-    """The full way: registry, builder, client, provider, with models.yml as a user writes it."""
+    """The full way: registry, builder, client, provider, prices, with models.yml as a user writes it."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, server: str) -> None:
         from agentflow import AgentFlow, ModelRegistry
 
         models = f"""
 providers:
-  lab: {{kind: openai, base_url: "{base_url}", api_key_env: BENCHMARK_KEY}}
+  lab:
+    kind: openai
+    base_url: {server}/v1
+    api_key_env: BENCHMARK_KEY
+    prices: openai
+    options: {{max_connections: {CONNECTIONS}}}
+  anthropic: {{base_url: "{server}/v1", api_key_env: BENCHMARK_KEY}}
+  google: {{base_url: "{server}/v1beta", api_key_env: BENCHMARK_KEY}}
+  moonshot: {{base_url: "{server}/v1", api_key_env: BENCHMARK_KEY}}
 models:
   bench: {{provider: lab, model_id: gpt-4o, temperature: 0.7}}
 """
@@ -63,6 +72,10 @@ models:
                 if chunk.content:
                     yield chunk.content
 
+    async def others(self, prompt: str) -> list[str]:
+        names = (f"anthropic/{ANTHROPIC}", f"google/{GOOGLE}", f"moonshot/{MOONSHOT}")
+        return [await self._model(name, registry=self._registry).prompt(prompt).execute() for name in names]
+
     async def close(self) -> None:
         await self._registry.aclose()
 
@@ -70,14 +83,14 @@ models:
 class BareAiohttp:
     """A session, `json`, and a dozen lines that cut a stream into events: what one writes without a library."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, server: str) -> None:
         import aiohttp
 
         self._session = aiohttp.ClientSession(
             headers={"authorization": f"Bearer {KEY}", "content-type": "application/json"},
-            connector=aiohttp.TCPConnector(limit=1_000),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS),
         )
-        self._url = f"{base_url}/chat/completions"
+        self._url = f"{server}/v1/chat/completions"
 
     async def call(self, prompt: str) -> str:
         async with self._session.post(self._url, data=_body(prompt)) as response:
@@ -96,6 +109,9 @@ class BareAiohttp:
                             if content := choice["delta"].get("content"):
                                 yield content
 
+    async def others(self, prompt: str) -> list[str]:
+        return []
+
     async def close(self) -> None:
         await self._session.close()
 
@@ -112,10 +128,10 @@ def _messages(prompt: str) -> list[dict[str, str]]:
 
 
 class OpenAISDK:
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, server: str) -> None:
         from openai import AsyncOpenAI
 
-        self._client = AsyncOpenAI(base_url=base_url, api_key=KEY)
+        self._client = AsyncOpenAI(base_url=f"{server}/v1", api_key=KEY)
 
     async def call(self, prompt: str) -> str:
         made: Any = await self._client.chat.completions.create(
@@ -134,18 +150,22 @@ class OpenAISDK:
         async for content in _contents(chunks):
             yield content
 
+    async def others(self, prompt: str) -> list[str]:
+        return []
+
     async def close(self) -> None:
         await self._client.close()
 
 
 class LiteLLM:
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, server: str) -> None:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it fetches its price list when imported
         import litellm
 
         litellm.telemetry = False
         self._complete: Any = litellm.acompletion
-        self._options = {"model": "openai/gpt-4o", "api_base": base_url, "api_key": KEY, "temperature": 0.7}
+        self._server = server
+        self._options = {"model": "openai/gpt-4o", "api_base": f"{server}/v1", "api_key": KEY, "temperature": 0.7}
 
     async def call(self, prompt: str) -> str:
         made = await self._complete(messages=_messages(prompt), **self._options)
@@ -156,6 +176,131 @@ class LiteLLM:
         chunks = await self._complete(messages=_messages(prompt), **asked, **self._options)
         async for content in _contents(chunks):
             yield content
+
+    async def others(self, prompt: str) -> list[str]:
+        places = {
+            f"anthropic/{ANTHROPIC}": self._server,
+            f"gemini/{GOOGLE}": f"{self._server}/v1beta",
+            f"moonshot/{MOONSHOT}": f"{self._server}/v1",
+        }
+        return [
+            (await self._complete(model=model, api_base=base, api_key=KEY, messages=_messages(prompt)))
+            .choices[0]
+            .message.content
+            for model, base in places.items()
+        ]
+
+    async def close(self) -> None:
+        return None
+
+
+class PydanticAI:
+    """Its requests to a model (`pydantic_ai.direct`), without an agent around them."""
+
+    def __init__(self, server: str) -> None:
+        from pydantic_ai import direct
+        from pydantic_ai.messages import ModelRequest
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.openai import OpenAIProvider
+
+        self._server = server
+        self._direct: Any = direct
+        self._turn: Any = ModelRequest.user_text_prompt
+        self._model = OpenAIChatModel("gpt-4o", provider=OpenAIProvider(base_url=f"{server}/v1", api_key=KEY))
+        self._settings = {"temperature": 0.7}
+
+    async def call(self, prompt: str) -> str:
+        made = await self._direct.model_request(self._model, [self._turn(prompt)], model_settings=self._settings)
+        return made.text
+
+    async def stream(self, prompt: str) -> AsyncIterator[str]:
+        asked = self._direct.model_request_stream(self._model, [self._turn(prompt)], model_settings=self._settings)
+        async with asked as events:
+            async for event in events:
+                if event.event_kind == "part_start":
+                    yield event.part.content
+                elif event.event_kind == "part_delta":
+                    yield event.delta.content_delta
+
+    async def others(self, prompt: str) -> list[str]:
+        from openai import AsyncOpenAI
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.models.google import GoogleModel
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+        from pydantic_ai.providers.google import GoogleProvider
+        from pydantic_ai.providers.moonshotai import MoonshotAIProvider
+
+        moonshot = MoonshotAIProvider(openai_client=AsyncOpenAI(base_url=f"{self._server}/v1", api_key=KEY))
+        models = (
+            AnthropicModel(ANTHROPIC, provider=AnthropicProvider(base_url=self._server, api_key=KEY)),
+            GoogleModel(GOOGLE, provider=GoogleProvider(base_url=self._server, api_key=KEY)),
+            OpenAIChatModel(MOONSHOT, provider=moonshot),
+        )
+        return [(await self._direct.model_request(model, [self._turn(prompt)])).text for model in models]
+
+    async def close(self) -> None:
+        return None
+
+
+class AnyLLM:
+    def __init__(self, server: str) -> None:
+        from any_llm import AnyLLM
+
+        self._made: Any = AnyLLM.create
+        self._server = server
+        self._client: Any = AnyLLM.create("openai", api_key=KEY, api_base=f"{server}/v1")
+
+    async def call(self, prompt: str) -> str:
+        made = await self._client.acompletion(model="gpt-4o", messages=_messages(prompt), temperature=0.7)
+        return made.choices[0].message.content
+
+    async def stream(self, prompt: str) -> AsyncIterator[str]:
+        chunks = await self._client.acompletion(
+            model="gpt-4o",
+            messages=_messages(prompt),
+            temperature=0.7,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        async for content in _contents(chunks):
+            yield content
+
+    async def others(self, prompt: str) -> list[str]:
+        places = (
+            ("anthropic", ANTHROPIC, self._server),
+            ("gemini", GOOGLE, self._server),
+            ("moonshot", MOONSHOT, f"{self._server}/v1"),
+        )
+        texts = []
+        for provider, model, base in places:
+            client = self._made(provider, api_key=KEY, api_base=base)
+            made = await client.acompletion(model=model, messages=_messages(prompt))
+            texts.append(made.choices[0].message.content)
+        return texts
+
+    async def close(self) -> None:
+        return None
+
+
+class LangChain:
+    def __init__(self, server: str) -> None:
+        from langchain_openai import ChatOpenAI
+
+        self._model: Any = ChatOpenAI(
+            model="gpt-4o", base_url=f"{server}/v1", api_key=KEY, temperature=0.7, stream_usage=True
+        )
+
+    async def call(self, prompt: str) -> str:
+        return (await self._model.ainvoke([("user", prompt)])).text
+
+    async def stream(self, prompt: str) -> AsyncIterator[str]:
+        async for chunk in self._model.astream([("user", prompt)]):
+            if chunk.text:
+                yield chunk.text
+
+    async def others(self, prompt: str) -> list[str]:
+        return []  # a package for each provider, and a class of its own
 
     async def close(self) -> None:
         return None
@@ -171,83 +316,8 @@ CLIENTS: dict[str, Callable[[str], Client]] = {
     "agentflow": OurClient,
     "aiohttp": BareAiohttp,
     "openai": OpenAISDK,
+    "any-llm": AnyLLM,
+    "pydantic-ai": PydanticAI,
+    "langchain-openai": LangChain,
     "litellm": LiteLLM,
 }
-
-
-# ---- measuring ---------------------------------------------------------------------------------------------------
-
-
-async def calls(client: Client, *, count: int, at_once: int) -> dict[str, object]:
-    async def some(number: int) -> None:
-        for _ in range(number):
-            assert await client.call(PROMPT) == ANSWER
-
-    await _together(some, at_once, at_once)  # opens connections that were closed for idling
-    return await timed(lambda: _together(some, count, at_once), count)
-
-
-async def _together(some: Callable[[int], Awaitable[None]], count: int, at_once: int) -> None:
-    if at_once == 1:
-        await some(count)
-    else:
-        await asyncio.gather(*(some(count // at_once) for _ in range(at_once)))
-
-
-async def streams(client: Client, *, count: int, pieces: int) -> dict[str, object]:
-    first: list[float] = []
-
-    async def all_of_them() -> None:
-        for _ in range(count):
-            started = time.perf_counter()
-            seen = 0
-            async for _content in client.stream(f"{PROMPT} pieces={pieces}"):
-                if not seen:
-                    first.append(time.perf_counter() - started)
-                seen += 1
-            assert seen == pieces, f"{seen} pieces came, not {pieces}"
-
-    return {**await timed(all_of_them, count), "first": first}
-
-
-async def timed(work: Callable[[], Awaitable[None]], count: int) -> dict[str, object]:
-    """CPU and wall seconds a call."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    await work()
-    return {"cpu": (time.process_time() - cpu) / count, "wall": (time.perf_counter() - wall) / count}
-
-
-def resident() -> float | None:
-    """Resident memory of this process in MB; None where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-async def serve(name: str, base_url: str) -> None:
-    started = time.process_time()
-    client = CLIENTS[name](base_url)
-    imported = time.process_time() - started
-    assert await client.call(PROMPT) == ANSWER
-    _say({"import_cpu": imported, "resident": resident()})
-    crowd = CLIENTS[name](base_url)  # one of its own: a hundred idle connections in the pool slow some clients down
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        command = json.loads(line)
-        if command["do"] == "call":
-            at_once = command["at_once"]
-            _say(await calls(client if at_once == 1 else crowd, count=command["calls"], at_once=at_once))
-        else:
-            _say(await streams(client, count=command["calls"], pieces=command["pieces"]))
-    await client.close()
-    await crowd.close()
-
-
-def _say(result: dict[str, object]) -> None:
-    print(json.dumps(result), flush=True)
-
-
-if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], f"http://127.0.0.1:{sys.argv[2]}/v1"))

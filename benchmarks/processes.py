@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,16 @@ def ask(process: subprocess.Popen[str], **command: object) -> Any:
     assert process.stdin is not None
     process.stdin.write(json.dumps(command) + "\n")
     return heard(process)
+
+
+def allow_files(count: int) -> bool:
+    """Raise the soft limit of open files of this process and of those it starts from now on; says whether it reaches
+    `count`, which the hard limit may forbid."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        soft = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft == resource.RLIM_INFINITY or soft >= count
 
 
 def cost(*command: str) -> float:

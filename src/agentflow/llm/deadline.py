@@ -12,7 +12,9 @@ stream: entering costs a fraction of a microsecond, and the consumer is never ca
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
+from typing import Final
 
 from agentflow.errors import ModelTimeoutError
 
@@ -23,6 +25,7 @@ class Deadline:
     """`seconds` from now on, None for no limit. What is late raises ModelTimeoutError with operation "total"."""
 
     __slots__ = (
+        "_alarm",
         "_cancelled",
         "_cancelling",
         "_expires",
@@ -32,7 +35,6 @@ class Deadline:
         "_provider",
         "_seconds",
         "_task",
-        "_timer",
     )
 
     def __init__(self, seconds: float | None, *, provider: str, model: str) -> None:
@@ -44,8 +46,12 @@ class Deadline:
         self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
         self._loop = asyncio.get_running_loop()
-        self._expires = None if seconds is None else self._loop.time() + seconds
-        self._timer = None if self._expires is None else self._loop.call_at(self._expires, self._expire)
+        self._expires: float | None = None
+        self._alarm: _Alarm | None = None
+        if seconds is not None:
+            self._expires = self._loop.time() + seconds
+            self._alarm = _alarm_of(self._loop)
+            self._alarm.add(self, self._expires)
 
     def allows(self, seconds: float) -> bool:
         """Whether a wait of so many seconds would end in time."""
@@ -53,17 +59,16 @@ class Deadline:
 
     def extend(self, seconds: float) -> None:
         """Give so much more time: what was spent waiting for a person does not count."""
-        if self._expires is None:
+        if self._expires is None or self._alarm is None:
             return
         self._expires += seconds
-        self.close()
         self._late = False
-        self._timer = self._loop.call_at(self._expires, self._expire)
+        self._alarm.add(self, self._expires)
 
     def close(self) -> None:
-        """Stop the timer. Safe to call twice."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """It is over: nothing is cancelled any more. Safe to call twice."""
+        if self._alarm is not None:
+            self._alarm.remove(self)
 
     def __enter__(self) -> Deadline:
         if self._late:
@@ -84,7 +89,8 @@ class Deadline:
         if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._failure() from error
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """The time is up; the alarm says so."""
         self._late = True
         if self._task is not None:
             self._cancelled = True
@@ -92,3 +98,59 @@ class Deadline:
 
     def _failure(self) -> ModelTimeoutError:
         return ModelTimeoutError("total", self._seconds or 0.0, provider=self._provider, model=self._model)
+
+
+class _Alarm:
+    """One timer of an event loop for all its deadlines: a timer for each would be a tenth of what a call costs.
+
+    It is set for the earliest. Most deadlines are gone by then, because their calls have ended: then it looks for the
+    next. With many waiting it does so less often, a microsecond later for each, so that a storm of them stays linear.
+    """
+
+    __slots__ = ("_loop", "_timer", "_waiting", "_when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[Deadline, float] = {}
+        self._when = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, deadline: Deadline, when: float) -> None:
+        self._waiting[deadline] = when
+        if when < self._when:
+            self._set(when)
+
+    def remove(self, deadline: Deadline) -> None:
+        self._waiting.pop(deadline, None)
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._when = None, math.inf
+
+    def _set(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._when = when
+        self._timer = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        self._timer, self._when = None, math.inf
+        for deadline in [deadline for deadline, when in self._waiting.items() if when <= now]:
+            del self._waiting[deadline]
+            deadline.expire()
+        if self._waiting:
+            self._set(max(min(self._waiting.values()), now + len(self._waiting) * _LATER))
+
+
+_LATER: Final = 1e-6
+_alarms: dict[asyncio.AbstractEventLoop, _Alarm] = {}
+
+
+def _alarm_of(loop: asyncio.AbstractEventLoop) -> _Alarm:
+    """The loop's own alarm; those of loops that have ended are forgotten when another one begins."""
+    alarm = _alarms.get(loop)
+    if alarm is None:
+        for ended in [other for other in list(_alarms) if other.is_closed()]:
+            _alarms.pop(ended, None)
+        alarm = _alarms[loop] = _Alarm(loop)
+    return alarm

@@ -87,18 +87,22 @@ class Secret:
 
 
 class SecretHeaders(dict[str, str]):
-    """Headers of which some may hold a key: a dict in all but its repr, which tells their names alone."""
+    """Headers of which some may hold a key: a dict, but its repr tells their names alone, and it is not pickled."""
 
     def __repr__(self) -> str:
         return f"SecretHeaders({', '.join(self)})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("SecretHeaders are not pickled")
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds a phase of a call may take; None is no limit of its own.
 
-    `connect` covers waiting for the pool, DNS, TCP and TLS; `first_byte` runs from the sent request to the first byte
-    of the answer; `idle` is the longest silence between two pieces; `total` is the whole call.
+    `connect` covers DNS, TCP, TLS and a proxy's tunnel, but no waiting for a free connection, which `total` alone
+    bounds; `first_byte` runs from the sent request to the first byte of the answer; `idle` is the longest silence
+    between two pieces; `total` is the whole call.
     """
 
     connect: float | None = 10.0

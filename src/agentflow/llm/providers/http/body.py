@@ -63,9 +63,21 @@ class BodyStream:
         self._begun = False
         self._expired: str | None = None
 
+    def here(self) -> bytes | None:
+        """The whole body, where it has come already and nothing is to be undone; else None, and it is to be read."""
+        content = self._content
+        if not content.is_eof() or content.exception() is not None or self._unzip is not None:
+            return None
+        data = content.read_nowait()
+        self._left -= len(data)
+        return self._checked(data)
+
     async def read(self) -> bytes:
         data = await self._read() if self._unzip is None else await self._read_unzipped(self._unzip)
         self._left -= len(data)
+        return self._checked(data)
+
+    def _checked(self, data: bytes) -> bytes:
         if self._left < 0:
             raise self.call.nonsense(
                 f"{self.call.where} answers with more than {self._most:,} bytes, which no model does", self.status

@@ -28,10 +28,17 @@ _CHECK_TLS = "does the server speak TLS there, and is base_url right?"
 class Call:
     """What is known of one request, and the limit on it until its headers have come."""
 
-    __slots__ = ("deadline", "first_by", "limit", "limits", "model", "provider", "proxy", "started", "total", "where")
+    __slots__ = ("deadline", "first_by", "limit", "limits", "model", "provider", "proxy", "total", "where")
 
     def __init__(
-        self, provider: str, model: str, where: str, proxy: Proxy | None, limits: Timeouts, total: float | None
+        self,
+        provider: str,
+        model: str,
+        where: str,
+        proxy: Proxy | None,
+        limits: Timeouts,
+        total: float | None,
+        now: float,
     ) -> None:
         self.provider = provider
         self.model = model
@@ -39,32 +46,18 @@ class Call:
         self.proxy = proxy
         self.limits = limits
         self.total = total
-        self.started = asyncio.get_running_loop().time()
-        self.deadline = None if total is None else self.started + total
+        self.deadline = None if total is None else now + total
         self.first_by: float | None = None  # when the first byte of the body is due
         self.limit: asyncio.Timeout | None = None
 
-    async def take_place(self, places: asyncio.Semaphore) -> bool:
-        """Take one of the places; says whether it had to wait, as long as connecting may take, or ModelTimeoutError."""
-        if not places.locked():
-            await places.acquire()  # never suspends
-            return False
-        connect_by = None if self.limits.connect is None else self.started + self.limits.connect
-        by = earliest(self.deadline, connect_by)
+    async def wait_for_place(self, places: asyncio.Semaphore) -> None:
+        """Take one of the places once it is free. Raises ModelTimeoutError where that takes longer than the whole call
+        may."""
         try:
-            async with asyncio.timeout_at(by):
+            async with asyncio.timeout_at(self.deadline):
                 await places.acquire()
         except TimeoutError:
-            raise self.timeout("total" if by == self.deadline else "connect") from None
-        return True
-
-    def time_left_to_connect(self) -> aiohttp.ClientTimeout:
-        """What the wait for a place has left of the limit on connecting."""
-        import aiohttp
-
-        limit = self.limits.connect
-        waited = asyncio.get_running_loop().time() - self.started
-        return aiohttp.ClientTimeout(total=None, connect=None if limit is None else max(limit - waited, 0.001))
+            raise self.timeout("total") from None
 
     def sent(self, now: float) -> None:
         """The request is on its way: from now on the first byte is awaited."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["AiohttpTransport"]
 
 _MIB = 1024 * 1024
-_MAX_URLS = 256  # how many addresses are remembered: some hold a model's name, some an id that never comes again
+_MAX_TARGETS = 256  # how many addresses are remembered: some hold a model's name, some an id that never comes again
 
 
 class AiohttpTransport:
@@ -56,8 +56,8 @@ class AiohttpTransport:
     Certificates are always verified. `settings.proxy` is used for every address; without it the proxy variables of
     `environ` (the process's own environment) are obeyed, NO_PROXY too, but never for loopback.
 
-    Option: `max_connections` (1,000) for each event loop; further calls wait in the order they came, and that counts as
-    connecting. Raises ConfigurationError for a bad address, header, proxy, certificate file or option.
+    Option: `max_connections` (1,000) for each event loop; further calls wait in the order they came, as long as their
+    total limit allows. Raises ConfigurationError for a bad address, header, proxy, certificate file or option.
     """
 
     def __init__(
@@ -80,23 +80,24 @@ class AiohttpTransport:
         self._connections = checked_connections(settings)
         self._max_body = max_body
         self._max_stream = max_stream
-        self._urls: dict[str, yarl.URL] = {}
+        self._targets: dict[str, _Target] = {}
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     async def get(
         self, path: str, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        return await self._whole(await self._send("GET", path, None, model, total, headers, self._max_body))
+        return await self._whole("GET", path, None, model, total, headers)
 
     async def post(
         self, path: str, body: bytes, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        return await self._whole(await self._send("POST", path, body, model, total, headers, self._max_body))
+        return await self._whole("POST", path, body, model, total, headers)
 
     async def stream(
         self, path: str, body: bytes, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
     ) -> BodyStream:
-        return await self._send("POST", path, body, model, total, headers, self._max_stream)
+        response, call, places = await self._send("POST", path, body, model, total, headers)
+        return BodyStream(response, call, places, self._max_stream if is_stream(response) else self._max_body)
 
     async def aclose(self) -> None:
         """Close all sessions; those of other loops are asked to close themselves. A later request opens a new one."""
@@ -123,48 +124,57 @@ class AiohttpTransport:
         model: str,
         total: float | None,
         headers: Mapping[str, str] | None,
-        most: int,
-    ) -> BodyStream:
-        call = Call(self._provider, model, self._where(path), self._proxy, self._limits, total)
+    ) -> tuple[aiohttp.ClientResponse, Call, asyncio.Semaphore]:
+        """The answer's head, what is known of the call, and where its place is to be given back."""
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None or session.client.closed:
+            session = await self._open(loop)
+        target = self._targets.get(path) or self._target(path)
+        call = Call(self._provider, model, target.where, self._proxy, self._limits, total, loop.time())
         options: _Options = {"headers": self._headers}
         if headers:
             options["headers"] = SecretHeaders({**self._headers, **checked_headers(headers, self._provider)})
         if self._proxy is not None:
             options["proxy"], options["proxy_headers"] = self._proxy.url, self._proxy.headers
-        session = await self._session()
-        if await call.take_place(session.places):
-            options["timeout"] = call.time_left_to_connect()
-        answer = None
+        places = session.places
+        await (call.wait_for_place(places) if places.locked() else places.acquire())
+        response = None
         try:
             async with asyncio.timeout_at(call.deadline) as call.limit:
                 response = await session.client.request(
-                    method, self._url(path), data=body, allow_redirects=False, trace_request_ctx=call, **options
+                    method, target.url, data=body, allow_redirects=False, trace_request_ctx=call, **options
                 )
-            answer = BodyStream(response, call, session.places, most if is_stream(response) else self._max_body)
-            return answer
+            return response, call, places
         except network_errors() as error:
             failure = call.failure(error)
         finally:
-            if answer is None:
-                session.places.release()
+            if response is None:
+                places.release()
         # Raised out here because aiohttp's exceptions show the request's headers, and so the key, in their repr.
         raise failure
 
-    async def _whole(self, answer: BodyStream) -> Answer:
-        pieces = []
+    async def _whole(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        model: str,
+        total: float | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
+        response, call, places = await self._send(method, path, body, model, total, headers)
+        answer = BodyStream(response, call, places, self._max_body)
         try:
+            here = answer.here()  # most answers have come with their head
+            if here is not None:
+                return Answer(answer.status, answer.headers, here)
+            pieces = []
             while piece := await answer.read():
                 pieces.append(piece)
         finally:
             answer.close()
         return Answer(answer.status, answer.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-    async def _session(self) -> _Session:
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.client.closed:
-            session = await self._open(loop)
-        return session
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> _Session:
         for other in [other for other in self._sessions if other.is_closed()]:
@@ -175,20 +185,26 @@ class AiohttpTransport:
         await anext(session.keeper)  # never suspends, so two tasks cannot open two sessions
         return session
 
-    def _url(self, path: str) -> yarl.URL:
-        url = self._urls.get(path)
-        if url is None:
-            from yarl import URL
+    def _target(self, path: str) -> _Target:
+        """Where a path leads, remembered."""
+        from yarl import URL
 
-            if len(self._urls) >= _MAX_URLS:
-                self._urls.clear()
-            host = str(URL(f"{self._base.scheme}://{self._base.netloc}")).rstrip("/")  # a name beyond ASCII is encoded
-            url = self._urls[path] = URL(host + joined(self._base, path, self._query), encoded=True)
-        return url
+        if len(self._targets) >= _MAX_TARGETS:
+            self._targets.clear()
+        base = self._base
+        host = str(URL(f"{base.scheme}://{base.netloc}")).rstrip("/")  # a name beyond ASCII is encoded
+        where = f"{base.scheme}://{base.netloc}{base.path.rstrip('/')}{path.partition('?')[0]}"
+        target = _Target(URL(host + joined(base, path, self._query), encoded=True), where)
+        self._targets[path] = target
+        return target
 
-    def _where(self, path: str) -> str:
-        """The address for messages: without the query, which may hold a key."""
-        return f"{self._base.scheme}://{self._base.netloc}{self._base.path.rstrip('/')}{path.partition('?')[0]}"
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """An address, and how messages name it: without the query, which may hold a key."""
+
+    url: yarl.URL
+    where: str
 
 
 class _Options(TypedDict, total=False):
@@ -197,7 +213,6 @@ class _Options(TypedDict, total=False):
     headers: Mapping[str, str]
     proxy: str
     proxy_headers: Mapping[str, str]
-    timeout: aiohttp.ClientTimeout
 
 
 def is_stream(response: aiohttp.ClientResponse) -> bool:

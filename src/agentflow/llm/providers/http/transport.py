@@ -10,19 +10,22 @@ provider's business, also when the status says failure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 __all__ = ["Answer", "ByteStream", "Transport"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """A whole answer. Header names are looked up in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def __repr__(self) -> str:  # headers and body may repeat what is secret
+        return f"Answer({self.status}, {len(self.body)} bytes)"
 
 
 class ByteStream(Protocol):

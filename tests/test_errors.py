@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -180,3 +183,67 @@ def test_describe_names_the_type_unless_the_message_speaks_for_itself() -> None:
     assert describe(ValueError("odd")) == "ValueError: odd"
     assert describe(ValueError()) == "ValueError"
     assert describe(InputError("the input lacks 'topic'")) == "the input lacks 'topic'"
+
+
+MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
+    ConfigurationError: lambda: ConfigurationError("bad", source="models.yml:3"),
+    MissingExtraError: lambda: MissingExtraError("tracing", "otel"),
+    UnknownModelError: lambda: UnknownModelError("gpt-4", ["gpt-4o"]),
+    NodeError: lambda: NodeError("f/a#1", "exec", 2, ServerError("down")),
+    UnknownTransition: lambda: UnknownTransition("f/a#1", "maybe", ["yes", "no"]),
+    StepLimitError: lambda: StepLimitError("f", 10, "a"),
+    JoinError: lambda: JoinError("f/(a, b)", 2, [InputError("no", field="topic")]),
+    InputError: lambda: InputError("no", field="topic"),
+    StateKeyError: lambda: StateKeyError("topci", ["topic"]),
+    StateConflict: lambda: StateConflict("draft", "left", "right"),
+    errors.SerializationError: lambda: errors.SerializationError("state.x", "no JSON"),
+    OperationTimeoutError: lambda: OperationTimeoutError("exec", 1.5),
+    errors.LimitExceededError: lambda: errors.LimitExceededError("tool_rounds", 10, 11),
+    errors.ToolError: lambda: errors.ToolError("search", "no"),
+    errors.ToolArgumentsError: lambda: errors.ToolArgumentsError("search", "no"),
+    ModelTimeoutError: lambda: ModelTimeoutError("first byte", 10, provider="openai", model="gpt-4o"),
+    errors.OutputError: lambda: errors.OutputError("no object", raw="[", provider="openai"),
+    StreamInterruptedError: lambda: StreamInterruptedError("cut", partial="Once", request_id="r1"),
+}
+
+
+def made(kind: type[AgentFlowError]) -> AgentFlowError:
+    """One error of a class, with all that its class can hold."""
+    if kind in MADE:
+        return MADE[kind]()
+    if issubclass(kind, ModelError):
+        return kind("no", provider="lab", model="m", status=500, code="c", request_id="r1", retry_after=2.5)
+    return kind("no")
+
+
+def facts(error: BaseException) -> dict[str, object]:
+    """What an error holds; errors inside it by their text, since errors equal only themselves."""
+    return {name: repr(value) for name, value in vars(error).items()}
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_every_error_survives_a_copy_and_a_trip_to_another_process(
+    name: str, travel: Callable[[AgentFlowError], AgentFlowError]
+) -> None:
+    """Class, message and attributes are those that it had: no message is made twice."""
+    error = made(getattr(errors, name))
+    there = travel(error)
+    assert type(there) is type(error)
+    assert (str(there), there.args, facts(there)) == (str(error), error.args, facts(error))
+    assert there.retryable is error.retryable
+
+
+def test_what_was_added_to_an_error_travels_too() -> None:
+    """The branches that failed beside it, the names that were suggested, the notes."""
+    node = NodeError("f/a#1", "exec", 1, ValueError("odd"))
+    node.siblings = (ServerError("down", provider="lab"),)
+    node.add_note("in the second batch")
+    missing = errors.NotFoundError("no such model", provider="lab")
+    missing.suggest(["gpt-4o"])
+
+    there, again = pickle.loads(pickle.dumps((node, missing)))
+
+    assert [str(error) for error in there.siblings] == ["lab: down"]
+    assert there.__notes__ == ["in the second batch"]
+    assert (again.suggestions, str(again)) == (("gpt-4o",), str(missing))

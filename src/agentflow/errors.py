@@ -282,8 +282,8 @@ class OperationTimeoutError(AgentFlowError, TimeoutError):
 class LimitExceededError(AgentFlowError):
     """A limit that the caller set is used up, so the next call was not made.
 
-    `limit` is requests, tokens, tool_rounds or dollars; `allowed` and `spent` are in its unit. `spent` is infinite where
-    the cost of a request is unknown. `response` is the last answer there was, if any.
+    `limit` is requests, tokens, tool_rounds or dollars; `allowed` and `spent` are in its unit. `spent` is infinite
+    where the cost of a request is unknown. `response` is the last answer there was, if any.
     """
 
     response: object = None

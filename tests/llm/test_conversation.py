@@ -13,8 +13,9 @@ from agentflow.errors import ConfigurationError, ModelError
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.config.registry import ModelRegistry
-from agentflow.llm.content import Image, ToolCall, ToolResult
-from agentflow.llm.conversation import Conversation, estimated_tokens
+from agentflow.llm.content import Image, Text, ToolCall, ToolResult
+from agentflow.llm.conversation import Conversation
+from agentflow.llm.estimate import estimated_tokens
 from agentflow.llm.messages import Message, Response
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
 
@@ -94,12 +95,136 @@ async def test_what_no_longer_fits_can_be_summed_up() -> None:
         heard.append([turn.text for turn in turns])
         return f"S{len(heard)}"
 
-    chat = Conversation(max_tokens=9, count=by_words, summarise=summarise)
-    for number in range(4):
-        await chat.add(Message("user", f"q{number} x x"), Message("assistant", f"a{number} x"))
-    assert heard[0] == ["q0 x x", "a0 x"]
+    chat = Conversation(max_tokens=40, count=by_words, summarise=summarise)
+    for number in range(12):
+        await chat.add(Message("user", f"q{number} x x x x x"), Message("assistant", f"a{number} x x x"))
+    assert heard[0][:2] == ["q0 x x x x x", "a0 x x x"]
     assert heard[1][0].endswith("S1")
     assert chat.messages[0].text.endswith(f"S{len(heard)}")
+    assert chat.tokens <= 40
+
+
+async def test_not_every_question_needs_a_summary(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:
+    """One makes room for several exchanges, and is itself within the bound."""
+    builder, provider = model
+    summaries = 0
+
+    async def summarise(turns: Sequence[Message]) -> str:
+        nonlocal summaries
+        summaries += 1
+        return "so it was " * 100
+
+    chat = Conversation(system="s", max_tokens=60, count=by_words, summarise=summarise)
+    for number in range(30):
+        await chat.ask(builder, f"q{number} x x")
+    assert 2 <= summaries <= 10
+    assert max(sum(map(by_words, request.messages)) for request in provider.requests) <= 60
+    assert any("Summary" in turn.text for turn in provider.requests[-1].messages)
+
+
+async def test_a_summary_is_not_longer_than_what_it_stands_for() -> None:
+    async def summarise(turns: Sequence[Message]) -> str:
+        return "word " * 1000
+
+    chat = Conversation(max_tokens=30, count=by_words, summarise=summarise)
+    await chat.add(Message("user", "a " * 12))
+    await chat.add(Message("user", "b " * 20))
+    assert [by_words(turn) for turn in chat.messages] == [7, 20]
+    await chat.add(Message("user", "c " * 29))
+    assert [by_words(turn) for turn in chat.messages] == [29]
+
+
+async def test_a_question_that_fails_costs_no_history(tmp_path: Path) -> None:
+    """What would have been dropped for it is still there."""
+    answers: list[ScriptedAnswer] = ["yes", ModelError("no"), "yes", ModelError("no")]
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: ScriptedProvider(answers))
+    builder = AgentFlow.model("toy/m", registry=registry)
+
+    async def summarise(turns: Sequence[Message]) -> str:
+        return "short"
+
+    for how in (None, summarise):
+        chat = Conversation(max_tokens=12, count=by_words, summarise=how)
+        await chat.ask(builder, "one two three four five")
+        before = chat.messages
+        with pytest.raises(ModelError, match="no"):
+            await chat.ask(builder, "a long question that leaves little room for more")
+        assert chat.messages == before
+
+
+async def test_a_summary_that_fails_costs_neither_history_nor_answer(
+    model: tuple[LLMClientBuilder, ScriptedProvider],
+) -> None:
+    """It is made before the question is asked, so no answer that was paid for is lost."""
+    builder, provider = model
+    works = False
+
+    async def summarise(turns: Sequence[Message]) -> str:
+        if not works:
+            raise ModelError("no summary")
+        return "short"
+
+    chat = Conversation(max_tokens=40, count=by_words, summarise=summarise)
+    assert (await chat.ask(builder, "x " * 20)).text.startswith("you said")
+    before = chat.messages
+    with pytest.raises(ModelError, match="no summary"):
+        await chat.ask(builder, "more")
+    assert (chat.messages, len(provider.requests)) == (before, 1)
+    with pytest.raises(ModelError, match="no summary"):
+        await chat.add(Message("user", "kept"))
+    assert chat.messages[-1].text == "kept"
+    works = True
+    await chat.ask(builder, "more")
+    assert chat.messages[0].text.endswith("short")
+
+
+async def test_without_a_question_there_is_nothing_to_ask(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:
+    with pytest.raises(ConfigurationError, match="takes the question"):
+        await Conversation().ask(model[0].prompt("here?"))
+
+
+async def test_a_models_own_turns_come_before_the_history_and_are_not_kept(
+    model: tuple[LLMClientBuilder, ScriptedProvider],
+) -> None:
+    """Examples belong to the model, and are sent once with each question; its system text, too."""
+    builder, provider = model
+    shown = builder.system("Be brief.").messages([Message("user", "2+2"), Message("assistant", "4")])
+    chat = Conversation()
+    await chat.ask(shown, "one")
+    await chat.ask(shown, "two")
+    sent = [turn.text for turn in provider.requests[1].messages]
+    assert sent == ["Be brief.", "2+2", "4", "one", "you said one", "two"]
+    assert [turn.text for turn in chat.messages] == ["one", "you said one", "two", "you said two"]
+
+
+async def test_a_models_own_turns_count(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:
+    """The bound holds for what is sent."""
+    builder, provider = model
+    shown = builder.system("s s").messages([Message("user", "a b c"), Message("assistant", "d e f")])
+    chat = Conversation(max_tokens=12, count=by_words)
+    for question in ("one", "two", "three"):
+        await chat.ask(shown, question)
+    assert max(sum(map(by_words, request.messages)) for request in provider.requests) <= 12
+
+
+async def test_there_is_one_system_text(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:
+    """Two would be sent, or one be dropped, and nobody would have asked for that."""
+    builder, _ = model
+    with pytest.raises(ConfigurationError, match="both the conversation and the model"):
+        await Conversation(system="a").ask(builder.system("b"), "hi")
+    with pytest.raises(ConfigurationError, match="both the conversation and the model"):
+        await Conversation(system="a").ask(builder.messages([Message("system", "b")]), "hi")
+    with pytest.raises(ConfigurationError, match="begin with a system turn"):
+        Conversation(system="a", messages=[Message("system", "b")])
+
+
+async def test_a_system_turn_at_the_head_is_the_system_text() -> None:
+    """It is never dropped; its cache mark stays."""
+    system = Message("system", (Text("Be brief.", cache="5m"),))
+    chat = Conversation(messages=[system, Message("user", "a a")], max_tokens=5, count=by_words)
+    await chat.add(Message("user", "b b b b"))
+    assert chat.messages == (system, Message("user", "b b b b"))
 
 
 async def test_the_room_for_the_question_is_kept_free(model: tuple[LLMClientBuilder, ScriptedProvider]) -> None:

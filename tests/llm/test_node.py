@@ -97,6 +97,7 @@ async def test_a_call_bears_the_tenant_of_its_run() -> None:
         ("{topic", None, "braces"),
         ("{topic.__class__}", None, "no name of a key"),
         ("{}", None, "no name of a key"),
+        ("{topic:{other}}", None, "{topic:{other}} is no name of a key"),
     ],
 )
 def test_prompt_and_reads_must_agree(prompt: str, reads: Key[str] | None, complaint: str) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from agentflow.errors import ContentFilterError, OutputError
 from agentflow.llm.content import Json, ToolCall
-from agentflow.llm.messages import OutputFormat, Response
+from agentflow.llm.messages import Response
 
 __all__ = ["Decoder", "answer_call", "answer_text", "blocked", "text_of", "value_of"]
 
@@ -22,7 +22,7 @@ class Decoder(Protocol[T_co]):
     """What an `OutputType` does here: `decode` raises a ValueError that says what does not fit."""
 
     @property
-    def format(self) -> OutputFormat: ...
+    def name(self) -> str: ...
 
     def decode(self, text: str) -> T_co: ...
 
@@ -39,7 +39,7 @@ def text_of(response: Response) -> str:
 
 def value_of(response: Response, output: Decoder[T_co]) -> T_co:
     """The typed answer. Raises OutputError where it does not fit, and ContentFilterError."""
-    text = answer_text(response, output.format.name)
+    text = answer_text(response, output.name)
     if not text and response.finish_reason == "content_filter":
         raise blocked(response)
     try:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
+
+from agentflow.errors import ConfigurationError
 
 __all__ = [
     "Audio",
@@ -34,6 +38,7 @@ __all__ = [
     "ToolResult",
     "content_of",
     "parts_of",
+    "settled",
 ]
 
 if TYPE_CHECKING:
@@ -43,7 +48,8 @@ else:  # what msgspec checks when a part is read from JSON, where a recursive ty
     Json = Any
     Source = str
 
-_FILE_ID = "file-id:"
+_FILE_ID: Final = "file-id:"
+_ADDRESS: Final = re.compile(r"(?:https?|gs|s3|ms)://", re.IGNORECASE)  # what some provider fetches: ms is Moonshot's
 
 
 class _Part(Struct, frozen=True, omit_defaults=True, tag_field="type", kw_only=True):
@@ -62,10 +68,10 @@ class Text(_Part, frozen=True, tag="text"):
 class Media(_Part, frozen=True):
     """Bytes of a kind, by value or by reference.
 
-    `source` is given as bytes, as a path, or as text: an address (`https://…`, `gs://…`), a `data:` URI, a path, or
-    `file-id:…` for what was uploaded before. Bytes are kept as a `data:` URI, which is what every API wants; a path is
-    read when the request is made, not before. `media_type` (`image/png`) is told from the bytes or the name where it
-    is left out.
+    `source` is given as bytes, as a path, or as text: an address (`https://…`, `gs://…`), a `data:` URI, `file-id:…`
+    for what was uploaded before, or else a path. Bytes are kept as a `data:` URI in base64, which is what every API
+    wants; a path is read when the request is made, not before. `media_type` (`image/png`) is told from the bytes or the
+    name where it is left out. Raises ConfigurationError for a source that is nothing of these.
     """
 
     source: Source
@@ -74,10 +80,16 @@ class Media(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         source: object = self.source
-        if isinstance(source, bytes | bytearray):
+        if isinstance(source, str):
+            if source[:5].lower() == "data:":
+                force_setattr(self, "source", _in_base64(source))
+        elif isinstance(source, bytes | bytearray):
             force_setattr(self, "source", data_uri(bytes(source), self.media_type))
-        elif isinstance(source, os.PathLike):
-            force_setattr(self, "source", os.fspath(source))
+        elif isinstance(source, os.PathLike) and isinstance(place := os.fspath(source), str):
+            force_setattr(self, "source", place)
+        else:
+            kind = type(self).__name__
+            raise ConfigurationError(f"{kind}: its source is bytes, a path or a text, not {type(source).__name__}")
 
     @property
     def uri(self) -> str:
@@ -86,8 +98,9 @@ class Media(_Part, frozen=True):
 
     @property
     def url(self) -> str | None:
-        """The address, where it is one that somebody else can fetch."""
-        return self.uri if "://" in self.uri[:32] and self.file_id is None else None
+        """The address, where it is one that providers fetch: http, https, gs, s3 or ms. What is under `file://`, or
+        any other, is on this machine or nowhere, and goes to nobody."""
+        return self.uri if _ADDRESS.match(self.uri) else None
 
     @property
     def file_id(self) -> str | None:
@@ -96,12 +109,13 @@ class Media(_Part, frozen=True):
 
     @property
     def data(self) -> str | None:
-        """The bytes in base64; None where they are not here."""
+        """What a `data:` URI holds, which is base64 as far as one has not looked: a request is only made with what is.
+        None for what is not here, but named."""
         return self.uri.partition(",")[2] if self.uri.startswith("data:") else None
 
     @property
     def path(self) -> str | None:
-        """The file on this machine that is to be read."""
+        """The file on this machine that is to be read: whatever is no bytes, no id and no address."""
         return None if self.uri.startswith(("data:", _FILE_ID)) or self.url else self.uri
 
     @property
@@ -138,7 +152,8 @@ class ToolCall(_Part, frozen=True, tag="tool_call"):
     """The model asks for a function to be called.
 
     `arguments` are parsed. `raw` is the JSON text as the model wrote it, where the API hands it on as text; where that
-    is no JSON object, `arguments` is empty and `invalid` says why.
+    is no JSON object, `arguments` is empty and `invalid` says why. Two calls are equal if they ask for the same,
+    however it was written.
     """
 
     id: str
@@ -151,6 +166,24 @@ class ToolCall(_Part, frozen=True, tag="tool_call"):
         """A call from the text of its arguments; an empty text stands for no arguments."""
         value, _ = _object(raw)
         return cls(id, name, value, raw, opaque=opaque or {})
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not ToolCall:
+            return NotImplemented
+        return (
+            self.id == other.id
+            and self.name == other.name
+            and self.arguments == other.arguments
+            and self.opaque == other.opaque
+            and (self.raw == other.raw or bool(self.arguments) or self._spoilt == other._spoilt)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.name))
+
+    @property
+    def _spoilt(self) -> str:
+        return "" if self.invalid is None else self.raw
 
     @property
     def json(self) -> str:
@@ -172,6 +205,10 @@ class ToolResult(_Part, frozen=True, tag="tool_result"):
     is_error: bool = False
     cache: str | None = None
 
+    def __post_init__(self) -> None:
+        if type(self.content) is not str:
+            force_setattr(self, "content", settled("ToolResult", self.content, _RESULT_PARTS))
+
     @property
     def text(self) -> str:
         if isinstance(self.content, str):
@@ -186,6 +223,9 @@ class Raw(Struct, frozen=True, tag_field="type", tag="raw"):
     api: str
     data: Mapping[str, Json]
 
+
+_RESULT_PARTS: Final = frozenset[type]({Text, Image, Document, Audio})
+_PARTS: Final = _RESULT_PARTS | {Reasoning, ToolCall, ToolResult, Raw}
 
 ResultContent: TypeAlias = str | tuple[Text | Image | Document | Audio, ...]
 Part: TypeAlias = Text | Image | Document | Audio | Reasoning | ToolCall | ToolResult | Raw
@@ -210,9 +250,36 @@ def parts_of(content: Content) -> tuple[Part, ...]:
     return content
 
 
+def settled(owner: str, content: object, allowed: frozenset[type] = _PARTS) -> object:
+    """Content as a str or a tuple of parts; texts in a list are parts, too. Raises ConfigurationError for all else."""
+    if type(content) is tuple and allowed.issuperset(map(type, content)):
+        return content
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple):
+        raise ConfigurationError(f"{owner}: its content is a text or parts, not {type(content).__name__}")
+    found = tuple([Text(part) if isinstance(part, str) else part for part in content])
+    for index, part in enumerate(found):
+        if not isinstance(part, tuple(allowed)):
+            names = ", ".join(sorted(kind.__name__ for kind in allowed))
+            raise ConfigurationError(f"{owner}: content[{index}] is {type(part).__name__}; allowed are str, {names}")
+    return found
+
+
 def data_uri(data: bytes, media_type: str | None) -> str:
     """`data:image/png;base64,…`; without a media type it is told from the bytes later."""
     return f"data:{media_type or ''};base64,{base64.b64encode(data).decode()}"
+
+
+def _in_base64(uri: str) -> str:
+    """A `data:` URI in the one form that APIs know: a small scheme, and base64 where it had percent signs."""
+    at = uri.find(",")
+    if at < 0:
+        return "data:" + uri[5:]
+    said = uri[5:at]
+    if said[-7:].lower() == ";base64":
+        return uri if uri.startswith("data:") and said.endswith(";base64") else f"data:{said[:-7]};base64{uri[at:]}"
+    return data_uri(unquote_to_bytes(uri[at + 1 :]), said or "text/plain")
 
 
 def plain(value: object) -> object:

@@ -4,8 +4,8 @@
     reply = await chat.ask(AgentFlow.model("gpt-4o"), "Hello")          both turns are kept
     chat.messages                                                       what the next question is asked after
 
-    system │ summary │ oldest exchange … newest exchange
-                       └─ over max_tokens? dropped whole, or summed up by `summarise`
+    system │ the model's own .messages │ summary │ oldest exchange … newest exchange │ question
+                                                   └─ over max_tokens? dropped whole, or summed up by `summarise`
 
 An exchange is a user's turn with everything up to the next one, so that a tool call is never parted from its result.
 """
@@ -13,47 +13,52 @@ An exchange is a user's turn with everything up to the next one, so that a tool 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from agentflow.errors import ConfigurationError
-from agentflow.llm.content import (
-    Audio,
-    Document,
-    Image,
-    Media,
-    Part,
-    Raw,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolResult,
-    parts_of,
-)
+from agentflow.llm.content import Audio, Document, Image, Raw, Text
+from agentflow.llm.estimate import estimated_tokens
 from agentflow.llm.messages import Message, Response
 
 if TYPE_CHECKING:
     from agentflow.llm.builder import LLMClientBuilder
 
-__all__ = ["Conversation", "Summarise", "estimated_tokens"]
+__all__ = ["Conversation", "Summarise"]
 
 T = TypeVar("T")
 
 Summarise: TypeAlias = Callable[[Sequence[Message]], Awaitable[str]]
 """Gets the turns that no longer fit, an earlier summary first; what it returns stands in their place."""
 
-_BYTES_PER_TOKEN: Final = 4  # of UTF-8; right within a third or so for prose in European languages
-_TOKENS_PER_TURN: Final = 4  # role and separators
-_TOKENS_PER_MEDIA: Final = 1_000  # an image of a megapixel or so
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What is kept beside the system text; never changed, so that a question that fails costs nothing."""
+
+    turns: tuple[Message, ...]
+    summary: Message | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.turns if self.summary is None else (self.summary, *self.turns)
+
+    def plus(self, *turns: Message) -> _History:
+        return _History((*self.turns, *turns), self.summary)
 
 
 class Conversation:
     """A bounded history of one conversation. One task at a time may use it.
 
-    `max_tokens` bounds what is kept, `count` says how many tokens a turn has (estimated from its length where it is
-    left out). What no longer fits is dropped, oldest first and whole exchanges at a time, or given to `summarise`. The
-    system text is always kept, and so is the newest exchange, however long it is.
+    `max_tokens` bounds what is sent: system text, history and question; `count` says how many tokens a turn has
+    (estimated from its length where it is left out). What no longer fits is dropped before the next question, oldest
+    first and whole exchanges at a time. With `summarise` it is summed up instead: exchanges are left half the room, the
+    summary a quarter, so that not every question needs one; what is longer, or than what it stands for, is cut. The
+    system text is always sent, and `add` keeps the newest exchange, however long it is.
 
-    Raises ConfigurationError for a bound that is none.
+    System turns at the head of `messages` are the system text. Raises ConfigurationError for a bound that is none, and
+    where both `system` and `messages` give a system text.
     """
 
     def __init__(
@@ -67,84 +72,88 @@ class Conversation:
     ) -> None:
         if max_tokens is not None and max_tokens < 1:
             raise ConfigurationError(f"max_tokens is at least 1, not {max_tokens}")
-        self._system = system
+        turns = tuple(messages)
+        leading = tuple(takewhile(lambda turn: turn.role == "system", turns))
+        if leading and system is not None:
+            raise ConfigurationError("system= is given, and messages= begin with a system turn: leave one of them out")
+        self._system = leading if system is None else (Message("system", system),)
         self._max_tokens = max_tokens
         self._count = count or estimated_tokens
         self._summarise = summarise
-        self._summary: Message | None = None
-        self._turns: list[Message] = list(messages)
+        self._history = _History(turns[len(leading) :])
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """What the next question is asked after: the system text, the summary, the turns that are kept."""
-        system = () if self._system is None else (Message("system", self._system),)
-        return (*system, *(() if self._summary is None else (self._summary,)), *self._turns)
+        return (*self._system, *self._history.messages)
 
     @property
     def tokens(self) -> int:
         """How many tokens `messages` has, by `count`."""
-        return sum(map(self._count, self.messages))
+        return self._tokens(self.messages)
 
     async def ask(self, model: LLMClientBuilder[T], *parts: str | Text | Image | Document | Audio | Raw) -> Response:
         """Ask, and keep question and answer, the turns of tools between them included.
 
-        A question that fails is not kept. Raises as `LLMClientBuilder.execute_full`. To stream, ask the model with
-        `.messages(chat.messages)`, and `add` the question and the collected answer's `messages`.
+        What `model` itself was given with `.messages` (examples, for instance) is sent before the history each time,
+        and is not kept; its `.system` is the system text of a conversation that has none.
+
+        A question that fails, and a summary that does, leave the history as it was. Raises as
+        `LLMClientBuilder.execute_full`; ConfigurationError without a question, and where both have a system text. To
+        stream, ask the model with `.messages(chat.messages)`, and `add` the question and the collected answer's
+        `messages`.
         """
+        if not parts:
+            raise ConfigurationError("there is nothing to ask: chat.ask(model, …) takes the question, not the model")
+        own = (*(() if (system := model.call.system) is None else (Message("system", system),)), *model.call.messages)
+        if self._system and own and own[0].role == "system":
+            raise ConfigurationError("both the conversation and the model have a system text: leave one of them out")
         asked = Message("user", model.prompt(*parts).call.prompt or "")
-        await self._shorten([asked])
-        reply = await model.messages(self.messages).prompt(*parts).execute_full()
-        await self.add(asked, *reply.messages)
+        history = await self._shortened(self._history, self._tokens((*self._system, *own, asked)), keep=0)
+        turns = (*self._system, *model.call.messages, *history.messages)
+        reply = await model.messages(turns).prompt(*parts).execute_full()
+        self._history = history.plus(asked, *reply.messages)
         return reply
 
     async def add(self, *turns: Message) -> None:
-        """Keep these turns, and shorten what comes before them."""
-        self._turns += turns
-        await self._shorten([])
+        """Keep these turns, and shorten what comes before them. They are kept, too, where the summary fails."""
+        self._history = self._history.plus(*turns)
+        self._history = await self._shortened(self._history, self._tokens(self._system), keep=1)
 
-    async def _shorten(self, coming: Sequence[Message]) -> None:
-        """Drop, or sum up, the oldest exchanges until the rest fits together with what is coming."""
+    async def _shortened(self, history: _History, others: int, *, keep: int) -> _History:
+        """The history without its oldest exchanges, so that it fits together with `others`; `keep` stay at any rate."""
         if self._max_tokens is None:
-            return
-        exchanges = _exchanges(self._turns)
-        room = self._max_tokens - sum(map(self._count, coming))
-        old: list[Message] = []
-        keep = 0 if coming else 1
-        left = self.tokens
-        while left > room and len(exchanges) > keep:
-            first = exchanges.pop(0)
-            old += first
-            left -= sum(map(self._count, first))
-        if not old:
-            return
-        earlier = () if self._summary is None else (self._summary,)
-        if self._summarise is not None:
-            text = await self._summarise((*earlier, *old))
-            self._summary = Message("user", f"Summary of the conversation so far: {text}")
-        self._turns = [turn for exchange in exchanges for turn in exchange]
+            return history
+        room = self._max_tokens - others
+        if self._tokens(history.messages) <= room:
+            return history
+        goal = room if self._summarise is None else room // 2
+        exchanges = _exchanges(history.turns)
+        size, gone = self._tokens(history.turns), 0
+        for exchange in exchanges[: len(exchanges) - keep]:
+            if size <= goal:
+                break
+            size -= self._tokens(exchange)
+            gone += len(exchange)
+        replaced = (*history.messages[: len(history.messages) - len(history.turns)], *history.turns[:gone])
+        most = min(self._tokens(replaced), room - size, room // 4)
+        return _History(history.turns[gone:], await self._summary(replaced, most))
+
+    async def _summary(self, turns: Sequence[Message], most: int) -> Message | None:
+        """What stands in place of these turns, in at most so many tokens."""
+        if self._summarise is None or self._count(_summed_up("")) >= most:
+            return None
+        text = await self._summarise(turns)
+        while (size := self._count(made := _summed_up(text))) > most and text:
+            text = text[: min(len(text) * most // size, len(text) - 1)]
+        return made if text else None
+
+    def _tokens(self, turns: Iterable[Message]) -> int:
+        return sum(map(self._count, turns))
 
 
-def estimated_tokens(message: Message) -> int:
-    """Tokens of a turn by its length: 4 bytes a token, more for media."""
-    return _TOKENS_PER_TURN + sum(map(_part_tokens, message.parts))
-
-
-def _part_tokens(part: Part) -> int:
-    match part:
-        case Text(text=text) | Reasoning(text=text):
-            return _text_tokens(text)
-        case ToolCall():
-            return _text_tokens(part.name) + _text_tokens(part.json)
-        case ToolResult():
-            return sum([_part_tokens(inner) for inner in parts_of(part.content)])
-        case Media():
-            return _TOKENS_PER_MEDIA
-        case Raw():
-            return _text_tokens(str(part.data))
-
-
-def _text_tokens(text: str) -> int:
-    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+def _summed_up(text: str) -> Message:
+    return Message("user", f"Summary of the conversation so far: {text}")
 
 
 def _exchanges(turns: Sequence[Message]) -> list[list[Message]]:

@@ -8,12 +8,13 @@ are (`to_json`, `from_json`). What content is made of stands in `content`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+import math
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from agentflow.errors import SerializationError
 from agentflow.llm.content import (
@@ -22,6 +23,7 @@ from agentflow.llm.content import (
     Document,
     Image,
     Json,
+    Media,
     Part,
     Raw,
     Reasoning,
@@ -30,6 +32,7 @@ from agentflow.llm.content import (
     ToolResult,
     parts_of,
     plain,
+    settled,
 )
 
 __all__ = [
@@ -57,24 +60,57 @@ class _Value(Struct, frozen=True, omit_defaults=True):
     """A value that JSON can hold."""
 
     def to_json(self) -> dict[str, Json]:
-        """Plain data for JSON, opaque provider data included; `from_json` gives an equal value back."""
-        made: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(self, enc_hook=plain))
+        """Plain data for JSON, opaque provider data included; `from_json` gives an equal value back.
+
+        Raises SerializationError for what JSON cannot hold.
+        """
+        try:
+            made: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(self, enc_hook=plain))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise SerializationError(type(self).__name__, f"JSON cannot hold it: {error}") from error
         return made
 
     @classmethod
-    def from_json(cls: type[S], data: Mapping[str, Json]) -> S:
-        """The value that `to_json` wrote. Raises SerializationError. Reads no file, whatever stands in it."""
+    def from_json(cls: type[S], data: Mapping[str, Json], *, allow_paths: bool = False) -> S:
+        """The value that `to_json` wrote. Raises SerializationError.
+
+        A file that is named by its path would be read, and sent to the provider, as soon as a request is made with it:
+        so a path in the data is an error, unless `allow_paths` says that whoever wrote the data may read this machine's
+        files.
+        """
         try:
-            return msgspec.convert(data, cls)
-        except msgspec.ValidationError as error:
+            made = msgspec.convert(data, cls)
+        except (msgspec.ValidationError, RecursionError) as error:
             raise SerializationError(cls.__name__, f"this is not what to_json wrote: {error}") from error
+        if not allow_paths:
+            for media in _media(made):
+                if media.path is not None:
+                    raise SerializationError(
+                        cls.__name__,
+                        f"it names the file {media.path[:80]!r}, which a request would read: store bytes, an address, "
+                        "or an id, or pass allow_paths=True where you trust the data",
+                    )
+        return made
+
+
+def _media(value: object) -> Iterator[Media]:
+    """All media in a value, however deep; opaque data has none."""
+    if isinstance(value, Media):
+        yield value
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from _media(getattr(value, name))
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _media(inner)
 
 
 # ---- what is asked -------------------------------------------------------------------------------------------
 
 
 class Message(_Value, frozen=True):
-    """One turn. `role` is an open string: system, user, assistant, tool, or what a provider adds.
+    """One turn. `role` is an open string: system, user, assistant, tool, or what a provider adds. A list of texts and
+    parts is as good a content as a tuple of parts; all else is a ConfigurationError.
 
     `opaque` holds what an API sent with the turn that is not modelled, by the API's name.
     """
@@ -83,6 +119,10 @@ class Message(_Value, frozen=True):
     content: str | tuple[Text | Image | Document | Audio | Reasoning | ToolCall | ToolResult | Raw, ...] = ""
     name: str | None = None
     opaque: Mapping[str, Json] = {}
+
+    def __post_init__(self) -> None:
+        if type(self.content) is not str:
+            force_setattr(self, "content", settled("Message", self.content))
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -139,8 +179,7 @@ class Request(_Value, frozen=True):
     What is None or empty nobody has set; `params` goes to the wire as it stands and wins over the rest. `timeout` is
     the whole call's limit in seconds. `tool_choice` is "auto", "none", "required", the name of the tool to call, or a
     tuple of names of which one is to be called. A `Raw` among `tools` is a tool of the provider's own. `logprobs` is
-    how many alternatives to each token are wanted; 0 asks for the chosen tokens alone. `idempotency_key` is stable over
-    the attempts of one call.
+    how many alternatives to each token are wanted; 0 asks for the chosen tokens alone.
     """
 
     model: str
@@ -162,7 +201,6 @@ class Request(_Value, frozen=True):
     n: int | None = None
     logprobs: int | None = None
     metadata: Mapping[str, str] = {}
-    idempotency_key: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -212,11 +250,22 @@ class Usage(_Value, frozen=True):
 
 
 class TokenLogprob(_Value, frozen=True):
-    """A token that was chosen, its natural log probability, and the likeliest `alternatives`."""
+    """A token that was chosen, its natural log probability, and the likeliest `alternatives`. What is impossible has
+    -9999.0, as OpenAI says it, because JSON has no infinity."""
 
     token: str
     logprob: float
     alternatives: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.logprob == -math.inf:
+            force_setattr(self, "logprob", _IMPOSSIBLE)
+        if self.alternatives and any(logprob == -math.inf for _, logprob in self.alternatives):
+            told = tuple([(token, max(logprob, _IMPOSSIBLE)) for token, logprob in self.alternatives])
+            force_setattr(self, "alternatives", told)
+
+
+_IMPOSSIBLE: Final = -9999.0
 
 
 class Alternative(_Value, frozen=True):
@@ -227,6 +276,10 @@ class Alternative(_Value, frozen=True):
     raw_finish_reason: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     opaque: Mapping[str, Json] = {}
+
+    def __post_init__(self) -> None:
+        if type(self.content) is not str:
+            force_setattr(self, "content", settled("Alternative", self.content))
 
     @property
     def text(self) -> str:
@@ -258,6 +311,10 @@ class Response(_Value, frozen=True):
     logprobs: tuple[TokenLogprob, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     turns: tuple[Message, ...] = ()
+
+    def __post_init__(self) -> None:
+        if type(self.content) is not str:
+            force_setattr(self, "content", settled("Response", self.content))
 
     @property
     def text(self) -> str:

@@ -94,10 +94,11 @@ class LLMNode(AsyncNode[str, T]):
 def _fields(prompt: str, node: str) -> tuple[str, ...]:
     """The names a prompt asks for, each once, in order."""
     try:
-        found = [field for _, field, _, _ in Formatter().parse(prompt) if field is not None]
+        found = [(field, form or "") for _, field, form, _ in Formatter().parse(prompt) if field is not None]
     except ValueError as error:
         raise GraphError(f"{node}: the prompt's braces do not match ({error}); write {{{{ for a brace") from error
-    for field in found:
-        if not field.isidentifier():
-            raise GraphError(f"{node}: {{{field}}} is no name of a key; write {{{{ for a brace of the prompt's own")
-    return tuple(dict.fromkeys(found))
+    for field, form in found:
+        if not field.isidentifier() or "{" in form:
+            asked = f"{{{field}:{form}}}" if form else f"{{{field}}}"
+            raise GraphError(f"{node}: {asked} is no name of a key; write {{{{ for a brace of the prompt's own")
+    return tuple(dict.fromkeys([field for field, _ in found]))

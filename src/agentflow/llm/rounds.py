@@ -79,7 +79,7 @@ class Rounds:
         deadline = self.guards.deadline(self.request.timeout, self.request.model)
         try:
             progress = _Progress(self.guards, self._plan, await ready(self.request), deadline)
-            ended = False
+            number, ended = 0, False
             while not ended:
                 joiner, number = Joiner(), progress.number
                 attempts = Attempts(self.guards, progress.request, deadline, number)

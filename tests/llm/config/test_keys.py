@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from agentflow.errors import ConfigurationError, MissingKeyError
 from agentflow.llm.config.dotenv import parse_dotenv, read_dotenv, unread_lines
 from agentflow.llm.config.keys import KeyRing, literal_key
 from agentflow.llm.config.loader import read_layer
+from agentflow.llm.providers.base import Secret, SecretHeaders
 
 SENTINEL = "sk-proj-sentinel0123456789abcdefghij"
 
@@ -177,3 +181,12 @@ def test_looking_for_keys_terminates_on_shared_aliases() -> None:
     for _ in range(60):
         value = [value, value]
     assert literal_key(value) is None  # type: ignore[arg-type]  # built as `object`
+
+
+@pytest.mark.parametrize("travel", [pickle.dumps, copy.deepcopy])
+@pytest.mark.parametrize("secret", [Secret("sk-1"), SecretHeaders({"authorization": "Bearer sk-1"})])
+def test_what_holds_a_key_is_not_pickled(secret: object, travel: Callable[[object], object]) -> None:
+    """Nor shown by its repr: a queue, a cache or a log would keep it."""
+    assert "sk-1" not in repr(secret)
+    with pytest.raises(TypeError, match="not pickled"):
+        travel(secret)

@@ -14,6 +14,7 @@ import pytest
 
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import ConfigurationError, MissingKeyError, UnknownModelError
+from agentflow.llm.config import registry as registry_module
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.messages import Thinking, Usage
 from agentflow.llm.providers.base import LLMProvider, ProviderSettings, Timeouts
@@ -493,6 +494,83 @@ async def test_aclose_closes_what_was_built_and_the_registry_goes_on(tmp_path: P
     assert isinstance(first, Closable)
     assert first.closed == 1
     assert models.resolve("acme/x")[1] is not first
+
+
+class Closing(ScriptedProvider):
+    """Notes that it was closed, and fails at it if told to."""
+
+    def __init__(self, name: str, closed: list[str], error: Exception | None = None) -> None:
+        super().__init__(["hi"], name=name)
+        self.closed, self.error = closed, error
+
+    async def aclose(self) -> None:
+        self.closed.append(self.name)
+        if self.error is not None:
+            raise self.error
+
+
+async def test_a_provider_that_does_not_close_keeps_no_other_one_open(tmp_path: Path) -> None:
+    """Its error is raised when all are closed."""
+    models = registry(tmp_path)
+    closed: list[str] = []
+    errors = {"b": RuntimeError("stuck")}
+    for name in ("a", "b", "c"):
+        models.register_provider(name, lambda settings: Closing(settings.name, closed, errors.get(settings.name)))
+        models.provider(name)
+    with pytest.raises(RuntimeError, match="stuck"):
+        await models.aclose()
+    assert closed == ["a", "b", "c"]
+    await models.aclose()
+    assert closed == ["a", "b", "c"]
+
+
+def test_what_is_registered_of_a_model_holds_for_its_other_names_at_once(tmp_path: Path) -> None:
+    """Also for those that were resolved before."""
+    models = registry(tmp_path)
+    models.register_model("m9", provider="echo", context=1_000)
+    assert models.resolve("echo/m9-2025-01-01")[0].context == 1_000
+    models.register_model("m9", provider="echo", context=2_000)
+    assert models.resolve("echo/m9-2025-01-01")[0].context == 2_000
+    assert models.describe("echo/m9").context == 2_000
+
+
+def test_names_that_somebody_makes_up_do_not_fill_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "_MOST_NAMES", 10)
+    models = registry(tmp_path)
+    for number in range(100):
+        models.resolve(f"echo/m{number}")
+        assert len(models._resolved) <= 10  # pyright: ignore[reportPrivateUsage]
+
+
+def test_models_may_be_registered_while_others_are_read(tmp_path: Path) -> None:
+    """Whoever lists models sees those of one moment, and no thread stumbles over another."""
+    models = registry(tmp_path)
+    listing = models.problems()
+    next(listing)
+    failures: list[Exception] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                models.models_with("tools")
+                models.describe("echo/made-up")
+                models.suggestions("secnod")
+        except Exception as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for thread in readers:
+        thread.start()
+    for number in range(100):
+        models.register_model(f"new-{number}", provider="echo", capabilities=["tools"])
+        models.register_provider(f"lab-{number}", lambda _: ScriptedProvider(["hi"]))
+    done.set()
+    for thread in readers:
+        thread.join()
+    list(listing)
+    assert failures == []
+    assert "new-99" in models.models_with("tools")
 
 
 # ---- plug-ins ------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from agentflow.errors import ConfigurationError
 from agentflow.llm.content import Json
-from agentflow.llm.output.output_type import Misfit, OutputType
+from agentflow.llm.output.output_type import Misfit, OutputType, converted
 from agentflow.llm.output.strict_schema import Schema, strict_schema
 
 T = TypeVar("T")
@@ -872,3 +872,31 @@ def test_a_pydantic_root_model_is_wrapped() -> None:
     assert schema(names)["properties"]["value"]["type"] == "array"
     found: Any = OutputType.of(names).decode('{"value": ["a"]}')
     assert found.root == ["a"]
+
+
+def test_unions_that_stand_in_each_other_are_gone_through_once() -> None:
+    """As pydantic writes models without a tag: each may hold either, so trying all ways takes 2 to the depth."""
+    either: Schema = {"anyOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}, {"type": "null"}], "default": None}
+    body: Schema = {"type": "object", "properties": {"child": either, "n": {"type": "integer", "default": 0}}}
+    schema = body | {"$defs": {"A": body, "B": body}}
+    value: Json = {"n": None}
+    for _ in range(150):
+        value = {"child": value, "n": 3.0}
+    found = converted(value, Any, schema)
+    for _ in range(150):
+        assert type(found["n"]) is int
+        found = found["child"]
+    assert found == {}
+
+
+@pytest.mark.parametrize("kind", [Person, list[Person], int])
+def test_a_schema_that_was_given_away_may_be_changed(kind: Any) -> None:
+    """One output type serves the process, and a provider may write into what it was told."""
+    first = OutputType.of(kind)
+    for asked in (first.format, first.strict_format):
+        assert isinstance(asked.schema, dict)
+        asked.schema["properties"].clear()
+        asked.schema["required"].append("more")
+    again = OutputType.of(kind)
+    assert again.format.schema["properties"]  # type: ignore[index]
+    assert "more" not in again.strict_format.schema["required"]  # type: ignore[index,operator]

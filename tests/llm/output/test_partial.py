@@ -172,16 +172,6 @@ def test_prose_before_the_value_is_skipped_where_that_is_wanted() -> None:
     assert partial_json('Sure: {"a": 1}') is None
 
 
-def test_depth_is_no_limit() -> None:
-    """A hostile text of brackets is read without recursion."""
-    depth = 20_000
-    value = partial_json("[" * depth)
-    for _ in range(depth - 1):
-        assert isinstance(value, list)
-        [value] = value
-    assert value == []
-
-
 def test_a_long_text_is_read_once() -> None:
     """Two hundred thousand pieces of one character are a matter of a second, not of minutes."""
     partial = PartialJson()
@@ -189,3 +179,18 @@ def test_a_long_text_is_read_once() -> None:
     for piece in '{"a": "' + body + '", "b": [' + "1," * 20_000:
         partial.feed(piece)
     assert partial.value == {"a": body, "b": [1] * 20_000}
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_what_is_nested_without_end_is_a_fault(opening: str) -> None:
+    """A piece costs what is open, so that must not grow with what comes."""
+    partial = PartialJson()
+    for _ in range(20_000):
+        partial.feed(opening)
+    value, depth = partial.value, 0
+    while value:
+        assert isinstance(value, list | dict)
+        value, depth = next(iter(value.values() if isinstance(value, dict) else value), None), depth + 1
+    assert depth < 201
+    assert not partial.complete
+    assert partial_json("[" * 200 + "1" + "]" * 200) == json.loads("[" * 200 + "1" + "]" * 200)

@@ -29,6 +29,7 @@ def parts() -> st.SearchStrategy[Part]:
         st.builds(Text, words, opaque=opaque),
         st.builds(Reasoning, words, opaque=opaque),
         st.builds(lambda text: ToolCall.parse("call-1", "f", '{"a": "' + "x" * text + '"}'), st.integers(0, 9)),
+        st.builds(ToolCall, st.just("call-2"), st.just("f"), st.just({"a": 1}), opaque=opaque),
         st.just(Image("https://example.org/cat.png")),
         st.just(Raw("anthropic", {"type": "server_tool_use", "id": "s1"})),
     )

@@ -117,3 +117,39 @@ def test_no_docstring_is_too_odd(doc: str) -> None:
 
     f.__doc__ = doc
     assert isinstance(told(f)[0], str)
+
+
+@pytest.mark.parametrize(
+    "line", [":math:`x` is the length.", "@mention: hello", ":warning: this costs money", ":8080: is it"]
+)
+def test_a_line_that_only_looks_like_a_field_is_told(line: str) -> None:
+    """Sphinx has roles, and people have colons: only fields that are known are cut out."""
+
+    def function(x: int) -> None: ...
+
+    function.__doc__ = f"Do it.\n\n{line}\n\n:param x: How long.\n:rtype: int\n:raises ValueError: never"
+    assert told(function) == (f"Do it.\n\n{line}", {"x": "How long."})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a" + " " * 50_000 + "!",
+        "a " * 50_000 + "!",
+        "x (" + "()" * 50_000,
+        "x (" + "a" * 50_000,
+        ":param" + " " * 50_000,
+        "a" + "," * 50_000,
+        "a" + " ," * 50_000 + "!",
+        "-" * 50_000 + "!",
+        "a" * 50_000 + "!",
+    ],
+)
+@pytest.mark.parametrize("heading", ["", "Args:\n    ", "Parameters\n----------\n"])
+def test_a_long_line_takes_no_time(line: str, heading: str) -> None:
+    """Quadratic time would be minutes."""
+
+    def function(x: int) -> None: ...
+
+    function.__doc__ = f"Do it.\n\n{heading}{line}"
+    told(function)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from agentflow.errors import ConfigurationError, SerializationError, ToolArgumentsError
-from agentflow.llm.content import Image, Text, ToolCall
+from agentflow.llm.content import Audio, Document, Image, Text, ToolCall
 from agentflow.llm.tools.function import function_tool, result_content
 
 
@@ -323,6 +323,8 @@ async def async_generator() -> AsyncIterator[int]:
     yield 1
 
 
+def hidden(__x: int) -> None: ...
+def magic(__init__: int) -> None: ...
 def unknown_type(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def odd_type(a: list[complex]) -> None: ...
 
@@ -335,6 +337,8 @@ def odd_type(a: list[complex]) -> None: ...
         (generator, "'generator': it yields"),
         (async_generator, "'async_generator': it yields"),
         (unknown_type, "'unknown_type': name 'Nowhere' is not defined"),
+        (hidden, "'hidden': __x is a name of Python's own"),
+        (magic, "'magic': __init__ is a name of Python's own"),
         (odd_type, r"'odd_type': a: list\[complex\]: JSON has no complex"),
         (Shop.price, "'price': self is for no model to give"),
         (next, "'next': it has no signature"),
@@ -486,6 +490,15 @@ def test_a_result_is_words_media_or_json(value: object, content: object) -> None
     assert result_content(value) == content
 
 
+@dataclass
+class Album:
+    pictures: list[Image]
+
+
+class Recording(Struct):
+    sound: Audio
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -494,6 +507,10 @@ def test_a_result_is_words_media_or_json(value: object, content: object) -> None
         (b"\x89PNG", "bytes tell a model nothing"),
         (iter([1]), "JSON has no list_iterator"),
         ([Image("a.png"), [Image("b.png")]], "cannot hold another"),
+        ({"image": Image("a.png")}, "a model cannot see media inside a dict: return them, alone"),
+        ([{"pages": (Document("a.pdf"),)}], "media inside a list"),
+        (Album([Image("a.png")]), "media inside a Album"),
+        (Recording(Audio(b"abc", "audio/wav")), "media inside a Recording"),
         (["\ud800"], "list: "),
         ({(1, 2): 3}, "dict: "),
     ],
@@ -502,6 +519,10 @@ def test_what_json_cannot_hold_is_refused(value: object, words: str) -> None:
     """The message says what a function may return instead."""
     with pytest.raises(SerializationError, match=words):
         result_content(value)
+
+
+def test_json_that_looks_like_media_is_json() -> None:
+    assert result_content({"x": {"type": "image", "source": "a.png"}}) == '{"x":{"type":"image","source":"a.png"}}'
 
 
 # ---- pydantic ------------------------------------------------------------------------------------------------

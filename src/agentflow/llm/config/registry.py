@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, TypeVar
@@ -52,6 +53,7 @@ OFFLINE_MODEL: Final = "local/extractive"
 _USUAL_API: Final = "chat"
 # What is true of a model by whatever name it is asked; parameters belong to an entry.
 _FACTS: Final = ("api", "capabilities", "context", "max_output", "price")
+_MOST_NAMES: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,25 @@ class DefaultModel:
     chosen: bool = True
 
 
+@dataclass(frozen=True)
+class _Models:
+    """The entries under `models:`. They never change: whoever adds one makes others, and who reads them reads on."""
+
+    entries: Mapping[str, ModelEntry]
+
+    def with_entry(self, name: str, entry: ModelEntry) -> _Models:
+        return _Models({**self.entries, name: entry})
+
+    @cached_property
+    def known(self) -> Mapping[tuple[str, str], ModelEntry]:
+        """Those that are about the model whose name they bear, by provider and model."""
+        return {
+            (entry.provider, bare(name)): entry
+            for name, entry in self.entries.items()
+            if entry.provider is not UNSET and _given(entry.model_id) in (None, name)
+        }
+
+
 class ModelRegistry:
     """What `AgentFlow.model(name)` looks a name up in.
 
@@ -74,12 +95,12 @@ class ModelRegistry:
     def __init__(self, configuration: Configuration, keys: KeyRing) -> None:
         self._configuration = configuration
         self._keys = keys
-        self._provider_entries = dict(configuration.providers)
-        self._model_entries = dict(configuration.models)
-        self._factories: dict[str, ProviderFactory] = dict(BUILT_IN)
+        # These are replaced, never changed, so that whoever goes through them needs no lock.
+        self._provider_entries: Mapping[str, ProviderEntry] = configuration.providers
+        self._models = _Models(configuration.models)
+        self._factories: Mapping[str, ProviderFactory] = BUILT_IN
         self._providers: dict[tuple[str, str], LLMProvider] = {}
         self._tokens: dict[str, TokenSource] = {}
-        self._known: dict[tuple[str, str], ModelEntry] | None = None
         self._resolved: dict[str, tuple[ModelConfig, LLMProvider]] = {}
         self._default: DefaultModel | None = None
         self._lock = RLock()
@@ -114,7 +135,7 @@ class ModelRegistry:
 
     def models(self) -> tuple[str, ...]:
         """The names under `models:`, those of your own files first."""
-        return tuple(self._model_entries)
+        return tuple(self._models.entries)
 
     def providers(self) -> tuple[str, ...]:
         """The names under `providers:`, those of your own files first."""
@@ -122,8 +143,9 @@ class ModelRegistry:
 
     def describe(self, name: str) -> ModelConfig:
         """A model's configuration, without building its provider: no key is needed. Raises UnknownModelError."""
-        entry = self._model_entries.get(name)
-        return self._config(name, self._implied(name) if entry is None else entry)
+        models = self._models
+        entry = models.entries.get(name)
+        return self._config(name, self._implied(name) if entry is None else entry, models)
 
     def settings(self, provider: str) -> ProviderSettings:
         """What a provider is built from, its key included. Raises MissingKeyError, ConfigurationError."""
@@ -168,7 +190,7 @@ class ModelRegistry:
     def models_with(self, capability: Capability) -> tuple[str, ...]:
         """The models under `models:` that are known to have it, those of your own files first."""
         return tuple(
-            name for name, entry in self._model_entries.items() if capability in (_given(entry.capabilities) or ())
+            name for name, entry in self._models.entries.items() if capability in (_given(entry.capabilities) or ())
         )
 
     def problems(self) -> Iterator[str]:
@@ -179,7 +201,7 @@ class ModelRegistry:
         """
         for name, entry in self._provider_entries.items():
             yield from _told(partial(self._factory, _kind(name, entry), name))
-        for name in self._model_entries:
+        for name in self._models.entries:
             yield from _told(partial(self._checked, name))
         yield from _told(self._keys.check)
 
@@ -229,8 +251,9 @@ class ModelRegistry:
         forgotten, not closed: somebody may be using it.
         """
         with self._lock:
-            self._factories[name] = factory
-            self._provider_entries.setdefault(name, ProviderEntry())
+            self._factories = {**self._factories, name: factory}
+            if name not in self._provider_entries:
+                self._provider_entries = {**self._provider_entries, name: ProviderEntry()}
             self._forget({name, *(p for p, entry in self._provider_entries.items() if entry.kind == name)})
 
     def set_token(self, provider: str, source: TokenSource) -> None:
@@ -285,25 +308,31 @@ class ModelRegistry:
         }
         entry = model_entry(name, {key: value for key, value in given.items() if value is not None})
         with self._lock:
-            self._model_entries[name] = entry
-            self._known = None
-            self._resolved.pop(name, None)
+            self._models = self._models.with_entry(name, entry)
+            self._resolved.clear()  # other names may stand for this model
 
     async def aclose(self) -> None:
-        """Close every provider that was built; the registry builds new ones if it is used again."""
+        """Close every provider that was built; the registry builds new ones if it is used again.
+
+        One that fails keeps none of the others open; its error is raised when all are closed.
+        """
         with self._lock:
             built = list(self._providers.values())
             self._providers.clear()
             self._resolved.clear()
-        for provider in built:
-            await provider.aclose()
+        async with AsyncExitStack() as closing:
+            for provider in reversed(built):
+                closing.push_async_callback(provider.aclose)
 
     # ---- the slow path ---------------------------------------------------------------------------------------
 
     def _resolve(self, name: str) -> tuple[ModelConfig, LLMProvider]:
         with self._lock:
             config = self._checked(name)
-            self._resolved[name] = found = (config, self._provider(config.provider, config.api))
+            found = config, self._provider(config.provider, config.api)
+            if len(self._resolved) >= _MOST_NAMES:  # whoever makes up `provider/any` shall not fill memory
+                self._resolved.clear()
+            self._resolved[name] = found
             return found
 
     def _provider(self, name: str, api: str | None) -> LLMProvider:
@@ -352,7 +381,6 @@ class ModelRegistry:
                 "(a server that follows OpenAI's API is `kind: openai` with its base_url)",
                 source=self._configuration.where("providers", provider),
             )
-        self._factories[kind] = factory
         return factory
 
     def _implied(self, name: str) -> ModelEntry:
@@ -366,7 +394,7 @@ class ModelRegistry:
         """Names of other models that are like this one."""
         _, _, model_id = name.partition("/")
         spelled = [f"{provider}/{model_id}" for provider in self._provider_entries] if model_id else []
-        return get_close_matches(name, [other for other in (*self._model_entries, *spelled) if other != name], n=3)
+        return get_close_matches(name, [other for other in (*self._models.entries, *spelled) if other != name], n=3)
 
     def _provider_entry(self, name: str, *, wanted_by: str | None = None) -> ProviderEntry:
         entry = self._provider_entries.get(name)
@@ -380,7 +408,7 @@ class ModelRegistry:
             source=self._configuration.where("models", wanted_by) if wanted_by else None,
         )
 
-    def _config(self, name: str, entry: ModelEntry) -> ModelConfig:
+    def _config(self, name: str, entry: ModelEntry, models: _Models) -> ModelConfig:
         if entry.provider is UNSET:
             raise ConfigurationError(
                 f"model {name!r} names no provider: add `provider:` to its entry",
@@ -389,7 +417,7 @@ class ModelRegistry:
         asked = entry.provider
         provider = self._provider_entry(asked, wanted_by=name)
         model_id = _given(entry.model_id) or name
-        entry = self._with_facts(entry, asked, model_id)
+        entry = _with_facts(entry, asked, model_id, models)
         return ModelConfig(
             name=name,
             provider=asked,
@@ -412,21 +440,6 @@ class ModelRegistry:
             price_list=price_list(asked, _kind(asked, provider), _given(provider.base_url), _given(provider.prices)),
         )
 
-    def _with_facts(self, entry: ModelEntry, provider: str, model_id: str) -> ModelEntry:
-        """What an alias, a snapshot or `provider/model` leaves out is what is known of the model it stands for."""
-        if self._known is None:
-            self._known = {
-                (known.provider, bare(name)): known
-                for name, known in self._model_entries.items()
-                if known.provider is not UNSET and _given(known.model_id) in (None, name)
-            }
-        for name in spellings(model_id):
-            known = self._known.get((provider, name))
-            if known is not None and known is not entry:
-                facts = {fact: getattr(known, fact) for fact in _FACTS if getattr(entry, fact) is UNSET}
-                return msgspec.structs.replace(entry, **facts)
-        return entry
-
     def _timeouts(self, provider: ProviderEntry) -> Timeouts:
         return Timeouts(**phases(self._configuration.defaults.timeout, provider.timeout))
 
@@ -437,7 +450,17 @@ class ModelRegistry:
         return RetryPolicy(**found)
 
     def _first_model(self, provider: str) -> str | None:
-        return next((name for name, entry in self._model_entries.items() if entry.provider == provider), None)
+        return next((name for name, entry in self._models.entries.items() if entry.provider == provider), None)
+
+
+def _with_facts(entry: ModelEntry, provider: str, model_id: str, models: _Models) -> ModelEntry:
+    """What an alias, a snapshot or `provider/model` leaves out is what is known of the model it stands for."""
+    for name in spellings(model_id):
+        known = models.known.get((provider, name))
+        if known is not None and known is not entry:
+            facts = {fact: getattr(known, fact) for fact in _FACTS if getattr(entry, fact) is UNSET}
+            return msgspec.structs.replace(entry, **facts)
+    return entry
 
 
 def _kind(name: str, entry: ProviderEntry) -> str:

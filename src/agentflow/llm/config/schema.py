@@ -107,7 +107,21 @@ PriceList = Literal[
 ]
 PRICE_LISTS: Final[tuple[PriceList, ...]] = get_args(PriceList)
 Dialect = Literal[
-    "openai", "azure", "moonshot", "deepseek", "zai", "openrouter", "groq", "ollama", "vllm", "compatible"
+    "openai",
+    "azure",
+    "moonshot",
+    "deepseek",
+    "zai",
+    "openrouter",
+    "groq",
+    "mistral",
+    "xai",
+    "together",
+    "fireworks",
+    "cerebras",
+    "ollama",
+    "vllm",
+    "compatible",
 ]
 
 

@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain, repeat
 from typing import Any, Final, Generic, TypeVar, cast, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from agentflow.llm.content import Json
 from agentflow.llm.messages import OutputFormat
@@ -49,12 +49,27 @@ class OutputType(Generic[A]):
     """
 
     kind: object
-    format: OutputFormat = field(compare=False, repr=False)
-    """What to ask the provider for; `strict` is left open."""
-    strict_format: OutputFormat = field(compare=False, repr=False)
-    """The same with a strict schema and `strict=True`; `format` itself where the type has no strict schema."""
     wrapped: bool = field(compare=False)
     _read_as: Any = field(compare=False, repr=False)
+    _loose: OutputFormat = field(compare=False, repr=False)
+    _strict: OutputFormat = field(compare=False, repr=False)
+
+    # One output type serves the process, so the schemas that it gives away are copies.
+
+    @property
+    def name(self) -> str:
+        """What the type is called in a request."""
+        return self._loose.name
+
+    @property
+    def format(self) -> OutputFormat:
+        """What to ask the provider for; `strict` is left open."""
+        return replace(self._loose, schema=_copy(self._loose.schema))
+
+    @property
+    def strict_format(self) -> OutputFormat:
+        """The same with a strict schema and `strict=True`; `format` itself where the type has no strict schema."""
+        return replace(self._strict, schema=_copy(self._strict.schema))
 
     @overload
     @staticmethod
@@ -79,7 +94,7 @@ class OutputType(Generic[A]):
                 return self._read(value)
             except Misfit as error:
                 misfit = misfit or error
-        raise misfit or Misfit(f"expected JSON of {self.format.name}, got {json.dumps(text[:60], ensure_ascii=False)}")
+        raise misfit or Misfit(f"expected JSON of {self.name}, got {json.dumps(text[:60], ensure_ascii=False)}")
 
     def partial(self, value: Json) -> Mapping[str, Json]:
         """What `partial_json` found in an unfinished answer, as a mapping: the fields so far, or `{"value": …}`.
@@ -99,7 +114,7 @@ class OutputType(Generic[A]):
             yield text.strip()
 
     def _read(self, value: Json) -> A:
-        schema = cast(Schema, self.format.schema)
+        schema = cast(Schema, self._loose.schema)
         if not self.wrapped:
             return cast(A, converted(value, self._read_as, schema))
         bare = {_VALUE: value}
@@ -125,7 +140,13 @@ def _output_type(kind: object) -> OutputType[Any]:
     loose = OutputFormat(name, schema, description=schema.get("description"))
     strict = strict_schema(schema)
     asked = loose if strict is None else OutputFormat(name, strict, True, loose.description)
-    return OutputType(kind, loose, asked, wrapped, read_as)
+    return OutputType(kind, wrapped, read_as, loose, asked)
+
+
+def _copy(schema: Json) -> Any:
+    if isinstance(schema, dict):
+        return {name: _copy(value) for name, value in schema.items()}
+    return [_copy(item) for item in schema] if isinstance(schema, list) else schema
 
 
 # Of classes alone: `int | str` equals `str | int`, but reads otherwise.
@@ -176,7 +197,7 @@ def _embedded(text: str) -> Iterator[Json]:
 def converted(value: Json, kind: Any, schema: Schema) -> Any:
     """Parsed JSON as a value of the type whose schema this is. Raises Misfit."""
     try:
-        meant = _as_meant(value, schema, schema.get("$defs", {}))
+        meant = _as_meant(value, [schema], schema.get("$defs", {}))
         return msgspec.convert(meant, kind, str_keys=True, dec_hook=_validated)
     except RecursionError:
         raise Misfit("it is nested too deeply") from None
@@ -184,29 +205,59 @@ def converted(value: Json, kind: Any, schema: Schema) -> Any:
         raise Misfit(str(error)) from error
 
 
-def _as_meant(value: Json, schema: Schema, named: Schema) -> Json:
+def _as_meant(value: Json, schemas: list[Schema], named: Schema) -> Json:
     """The value without nulls for fields that know none: they stand for the default, since a strict schema has no other
-    way to leave a field out. And 3.0 is an integer in JSON."""
-    schema = expanded(schema, named)
-    for option in options(schema):
-        if _may_be(value, option, named):
-            value = _as_meant(value, option, named)
-    if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
+    way to leave a field out. And 3.0 is an integer in JSON.
+
+    `schemas` are all that may hold for it: of a union each member, side by side, so that a value is gone through once
+    however deep the unions stand in each other.
+    """
+    rules = _in_force(value, schemas, named)
+    if isinstance(value, float) and value.is_integer() and any(rule.get("type") == "integer" for rule in rules):
         return int(value)
     if isinstance(value, (list, tuple)):
-        rules = chain(schema.get("prefixItems", ()), repeat(schema.get("items") or {}))
-        return [_as_meant(item, rule, named) for item, rule in zip(value, rules, strict=False)]
+        return [_as_meant(item, _of_item(rules, index), named) for index, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
-    known, required, others = schema.get("properties", {}), schema.get("required", ()), schema.get(_OTHERS)
     return {
-        name: _as_meant(item, known.get(name, others if isinstance(others, dict) else {}), named)
+        name: _as_meant(item, _of_field(rules, name), named)
         for name, item in value.items()
-        if item is not None or name in required or name not in known or knows_null(known[name], named)
+        if item is not None or all(_may_be_null(rule, name, named) for rule in rules)
     }
 
 
-_OTHERS: Final = "additionalProperties"
+def _in_force(value: Json, schemas: list[Schema], named: Schema) -> list[Schema]:
+    """The schemas and, of those that are put together from others, all that may hold for the value; each once."""
+    found: list[Schema] = []
+    seen: set[object] = set()
+    waiting = schemas[::-1]
+    while waiting:
+        schema = waiting.pop()
+        key = schema["$ref"] if schema.keys() == {"$ref"} else id(schema)
+        if key not in seen:
+            seen.add(key)
+            rule = expanded(schema, named)
+            found.append(rule)
+            waiting += [option for option in options(rule)[::-1] if _may_be(value, option, named)]
+    return found
+
+
+def _of_item(rules: list[Schema], index: int) -> list[Schema]:
+    places = [rule.get("prefixItems", ()) for rule in rules]
+    found = [
+        place[index] if index < len(place) else rule.get("items") for place, rule in zip(places, rules, strict=True)
+    ]
+    return [schema for schema in found if isinstance(schema, dict)]
+
+
+def _of_field(rules: list[Schema], name: str) -> list[Schema]:
+    found = [rule.get("properties", {}).get(name, rule.get("additionalProperties")) for rule in rules]
+    return [schema for schema in found if isinstance(schema, dict)]
+
+
+def _may_be_null(rule: Schema, name: str, named: Schema) -> bool:
+    known = rule.get("properties", {})
+    return name in rule.get("required", ()) or name not in known or knows_null(known[name], named)
 
 
 def _may_be(value: Json, schema: Schema, named: Schema) -> bool:

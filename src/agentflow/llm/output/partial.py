@@ -48,7 +48,8 @@ class PartialJson:
 
     No piece is read twice. The values given out are never changed afterwards: they share what is finished, and only
     the containers and the text that are still open are copied, so a call costs the length of its piece and the size of
-    these. With `prose`, whatever stands before the first `{` or `[` is skipped, such as a greeting or a fence.
+    these. More than 200 containers in each other are a fault. With `prose`, whatever stands before the first `{` or `[`
+    is skipped, such as a greeting or a fence.
     """
 
     __slots__ = ("_expect", "_is_key", "_keys", "_open", "_pieces", "_prose", "_root", "_tail", "complete")
@@ -183,6 +184,8 @@ class PartialJson:
         match text[at]:
             case '"':
                 self._begin_text(is_key=False)
+            case "{" | "[" if len(self._open) == _DEEPEST:
+                return self._give_up(text)
             case "{":
                 self._begin({}, _Expect.KEY_OR_END)
             case "[":
@@ -239,6 +242,7 @@ class PartialJson:
         return len(text)
 
 
+_DEEPEST: Final = 200  # each call copies what is open, and no answer that somebody wants to see has more
 _SPACE: Final = re.compile(r"[ \t\n\r]+")
 _BRACKET: Final = re.compile(r"[\[{]")
 _PLAIN: Final = re.compile(r'[^"\\]+')

@@ -3,7 +3,8 @@
 {"properties": {"city": …, "days": {…, "default": 1}}, "required": ["city"]}
     ──strict_schema──▶  every field required, `days` an integer or null, every object closed;
                         None where that would change what is meant: free keys, tuples, `Any`
-{"city": "Ur", "days": null}  ──as_meant──▶  {"city": "Ur"}
+
+The nulls in an answer are taken out again where it is read, in `output_type`.
 """
 
 from __future__ import annotations

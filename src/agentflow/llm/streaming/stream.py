@@ -138,7 +138,7 @@ class StreamingResponse(Generic[T]):
         Iterates the stream. A plain type comes as `{"value": …}`, as it was asked for. An answer that did not fit and
         was asked for again begins anew.
         """
-        growing = _Growing(None if self._output is None else self._output.format.name)
+        growing = _Growing(None if self._output is None else self._output.name)
         async for chunk in self:
             value = growing.feed(chunk)
             if value is not None:

@@ -26,12 +26,18 @@ _OTHERS: Final = frozenset(
     " yield yields".split()
 ) | {"see also", "other parameters"}
 _SECTIONS: Final = _PARAMETERS | _RETURNS | _OTHERS
-_HEADING: Final = re.compile(r"([A-Za-z][A-Za-z ]*?):?\s*")
+# A repetition that nothing else could take a part of is possessive (`*+`), so that no line takes quadratic time.
+_HEADING: Final = re.compile(r"([A-Za-z]++(?: [A-Za-z]++)?):?")
 _UNDERLINE: Final = re.compile(r"-{3,}\s*")
-_GOOGLE_ENTRY: Final = re.compile(r"\*{0,2}(\w+)\s*(?:\((?:[^()]|\([^()]*\))*\))?\s*:(?:\s+(.*)|)")
-_NUMPY_ENTRY: Final = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?")
-_SPHINX_FIELD: Final = re.compile(r"[:@](\w+)([^:]*):\s*(.*)")
+_GOOGLE_ENTRY: Final = re.compile(r"\*{0,2}(\w++)\s*+(?:\((?:[^()]++|\([^()]*+\))*+\)\s*+)?:(?:\s+(.*)|)")
+_NUMPY_ENTRY: Final = re.compile(r"(\*{0,2}\w++(?:\s*+,\s*+\*{0,2}\w++)*+)\s*+(?::.*)?")
+_SPHINX_FIELD: Final = re.compile(r"[:@](\w++)([^:]*+):\s*(.*)")
 _SPHINX_PARAMETERS: Final = frozenset({"param", "parameter", "arg", "argument", "key", "keyword"})
+_SPHINX_FIELDS: Final = (
+    _SPHINX_PARAMETERS
+    | _RETURNS
+    | frozenset("type rtype raises raise except exception yields yield ytype var ivar cvar vartype kwtype meta".split())
+)
 
 
 def told(function: object) -> tuple[str, dict[str, str]]:
@@ -76,7 +82,7 @@ class _Docstring:
 
     def _section(self, at: int) -> int | None:
         """The line after the section that begins here; None where none does."""
-        heading = _HEADING.fullmatch(self.lines[at])
+        heading = _HEADING.fullmatch(self.lines[at].rstrip())
         if heading is None or heading[1].lower() not in _SECTIONS:
             return None
         title = heading[1].lower()
@@ -122,9 +128,9 @@ class _Docstring:
                 lines.append(line)
 
     def _sphinx(self, at: int) -> int | None:
-        """The line after the field (`:param city: …`) that begins here; None where none does."""
+        """The line after the field (`:param city: …`) that begins here; None where none does, as in `:math:`x``."""
         found = _SPHINX_FIELD.fullmatch(self.lines[at])
-        if found is None:
+        if found is None or found[1] not in _SPHINX_FIELDS:
             return None
         end = at + 1
         while end < len(self.lines) and self.lines[end].strip() and self.lines[end][0].isspace():

@@ -21,7 +21,7 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from types import FunctionType
@@ -45,6 +45,7 @@ __all__ = ["FunctionTool", "function_tool", "result_content"]
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _TAKEN: Final = frozenset({"auto", "none", "required"})  # words of tool_choice
 _RESULT_PARTS: Final = (Text, Image, Document, Audio)
+_MEDIA_MARKS: Final = ('{"type":"image",', '{"type":"document",', '{"type":"audio",')  # what media are written as
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +133,12 @@ def result_content(value: object) -> ResultContent:
         raise SerializationError(
             "result", "bytes tell a model nothing: return Image(…), Document(…) or Audio(…) of them"
         )
-    return _as_json(value)
+    text = _as_json(value)
+    if any(mark in text for mark in _MEDIA_MARKS) and _holds_media(value):
+        raise SerializationError(
+            "result", f"a model cannot see media inside a {type(value).__name__}: return them, alone or in a list"
+        )
+    return text
 
 
 def _part(item: object) -> Text | Image | Document | Audio:
@@ -142,6 +148,21 @@ def _part(item: object) -> Text | Image | Document | Audio:
     if isinstance(content, str):
         return Text(content)
     raise SerializationError("result", "a list of parts cannot hold another one")
+
+
+def _holds_media(value: object) -> bool:
+    """Whether media stand in what was written as JSON, of which a model could see the base64 at most."""
+    if isinstance(value, Image | Document | Audio):
+        return True
+    inside: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        inside = value
+    elif isinstance(value, msgspec.Struct) or hasattr(type(value), "__dataclass_fields__"):
+        names = getattr(value, "__struct_fields__", None) or type(value).__dataclass_fields__  # type: ignore[attr-defined]
+        inside = [getattr(value, name, None) for name in names]
+    return any(map(_holds_media, inside))
 
 
 def _as_json(value: object) -> str:
@@ -233,6 +254,8 @@ def _parameters(function: Callable[..., object], name: str) -> Iterator[Paramete
                 name, f"a model cannot be told what {stars}{parameter.name} takes; use a list, a dict or named ones"
             )
         if parameter.name not in filled:
+            if parameter.name.startswith("__"):
+                _refuse(name, f"{parameter.name} is a name of Python's own; a parameter needs another one")
             yield parameter
 
 

@@ -781,7 +781,7 @@ async def test_answers_that_come_mixed_are_told_apart(lab: Lab) -> None:
     assert texts == ["Hei på deg", "Hallo du"]
 
 
-@row("metadata", deepseek=NO, moonshot=NO, anthropic="user_id alone")
+@row("metadata", deepseek=NO, moonshot=NO, anthropic="user_id alone", chat="with store")
 async def test_a_request_is_labelled(lab: Lab) -> None:
     """Under the API's name for it; labels that it would not keep are refused."""
     model = lab.says(Answer("Hei")).prompt("Hi")
@@ -789,7 +789,7 @@ async def test_a_request_is_labelled(lab: Lab) -> None:
         await lab.refuses(model.metadata(team="search"))
     if lab.word == NO:
         return
-    await lab.full(model.metadata(user_id="u1"))
+    await lab.full((model.param("store", True) if lab.word == "with store" else model).metadata(user_id="u1"))
     assert lab.asked[0].metadata == {"user_id": "u1"}
 
 

@@ -111,7 +111,8 @@ def as_request(wire: Mapping[str, Any], api: ChatApi) -> Request:
     _take_thinking(fields, dialect, str(wire["model"]))
     _take_cache(fields, dialect)
     metadata = fields.left.get("metadata")
-    if dialect.metadata and metadata and all(isinstance(value, str) for value in metadata.values()):
+    allowed = dialect.metadata and (not dialect.metadata_needs_store or fields.left.get("store") is True)
+    if allowed and metadata and all(isinstance(value, str) for value in metadata.values()):
         fields.take("metadata", dict)
     _take_stream(fields)
     messages = tuple([_message(message, dialect) for message in wire["messages"]])

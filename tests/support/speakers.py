@@ -525,6 +525,13 @@ class DeepSeek(Chat):
     shows = True
     none = ""
 
+    def reply(self, answer: Answer) -> object:
+        """As it was said; a turn that calls tools without thoughts bears a blank one, which these APIs ask for."""
+        said = super().reply(answer)
+        assert isinstance(said, dict)
+        bare = said.get("tool_calls") and not said.get("reasoning_content")
+        return {**said, "reasoning_content": " "} if bare else said
+
     def usage(self, spent: Spent) -> Json:
         return {
             "prompt_tokens": spent.input,
@@ -567,6 +574,13 @@ class Moonshot(Chat):
     request_id = None
     shows = True
     none = ""
+
+    def reply(self, answer: Answer) -> object:
+        """As it was said; a turn that calls tools without thoughts bears a blank one, which these APIs ask for."""
+        said = super().reply(answer)
+        assert isinstance(said, dict)
+        bare = said.get("tool_calls") and not said.get("reasoning_content")
+        return {**said, "reasoning_content": " "} if bare else said
 
     def usage(self, spent: Spent) -> Json:
         return {

@@ -59,7 +59,10 @@ def refusal(text: str) -> ConfigurationError:
             "providers: {p: {max_connections: 0}}",
             "providers.p.max_connections: found 0, allowed is a whole number, 1 or",
         ),
-        ("providers: {p: {dialect: openia}}", "providers.p.dialect: found 'openia', allowed is azure or cerebras or compat"),
+        (
+            "providers: {p: {dialect: openia}}",
+            "providers.p.dialect: found 'openia', allowed is azure or cerebras or compat",
+        ),
         ("providers: {p: {prices: nobody}}", "providers.p.prices: found 'nobody', allowed is anthropic or cerebras or"),
         ("models: {a: {api: chats}}", "models.a.api: found 'chats', allowed is chat or responses"),
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,9 +44,10 @@ from agentflow.llm.messages import (
     Usage,
 )
 from agentflow.llm.providers.anthropic.provider import AnthropicApi, AnthropicProvider
-from agentflow.llm.providers.anthropic.thinking import BUDGETS
 from agentflow.llm.providers.base import LLMProvider, ModelLister, ProviderSettings, Secret, TokenCounter
+from agentflow.llm.providers.efforts import BUDGETS
 from agentflow.llm.providers.failures import Source
+from agentflow.llm.providers.history import WORD
 from agentflow.llm.providers.http import Answer
 from agentflow.llm.streaming.join import chunks_of, join
 from agentflow.llm.streaming.sse import ServerSentEvent
@@ -222,12 +224,11 @@ def test_sampling_and_stops_have_their_places():
 
 
 def test_what_the_api_has_no_word_for_is_left_out():
-    """Seed, cache keys, idempotency keys, a turn's name and parallel calls that are allowed anyway."""
+    """Seed, cache keys, a turn's name and parallel calls that are allowed anyway."""
     request = Request(
         OLD,
         (Message("user", "Hi", name="ann"),),
         seed=7,
-        idempotency_key="once",
         parallel_tool_calls=True,
         tools=(Tool("f"),),
     )
@@ -305,15 +306,15 @@ def test_a_schema_is_asked_for_natively():
         (NEW, Thinking("minimal"), {"type": "adaptive"}, "low"),
         (NEW, Thinking(budget=1024), {"type": "adaptive"}, "low"),
         (NEW, Thinking(budget=9000), {"type": "adaptive"}, "high"),
-        (NEW, Thinking(budget=200_000), {"type": "adaptive"}, "max"),
-        ("anthropic/claude-opus-4.7", Thinking(budget=2048), {"type": "adaptive"}, "low"),
-        ("us.anthropic.claude-haiku-4-5-v1", Thinking("low"), {"type": "enabled", "budget_tokens": 2048}, None),
+        (NEW, Thinking(budget=200_000), {"type": "adaptive"}, "high"),
+        ("anthropic/claude-opus-4.7", Thinking(budget=2048), {"type": "adaptive"}, "medium"),
+        ("us.anthropic.claude-haiku-4-5-v1", Thinking("low"), {"type": "enabled", "budget_tokens": 1024}, None),
         ("claude-mythos-preview", Thinking("high"), {"type": "adaptive"}, "high"),
         (FOREIGN, Thinking("high"), {"type": "adaptive"}, "high"),
         (FOREIGN, Thinking(budget=5000), {"type": "enabled", "budget_tokens": 5000}, None),
         (OLD, Thinking("none"), {"type": "disabled"}, None),
         (NEW, Thinking(budget=0), {"type": "disabled"}, None),
-        (OLD, Thinking("low", show=True), {"type": "enabled", "budget_tokens": 2048, "display": "summarized"}, None),
+        (OLD, Thinking("low", show=True), {"type": "enabled", "budget_tokens": 1024, "display": "summarized"}, None),
         (NEW, Thinking(show=False), {"type": "adaptive", "display": "omitted"}, None),
     ],
 )
@@ -426,6 +427,33 @@ def test_an_assistant_turn_in_which_this_api_finds_nothing_is_left_out():
     foreign = Message("assistant", (Reasoning("hm", opaque={"google": {}}), Raw("openai", {"type": "web_search"})))
     found = turns(Message("user", "a"), foreign, Message("assistant", ""), Message("user", "b"))
     assert found == [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+
+
+@pytest.mark.parametrize("name", ["functions.get_weather:0", "R-1.0", "", "call|fc_1", "x" * 200])
+def test_an_id_that_another_provider_gave_is_made_one_that_this_api_takes(name):
+    """It takes letters, digits, - and _, and answers others with a 400; the result must have the same."""
+    call = Message("assistant", (ToolCall(name, "weather", {"city": "Oslo"}),))
+    _, called, told = turns(Message("user", "?"), call, Message("tool", (ToolResult(name, "12 °C"),)))
+    given = called["content"][0]["id"]
+    assert re.fullmatch("[a-zA-Z0-9_-]+", given)
+    assert told["content"][0]["tool_use_id"] == given
+
+
+def test_a_picture_that_another_model_drew_is_shown_by_the_user():
+    """This API takes none in an assistant's turn."""
+    drawn = Message("assistant", (Text("Here."), Image(f"data:image/png;base64,{PIXEL}")))
+    answered, shown, _ = turns(drawn, Message("user", "Bluer!"))
+    assert answered == {"role": "assistant", "content": "Here."}
+    assert [shown["role"], *[each["type"] for each in shown["content"]]] == ["user", "text", "image"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_texts_without_words_are_not_sent(blank):
+    """The API refuses them; Gemini ends its streams with one that has a signature, and users type them."""
+    signed = Text(blank, opaque={"google": {"thoughtSignature": "s"}})
+    found = turns(Message("user", blank), Message("user", "q"), Message("assistant", (Text("a"), signed)))
+    assert found == [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    assert "system" not in written(Request(OLD, (Message("system", blank), Message("user", "q"))))
 
 
 # ---- requests: parts -----------------------------------------------------------------------------------------
@@ -720,6 +748,33 @@ def test_usage_is_inclusive(wire, usage):
     assert read(message(says("x"), usage=wire)).usage == usage
 
 
+COMPACTED = {
+    "input_tokens": 10,
+    "output_tokens": 5,
+    "iterations": [
+        {"type": "compaction", "input_tokens": 1000, "cache_read_input_tokens": 200, "output_tokens": 300},
+        {"type": "message", "input_tokens": 10, "output_tokens": 5},
+        {"type": "advisor_message", "model": "another", "input_tokens": 7, "output_tokens": 7},
+        "?",
+    ],
+}
+
+
+def test_what_summing_up_a_conversation_took_is_counted():
+    """It is billed, and not in the counts of the answer; another model's tokens have another price, and are not."""
+    assert read(message(says("x"), usage=COMPACTED)).usage == Usage(1210, 305, 200)
+    assert joined([begins(), ends(usage=COMPACTED), STOP]).usage == Usage(1210, 305, 200)
+
+
+def test_a_model_that_takes_over_gives_the_answer_its_name():
+    """A whole answer says it itself, and a stream where the other model begins."""
+    handed = {"type": "fallback", "from": {"model": "claude-a"}, "to": {"model": "claude-b"}, "trigger": None}
+    answer = joined([begins(model="claude-a"), starts(0, handed), stops(0), starts(1, says("Hi")), ends(), STOP])
+    assert answer.model == "claude-b"
+    assert answer.parts == (Raw("anthropic", handed), Text("Hi"))
+    assert joined([begins(model="claude-a"), starts(0, {"type": "fallback"}), ends(), STOP]).model == "claude-a"
+
+
 def test_what_an_answer_says_beside_is_kept_and_never_sent_back():
     """The stop sequence, the container, what hosted tools did: for the caller, but no fields of a turn."""
     container = {"id": "container_1", "expires_at": "2026-01-01T00:00:00Z"}
@@ -872,6 +927,25 @@ def test_a_call_whose_input_came_with_its_start_is_whole():
     """Some servers do not cut it into pieces."""
     answer = joined([begins(), starts(0, calls()), stops(0), ends("tool_use"), STOP])
     assert answer.tool_calls == (ToolCall("toolu_1", "weather", {"city": "Oslo"}, '{"city":"Oslo"}'),)
+
+
+@pytest.mark.parametrize("pieces", [['{"city":', '"Bergen"}'], ["", '{"city":"Bergen"}']])
+def test_an_input_that_is_said_at_the_start_and_again_in_pieces_counts_once(pieces):
+    """The pieces win, as in a stream of the API's own, where the start is empty."""
+    said = [adds(0, "input_json_delta", partial_json=piece) for piece in pieces]
+    answer = joined([begins(), starts(0, calls()), *said, stops(0), ends("tool_use"), STOP])
+    assert answer.tool_calls == (ToolCall("toolu_1", "weather", {"city": "Bergen"}, '{"city":"Bergen"}'),)
+
+
+def test_usage_in_the_middle_of_a_call_does_not_end_it():
+    """Some servers restate the counts while a block is open; only a reason ends the answer."""
+    counts = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2}}
+    halves = [adds(0, "input_json_delta", partial_json=piece) for piece in ('{"city":', '"Oslo"}')]
+    began = {**calls(), "input": {}}
+    for at in range(3):
+        said: list[Any] = [*halves[:at], counts, *halves[at:]]
+        answer = joined([begins(), starts(0, began), *said, stops(0), ends("tool_use"), STOP])
+        assert answer.tool_calls == (ToolCall("toolu_1", "weather", {"city": "Oslo"}, '{"city":"Oslo"}'),)
 
 
 def test_blocks_that_all_have_one_index_are_told_apart():
@@ -1033,7 +1107,7 @@ blocks = st.one_of(
     st.builds(lambda data: {"type": "redacted_thinking", "data": data}, words),
     st.builds(
         lambda id, name, given, extra: {"type": "tool_use", "id": id, "name": name, "input": given, **extra},
-        texts,
+        st.from_regex(WORD.pattern, fullmatch=True),  # another id the API does not give, and would not take back
         texts,
         objects,
         caller,
@@ -1208,6 +1282,24 @@ def test_an_unknown_error_in_a_stream_is_an_error():
     assert (caught.value.code, caught.value.request_id) == ("sulking_error", "req_body")
     with pytest.raises(ModelError):
         chunks([{"type": "error"}])
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"error": {"type": "overloaded_error", "message": "busy"}}, OverloadedError),
+        ({"error": {"code": "429", "message": "slow down"}}, RateLimitError),
+        ({"error": "it broke"}, ModelError),
+        ({"type": "error", "code": "rate_limit_exceeded", "message": "slow down"}, RateLimitError),
+        ({"type": "error", "code": 529, "message": "busy"}, OverloadedError),
+        ({"type": "message_start", "error": {"type": "api_error", "message": "broke"}}, ServerError),
+    ],
+)
+def test_an_error_of_another_shape_in_a_stream_is_raised_as_what_it_is(data, expected):
+    """Gateways leave the type out, or write everything into one flat object."""
+    with pytest.raises(ModelError) as caught:
+        chunks([begins(), data])
+    assert type(caught.value) is expected
 
 
 # ---- fuzz ----------------------------------------------------------------------------------------------------

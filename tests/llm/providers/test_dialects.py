@@ -8,7 +8,8 @@ from agentflow.errors import BadRequestError, ConfigurationError
 from agentflow.llm.content import Json
 from agentflow.llm.messages import Request, Thinking
 from agentflow.llm.providers.base import ProviderSettings
-from agentflow.llm.providers.openai.dialects import BUDGETS, DIALECTS, Dialect, dialect_of, effort_of, thinking_fields
+from agentflow.llm.providers.efforts import BUDGETS, effort_of
+from agentflow.llm.providers.openai.dialects import DIALECTS, Dialect, dialect_of, thinking_fields
 
 
 def chosen(base_url: str, **options: Json) -> Dialect:
@@ -28,6 +29,11 @@ def chosen(base_url: str, **options: Json) -> Dialect:
         ("https://open.bigmodel.cn/api/paas/v4", "zai"),
         ("https://openrouter.ai/api/v1", "openrouter"),
         ("https://api.groq.com/openai/v1", "groq"),
+        ("https://api.mistral.ai/v1", "mistral"),
+        ("https://api.x.ai/v1", "xai"),
+        ("https://api.together.xyz/v1", "together"),
+        ("https://api.fireworks.ai/inference/v1", "fireworks"),
+        ("https://api.cerebras.ai/v1", "cerebras"),
         ("http://127.0.0.1:11434/v1", "ollama"),
         ("http://127.0.0.1:8000/v1", "compatible"),
         ("https://API.OPENAI.COM/v1", "openai"),
@@ -62,7 +68,13 @@ def test_options_of_others_do_not_matter() -> None:
     assert chosen("https://host/v1", max_connections=3, organization="o") is DIALECTS["compatible"]
 
 
-@pytest.mark.parametrize(("option", "value"), [("n", "yes"), ("schema", "xml"), ("efforts", ["low"]), ("dialect", "x")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("n", "yes"), ("schema", "xml"), ("efforts", ["low"]), ("dialect", "x"), ("seed_field", "")),
+        *(("tool_ids", "ten"), ("returned", "all"), ("max_tokens_field", "")),
+    ],
+)
 def test_a_wrong_option_is_refused_by_name(option: str, value: Json) -> None:
     with pytest.raises(ConfigurationError, match=f"'lab': {option}"):
         chosen("https://host/v1", **{option: value})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -131,9 +133,24 @@ def test_an_assistant_turn_without_a_word_is_left_out() -> None:
     assert len(contents_of(Message("user", "Hi"), Message("assistant", ""), Message("user", "Again"))) == 2
 
 
-def test_a_user_turn_without_a_word_is_sent_as_it_is() -> None:
-    """What to make of it is for the API to say."""
-    assert contents_of(Message("user", "")) == [{"role": "user", "parts": [{"text": ""}]}]
+@pytest.mark.parametrize("blank", ["", " ", (Text("\n"),)])
+def test_texts_without_words_are_not_sent(blank: Any) -> None:
+    """They say nothing, and Vertex refuses them."""
+    assert contents_of(Message("user", blank), Message("user", "q")) == [{"role": "user", "parts": [{"text": "q"}]}]
+
+
+def test_an_empty_text_with_a_signature_of_its_own_goes_back() -> None:
+    """The API ends streams with one, and wants it again."""
+    signed = {"text": "", "thoughtSignature": "s"}
+    assert contents_of(read(answer({"text": "a"}, signed)).message)[0]["parts"] == [{"text": "a"}, signed]
+
+
+@pytest.mark.parametrize("content", ["12 °C", (Text("12 °C"),), "", (ToolResult("1", "ok", "f"), Image(PIXEL))])
+def test_a_tools_turn_is_made_of_results(content: Any) -> None:
+    """Words alone answer no call."""
+    turns = (Message("user", "?"), Message("assistant", (ToolCall("1", "f"),)), Message("tool", content))
+    with pytest.raises(BadRequestError, match="ToolResult"):
+        contents_of(*turns)
 
 
 def test_an_unknown_role_goes_as_it_is_and_an_empty_one_is_left_out() -> None:
@@ -278,10 +295,21 @@ def test_the_first_call_of_another_model_gets_the_documented_signature_for_gemin
     assert all("thoughtSignature" not in part for part in contents_of(turn, model=FLASH)[0]["parts"])
 
 
-def test_its_own_call_without_a_signature_stays_without_one() -> None:
-    """What the API sent goes back as it was."""
-    turn = read(answer({"functionCall": {"name": "f", "args": {}}})).message
-    assert contents_of(turn, model=LATE)[0]["parts"] == [{"functionCall": {"name": "f", "args": {}}}]
+@pytest.mark.parametrize("lost", [{}, {"thoughtSignature": None}, {"thoughtSignature": ""}, {"thoughtSignature": 1}])
+def test_a_first_call_without_a_signature_of_use_gets_the_documented_one_for_gemini_3(lost: dict[str, Any]) -> None:
+    """Gemini 2.5 gives none, and gateways lose them; Gemini 3 refuses such a history."""
+    call = {"functionCall": {"name": "f", "args": {}}}
+    turn = read(answer({**call, **lost}, call)).message
+    signatures = [part.get("thoughtSignature") for part in contents_of(turn, model=LATE)[0]["parts"]]
+    assert signatures == ["skip_thought_signature_validator", None]
+    assert "skip" not in json.dumps(contents_of(turn, model=FLASH))
+
+
+def test_a_signature_that_came_with_a_call_goes_back_with_it() -> None:
+    """On the first call, where the API puts it, and on no other."""
+    signed = {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "s"}
+    turn = read(answer(signed, {"functionCall": {"name": "g", "args": {}}})).message
+    assert contents_of(turn, model=LATE)[0]["parts"] == [signed, {"functionCall": {"name": "g", "args": {}}}]
 
 
 # ---- what is asked: tools, output, settings ------------------------------------------------------------------
@@ -419,7 +447,7 @@ def test_params_are_laid_over_the_body_field_by_field() -> None:
 def test_hints_that_the_api_has_no_word_for_change_nothing() -> None:
     """It caches by itself."""
     cached = Message("user", (Text("Hello", cache="1h"),))
-    assert body_of(cached, cache=PromptCache("1h", "k"), idempotency_key="i") == body_of()
+    assert body_of(cached, cache=PromptCache("1h", "k")) == body_of()
 
 
 # ---- addresses -----------------------------------------------------------------------------------------------
@@ -502,6 +530,27 @@ def test_calls_of_several_answers_have_different_ids() -> None:
     other = found.alternatives[0].content[0]
     assert isinstance(other, ToolCall)
     assert found.tool_calls[0].id != other.id
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", call.id) for call in (found.tool_calls[0], other))
+
+
+def test_a_call_beside_an_empty_text_is_a_call() -> None:
+    """Gateways write every field of a part; the call must not be lost, and all goes back."""
+    part = {"text": "", "functionCall": {"name": "f", "args": {"a": 1}}}
+    for found in (read(answer(part)), joined(piece(part, finish="STOP"))):
+        (call,) = found.tool_calls
+        assert (call.name, call.arguments, found.finish_reason) == ("f", {"a": 1}, "tool_calls")
+        assert contents_of(found.message)[0]["parts"] == [part]
+    code = {"text": "", "executableCode": {"code": "1"}}
+    assert read(answer(code)).parts == (Raw("google", code),)
+
+
+def test_fields_that_say_nothing_make_no_part_of_their_own() -> None:
+    """Gateways write that a text is no thought and has no signature; its pieces are one text all the same."""
+    silent = {"thought": False, "thoughtSignature": None}
+    events = [piece({"text": text, **silent}) for text in ("Hel", "lo")]
+    found = joined(*events, piece({"text": "", **silent}, finish="STOP"))
+    assert found.content == "Hello"
+    assert read(answer({"text": "Hello", **silent})).content == "Hello"
 
 
 def test_pictures_sounds_and_files_in_an_answer_are_parts() -> None:
@@ -869,7 +918,7 @@ def test_a_stream_adds_up_to_what_the_same_answer_is_when_read_whole(parts: list
     again = Response.from_json(json.loads(json.dumps(whole.to_json())))
     assert again == whole
     for turn in (whole.message, again.message):
-        written = contents_of(turn, model=LATE)
+        written = contents_of(turn)
         assert [turn["parts"] for turn in written] == ([parts] if parts else [])
 
 
@@ -1054,6 +1103,32 @@ def test_a_torn_answer_is_an_answer_or_an_error(start: int, stop: int) -> None:
     """Never another exception."""
     whole = json.dumps(VALID).encode()
     survives(whole[:start] + whole[stop:])
+
+
+@pytest.mark.parametrize("size", ["1" + "0" * 400, "-1" + "0" * 400, "1e300"])
+def test_a_number_beyond_all_counts_is_none(size: str) -> None:
+    """JSON's numbers have no limit, and floats have."""
+    usage = {"promptTokenCount": "SIZE", "candidatesTokenCount": "SIZE"}
+    tokens = {"chosenCandidates": [{"token": "a", "logProbability": "SIZE"}]}
+    whole = answer({"text": "a"}, usageMetadata=usage, candidate={"logprobsResult": tokens})
+    body = json.dumps(whole).replace('"SIZE"', size).encode()
+    survives(body)
+    found = API.read(body, SOURCE)
+    assert (found.usage, found.logprobs) == (Usage(), (TokenLogprob("a", 0.0),))
+
+
+@pytest.mark.parametrize("depth", [200, 400, 600, 900, 100_000])
+@pytest.mark.parametrize("field", ["groundingMetadata", "citationMetadata", "x"])
+def test_metadata_that_is_nested_deeply_is_read_or_an_error(depth: int, field: str) -> None:
+    """It is told twice in a stream, and laid over itself."""
+    deep = '{"a":' * depth + "[1]" + "}" * depth
+    body = json.dumps(answer({"text": "a"}, candidate={field: "DEEP"})).replace('"DEEP"', deep)
+    reading = API.reading(SOURCE)
+    with contextlib.suppress(ProtocolError):
+        API.read(body.encode(), SOURCE)
+    with contextlib.suppress(ProtocolError):
+        for _ in range(3):
+            reading.read(ServerSentEvent(body))
 
 
 # ---- over a socket -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.llm.content import Image, Raw, Reasoning, Text, ToolCall, ToolResult
+from agentflow.llm.content import Audio, Image, Raw, Reasoning, Text, ToolCall, ToolResult
 from agentflow.llm.messages import Message
 from agentflow.llm.providers.history import NINE_LETTERS, WORD, Rules, ToolIds, fitted
 
@@ -93,3 +93,52 @@ def test_pictures_in_results_follow_the_last_result_where_an_api_takes_none() ->
 def test_pictures_of_the_last_turn_follow_it_too() -> None:
     messages = (Message("tool", (ToolResult("a", (CAT,), "look"),)),)
     assert [turn.role for turn in fitted(messages, Rules("openai", media_in_results=False))] == ["tool", "user"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t", (Text(" "),)])
+def test_turns_without_words_are_left_out_whoever_said_them(blank: str | tuple[Text, ...]) -> None:
+    """An empty text is an error to some APIs, and says nothing to any."""
+    messages = (Message("system", blank), Message("user", blank), Message("user", "q"), Message("assistant", blank))
+    assert fitted(messages, Rules("anthropic")) == (Message("user", "q"),)
+
+
+def test_a_turn_of_a_tool_is_never_left_out() -> None:
+    """It answers a call; an adapter says what is wrong with it."""
+    messages = (Message("tool", ""), Message("tool", (ToolResult("a", ""),)))
+    assert fitted(messages, Rules("anthropic")) == messages
+
+
+def test_a_turn_in_which_nothing_is_to_be_done_stays_what_it_is() -> None:
+    """A list of one text is not the text to every API, and recorded requests have both."""
+    messages = (Message("user", (Text("q"),)), Message("user", " "), *calling("call_1"))
+    assert fitted(messages, Rules("anthropic", WORD)) == (messages[0], *messages[2:])
+
+
+def test_what_a_model_drew_is_shown_by_the_user_after_the_results_of_its_calls() -> None:
+    """Where an API takes no pictures of others in an assistant's turn; its own stay where they are."""
+    own = Image("https://example.org/own.png", opaque={"openrouter": {"index": 0}})
+    messages = (
+        Message("assistant", (Text("Here:"), CAT, own, ToolCall("a", "f"))),
+        Message("user", (ToolResult("a", "ok", "f"), Text("And?"))),
+        Message("user", "More!"),
+    )
+    rules = Rules("openrouter", media_in_answers=False)
+    answer, told, shown, more = fitted(messages, rules)
+    assert answer.parts == (Text("Here:"), own, ToolCall("a", "f"))
+    assert (told, more) == messages[1:]
+    assert (shown.role, shown.parts[1:]) == ("user", (CAT,))
+    assert fitted(messages, Rules("openrouter")) == messages
+
+
+def test_a_voice_is_left_out_where_the_words_say_the_same() -> None:
+    sound = Audio("data:audio/wav;base64,AAAA")
+    rules = Rules("openai", media_in_answers=False)
+    assert fitted((Message("assistant", (Text("Hi"), sound)),), rules) == (Message("assistant", "Hi"),)
+    (shown,) = fitted((Message("assistant", (sound,)),), rules)
+    assert (shown.role, shown.parts[1:]) == ("user", (sound,))
+
+
+def test_blanks_are_words_to_an_api_that_says_so() -> None:
+    messages = (Message("assistant", " "), Message("user", (Text("\n"),)), Message("user", ""))
+    assert fitted(messages, Rules("openai", blanks=True)) == messages[:2]
+    assert fitted(messages, Rules("anthropic")) == ()

@@ -177,13 +177,13 @@ async def test_a_header_of_a_call_is_checked_and_its_value_never_shown(name: str
 
 
 async def test_a_name_beyond_ascii_is_looked_up_in_its_encoded_form() -> None:
-    assert transport("https://münchen.invalid/v1")._url("/chat").raw_host == "xn--mnchen-3ya.invalid"
+    assert transport("https://münchen.invalid/v1")._target("/chat").url.raw_host == "xn--mnchen-3ya.invalid"
 
 
 async def test_addresses_that_never_come_again_are_forgotten() -> None:
     client = transport("https://host/v1")
     for number in range(1000):
-        client._url(f"/files/{number}")
+        client._target(f"/files/{number}")
     assert len(client._targets) <= 256
 
 
@@ -560,22 +560,6 @@ async def test_no_log_line_holds_the_key(serve: Any, caplog: pytest.LogCaptureFi
 
 
 # ---- time limits ---------------------------------------------------------------------------------------------
-
-
-async def test_connect_limits_the_wait_for_a_free_connection(serve: Any) -> None:
-    async def handler(exchange: Any) -> None:
-        await exchange.begin_stream()
-        await forever()
-
-    server = await serve(handler)
-    client = transport(server.url, timeouts=Timeouts(connect=0.05), max_connections=1)
-    first = await client.stream("/chat", b"{}", model="m", total=None)
-    with pytest.raises(ModelTimeoutError) as caught:
-        await client.post("/chat", b"{}", model="m", total=5)
-    assert (caught.value.operation, caught.value.seconds) == ("connect", 0.05)
-    assert "connect took longer than 0.05 s" in str(caught.value)
-    first.close()
-    await client.aclose()
 
 
 async def test_waiting_for_a_place_is_no_connecting(serve: Any) -> None:

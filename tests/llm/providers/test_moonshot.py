@@ -334,3 +334,25 @@ async def test_errors_are_told_by_their_type(serve: Any, status: int, kind: str,
 def test_its_answers_are_read_without_a_server() -> None:
     reply = API.read(json.dumps(completion(reasoning_content="Hm.")).encode(), SOURCE)
     assert (reply.reasoning, reply.text, reply.opaque) == ("Hm.", "Hello", {})
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "blank"),
+    [
+        ("kimi-k3", {}, True),
+        ("kimi-k2.6", {}, True),
+        ("kimi-k2.6", {"thinking": Thinking("none")}, False),
+        ("kimi-k2.6", {"params": {"thinking": {"type": "disabled"}}}, False),
+        ("moonshot-v1-8k", {}, False),
+    ],
+)
+def test_calls_of_others_get_a_blank_thought_unless_it_does_not_think(model: str, asked: Any, blank: bool) -> None:
+    """It refuses a turn with calls and without thoughts."""
+    messages = (
+        Message("user", "?"),
+        Message("assistant", (ToolCall("f:0", "f"),)),
+        Message("tool", (ToolResult("f:0", "1"),)),
+    )
+    api = MoonshotApi(DIALECTS["moonshot"])
+    written: Any = api.write(Request(model, messages, **asked), stream=False).body["messages"]
+    assert written[1].get("reasoning_content") == (" " if blank else None)

@@ -6,6 +6,7 @@ Bodies and events are invented, in the documented format and in the shapes that 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
@@ -82,6 +83,7 @@ def test_every_set_parameter_is_sent() -> None:
         n=2,
         logprobs=3,
         metadata={"team": "search"},
+        params={"store": True},
     )
     assert sent(request) == {
         "model": "m",
@@ -95,7 +97,14 @@ def test_every_set_parameter_is_sent() -> None:
         "logprobs": True,
         "top_logprobs": 3,
         "metadata": {"team": "search"},
+        "store": True,
     }
+
+
+def test_labels_go_only_with_what_openai_may_keep() -> None:
+    """It refuses them otherwise, and whether a prompt is kept is not ours to decide."""
+    with pytest.raises(BadRequestError, match="store"):
+        sent(Request("m", HI, metadata={"team": "search"}))
 
 
 def test_no_alternatives_asks_for_the_chosen_tokens_alone() -> None:
@@ -125,9 +134,15 @@ def test_a_stream_always_asks_for_usage() -> None:
     assert body["stream_options"] == {"include_obfuscation": False, "include_usage": True}
 
 
-def test_a_server_that_knows_no_stream_options_is_not_sent_any() -> None:
-    assert sent(Request("m", HI), "zai", stream=True)["stream"] is True
-    assert "stream_options" not in sent(Request("m", HI), "zai", stream=True)
+@pytest.mark.parametrize("dialect", ["zai", "mistral"])
+def test_a_server_that_knows_no_stream_options_is_not_sent_any(dialect: str) -> None:
+    assert sent(Request("m", HI), dialect, stream=True)["stream"] is True
+    assert "stream_options" not in sent(Request("m", HI), dialect, stream=True)
+
+
+def test_a_seed_goes_by_the_name_that_the_server_has_for_it() -> None:
+    assert sent(Request("m", HI, seed=0), "mistral")["random_seed"] == 0
+    assert sent(Request("m", HI, seed=0), "cerebras")["seed"] == 0
 
 
 def test_a_call_that_does_not_stream_never_says_that_it_does() -> None:
@@ -199,6 +214,8 @@ def test_cache_marks_go_to_who_knows_them() -> None:
         ("openrouter", Thinking(), {}),
         ("groq", Thinking("low", show=True), {"reasoning_effort": "low", "include_reasoning": True}),
         ("groq", Thinking(show=False), {"include_reasoning": False}),
+        ("cerebras", Thinking("max"), {"reasoning_effort": "high"}),
+        ("mistral", Thinking("high"), {"reasoning_effort": "high"}),
         ("ollama", Thinking("none"), {"reasoning_effort": "none"}),
         ("vllm", Thinking("none"), {"chat_template_kwargs": {"enable_thinking": False}}),
         ("vllm", Thinking("low"), {"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "low"}),
@@ -223,6 +240,9 @@ REFUSED = [
     ("deepseek", {"output": OutputFormat("person", {"type": "object"})}, "ask for a tool call"),
     ("zai", {"tool_choice": "required", "tools": (WEATHER,)}, "chooses its tools itself"),
     ("zai", {"tool_choice": "weather", "tools": (WEATHER,)}, "chooses its tools itself"),
+    ("together", {"logprobs": 1}, "has no logprobs"),
+    ("xai", {"metadata": {"a": "b"}}, "has no metadata"),
+    ("cerebras", {"metadata": {"a": "b"}}, "has no metadata"),
     ("openai", {"top_k": 5}, "has no top_k"),
     ("groq", {"n": 2}, "has no n"),
     ("groq", {"logprobs": 0}, "has no logprobs"),
@@ -239,7 +259,7 @@ def test_what_a_server_cannot_do_is_refused_before_anything_is_sent(dialect: str
 
 
 def test_hints_that_a_server_does_not_know_are_left_out() -> None:
-    body = sent(Request("m", HI, seed=7, n=1, cache=PromptCache("1h", "k"), idempotency_key="once"), "deepseek")
+    body = sent(Request("m", HI, seed=7, n=1, cache=PromptCache("1h", "k")), "deepseek")
     assert body.keys() == {"model", "messages"}
 
 
@@ -401,6 +421,10 @@ def test_an_assistants_turn_of_any_origin() -> None:
         ("zai", "reasoning_content"),
         ("openrouter", "reasoning"),
         ("groq", "reasoning"),
+        ("together", "reasoning"),
+        ("cerebras", "reasoning"),
+        ("fireworks", "reasoning_content"),
+        ("mistral", None),
         ("openai", None),
         ("compatible", None),
     ],
@@ -420,10 +444,12 @@ def test_a_turn_of_calls_alone_says_that_it_has_no_words(mode: Any, said: dict[s
     assert wire == {"role": "assistant", **said}
 
 
-def test_an_empty_turn_is_an_empty_text() -> None:
-    assert turn(Message("assistant", ""))["content"] == ""
-    assert turn(Message("assistant", (Reasoning("Hm."),)))["content"] == ""
-    assert turn(Message("user", (Raw("google", {}),)))["content"] == ""
+def test_a_turn_in_which_nothing_is_left_is_left_out() -> None:
+    """Mistral and Moonshot refuse an assistant's turn without words; nobody misses it."""
+    assert turns(Message("assistant", "")) == []
+    assert turns(Message("assistant", (Reasoning("Hm."),))) == []
+    assert turns(Message("user", (Raw("google", {}),))) == []
+    assert turn(Message("assistant", (Reasoning("Hm."),)), "deepseek")["reasoning_content"] == "Hm."
 
 
 def test_results_of_tools_are_turns_of_their_own() -> None:
@@ -449,15 +475,104 @@ def test_results_of_tools_are_turns_of_their_own() -> None:
     ]
 
 
-def test_a_picture_as_the_result_of_a_tool_says_what_to_do() -> None:
-    with pytest.raises(BadRequestError, match="a turn of the user"):
-        turns(Message("tool", (ToolResult("call_a", (Image(PNG),)),)))
+def test_a_picture_as_the_result_of_a_tool_is_shown_by_the_user() -> None:
+    """Results are texts here; the picture follows the last of them."""
+    messages = (
+        Message("assistant", (ToolCall("call_a", "look"), ToolCall("call_b", "look"))),
+        Message("tool", (ToolResult("call_a", (Text("A cat:"), Image(PNG)), "look"),)),
+        Message("tool", (ToolResult("call_b", "nothing"),)),
+    )
+    _, first, second, shown = turns(*messages)
+    assert first == {"role": "tool", "tool_call_id": "call_a", "content": "A cat:"}
+    assert second == {"role": "tool", "tool_call_id": "call_b", "content": "nothing"}
+    assert shown["role"] == "user"
+    assert shown["content"][-1] == {"type": "image_url", "image_url": {"url": PNG}}
 
 
-@pytest.mark.parametrize("part", [Image(PNG), Audio("data:audio/wav;base64,AAAA"), Document(PNG)])
-def test_media_in_an_assistants_turn_says_what_to_do(part: Any) -> None:
-    with pytest.raises(BadRequestError, match="into the user's turn"):
-        turn(Message("assistant", (part,)))
+def test_a_picture_stays_in_the_result_where_that_is_understood() -> None:
+    (wire,) = turns(
+        Message("tool", (ToolResult("abcDEF123", (Text("A cat:"), Image(PNG)), "look"),)), dialect="mistral"
+    )
+    assert wire == {
+        "role": "tool",
+        "tool_call_id": "abcDEF123",
+        "name": "look",
+        "content": [{"type": "text", "text": "A cat:"}, {"type": "image_url", "image_url": {"url": PNG}}],
+    }
+
+
+def test_what_another_model_drew_is_shown_by_the_user() -> None:
+    """Its own turns hold only pictures of its own; the others follow the results of its calls."""
+    drawn = Image(PNG, opaque={"google": {"thoughtSignature": "s"}})
+    call_, result = ToolCall("call_a", "f"), Message("tool", (ToolResult("call_a", "1"),))
+    answer, told, shown, asked = turns(
+        Message("assistant", (Text("Here:"), drawn, call_)), result, Message("user", "More!")
+    )
+    assert (answer["content"], answer["tool_calls"][0]["id"], told["role"]) == ("Here:", "call_a", "tool")
+    assert shown["role"] == "user"
+    assert shown["content"][1:] == [{"type": "image_url", "image_url": {"url": PNG}}]
+    assert asked["content"] == "More!"
+
+
+def test_what_another_model_said_aloud_goes_as_its_words() -> None:
+    sound = Audio("data:audio/wav;base64,AAAA", opaque={"openai": {"audio": {"id": "audio_1"}}})
+    words = Text("Hello.", opaque={"openai": {"audio": {"id": "audio_1"}}})
+    assert turns(Message("assistant", (words, sound)), dialect="groq") == [{"role": "assistant", "content": "Hello."}]
+
+
+def test_a_tools_turn_without_a_result_says_what_to_do() -> None:
+    with pytest.raises(BadRequestError, match="ToolResult"):
+        turns(Message("tool", "19 °C"))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_ids_of_calls_are_changed_only_for_who_is_particular(dialect: str) -> None:
+    """Mistral takes nine letters and digits; call and result keep saying the same."""
+    call_, result = turns(
+        Message("assistant", (ToolCall("functions.f:0", "f"),)),
+        Message("tool", (ToolResult("functions.f:0", "1"),)),
+        dialect=dialect,
+    )
+    made = call_["tool_calls"][0]["id"]
+    assert result["tool_call_id"] == made
+    assert (made == "functions.f:0") is (dialect != "mistral")
+    assert dialect != "mistral" or (len(made) == 9 and made.isalnum())
+
+
+CALLED = (
+    Message("user", "?"),
+    Message("assistant", (ToolCall("call_a", "f"),)),
+    Message("tool", (ToolResult("call_a", "1"),)),
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "blank"),
+    [
+        ({}, True),
+        ({"thinking": Thinking("high")}, True),
+        ({"thinking": Thinking("none")}, False),
+        ({"thinking": Thinking(budget=0)}, False),
+        ({"params": {"thinking": {"type": "disabled"}}}, False),
+        ({"params": {"thinking": {"type": "enabled"}}}, True),
+    ],
+)
+def test_calls_of_others_get_a_blank_thought_where_one_is_required(asked: Any, blank: bool) -> None:
+    """DeepSeek refuses a turn with calls and without thoughts while it thinks, which it does unless told not to."""
+    _, answer, _ = sent(Request("m", CALLED, **asked), "deepseek")["messages"]
+    assert answer.get("reasoning_content") == (" " if blank else None)
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name not in ("deepseek", "moonshot")])
+def test_nobody_else_gets_a_thought_that_was_not_thought(dialect: str) -> None:
+    _, answer, _ = turns(*CALLED, dialect=dialect)
+    assert not {"reasoning_content", "reasoning"} & answer.keys()
+
+
+def test_thoughts_that_there_are_go_back_as_they_are() -> None:
+    thinking = Message("assistant", (Reasoning("Hm."), ToolCall("call_a", "f")))
+    assert turns(CALLED[0], thinking, CALLED[2], dialect="deepseek")[1]["reasoning_content"] == "Hm."
+    assert "reasoning_content" not in turns(Message("assistant", "Yes."), dialect="deepseek")[0]
 
 
 # ---- whole answers -------------------------------------------------------------------------------------------
@@ -538,6 +653,13 @@ def test_stop_with_tool_calls_is_tool_calls() -> None:
             },
             Usage(32, 103, 0, 94),
         ),
+        ({"prompt_tokens": 29, "completion_tokens": 10, "total_tokens": 241}, Usage(29, 212)),
+        ({"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 3}, Usage(10, 7)),
+        ({"prompt_tokens": "10", "completion_tokens": 7, "cost": {"usd": 1}}, Usage(10, 7)),
+        ({"prompt_tokens": 10, "completion_tokens": 7, "prompt_tokens_details": []}, Usage(10, 7)),
+        ({"prompt_tokens": 10, "completion_tokens": True, "prompt_tokens_details": {"cached_tokens": {}}}, Usage(10)),
+        ([], None),
+        ("free", None),
         ({}, None),
         (None, None),
     ],
@@ -655,11 +777,41 @@ def test_content_in_parts_is_text_thoughts_and_the_rest() -> None:
         "compatible",
     )
     assert (streamed.text, streamed.reasoning) == ("Hello", "Hm.")
-    thoughts: Json = [{"type": "text", "text": "H"}, {"type": "text", "text": "m."}]
     assert turn(streamed.message, "compatible")["content"] == [
-        {"type": "thinking", "thinking": thoughts},
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
         {"type": "text", "text": "Hello"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [
+        ([[{"type": "text", "text": "H"}], [{"type": "text", "text": "m."}]], [{"type": "text", "text": "Hm."}]),
+        (["H", "m."], "Hm."),
+        (
+            [
+                [{"type": "text", "text": "H"}],
+                [{"type": "reference", "reference_ids": [1]}],
+                [{"type": "text", "text": "m."}],
+            ],
+            [
+                {"type": "text", "text": "H"},
+                {"type": "reference", "reference_ids": [1]},
+                {"type": "text", "text": "m."},
+            ],
+        ),
+    ],
+)
+def test_a_thought_that_came_in_pieces_goes_back_whole(pieces: list[Json], whole: Json) -> None:
+    """Whichever of Mistral's shapes it has, nothing of it is lost on the way, nor what stands beside it."""
+    events = [delta(content=[{"type": "thinking", "thinking": piece}]) for piece in pieces]
+    closed = delta(content=[{"type": "thinking", "thinking": [] if isinstance(whole, list) else "", "closed": True}])
+    streamed = read_stream([*events, closed, delta(content="Yes."), delta("stop")], "mistral")
+    item: Json = {"type": "thinking", "thinking": whole, "closed": True}
+    at_once = read(completion([item, {"type": "text", "text": "Yes."}]), "mistral")
+    for reply in (streamed, at_once):
+        assert (reply.reasoning, reply.text) == ("Hm.", "Yes.")
+        assert turn(reply.message, "mistral")["content"] == [item, {"type": "text", "text": "Yes."}]
 
 
 def test_missing_and_unknown_fields_do_no_harm() -> None:
@@ -718,9 +870,11 @@ def test_logprobs_are_read() -> None:
     assert read_stream(events).logprobs == expected
 
 
-def test_a_spoken_answer_is_kept_and_goes_back_by_its_id() -> None:
-    audio: Json = {"id": "audio_1", "data": "AAAABBBB", "transcript": "Hello there.", "expires_at": 1790003600}
-    whole = read(completion(None, audio=audio))
+SPOKEN: Json = {"id": "audio_1", "data": "AAAABBBB", "transcript": "Hello there.", "expires_at": 1790003600}
+
+
+def test_a_spoken_answer_is_words_and_sound_and_goes_back_by_its_id() -> None:
+    whole = read(completion(None, audio=SPOKEN) | {"usage": None})
     streamed = read_stream(
         [
             delta(role="assistant", audio={"id": "audio_1", "transcript": "Hello"}),
@@ -731,9 +885,26 @@ def test_a_spoken_answer_is_kept_and_goes_back_by_its_id() -> None:
             delta("stop"),
         ]
     )
-    for reply in (whole, streamed):
-        assert reply.opaque == {"openai": {"audio": audio}}
-        assert turn(reply.message) == {"role": "assistant", "audio": {"id": "audio_1"}}
+    assert streamed == whole
+    assert whole.text == "Hello there."
+    assert [part.data for part in whole.parts if isinstance(part, Audio)] == ["AAAABBBB"]
+    assert whole.opaque == {"openai": {"answer": {"audio": {"expires_at": 1790003600}}}}
+    assert turn(whole.message) == {"role": "assistant", "audio": {"id": "audio_1"}}
+    assert turn(whole.message, "groq") == {"role": "assistant", "content": "Hello there."}
+
+
+def test_pieces_of_sound_end_where_they_like() -> None:
+    """Each is base64 of its own, or the whole was cut anywhere."""
+    for pieces, expected in ((["QQ==", "QkM="], "QUJD"), (["QU", "JD"], "QUJD")):
+        reply = read_stream([*[delta(audio={"id": "a", "data": piece}) for piece in pieces], delta("stop")])
+        assert [part.data for part in reply.parts if isinstance(part, Audio)] == [expected]
+        assert turn(reply.message) == {"role": "assistant", "audio": {"id": "a"}}
+
+
+@pytest.mark.parametrize("audio", [{"id": "a"}, {"transcript": "Hi"}, {"data": "AAAA"}, {}, [], "x", {"id": 7}])
+def test_a_spoken_answer_may_lack_anything(audio: Json) -> None:
+    body = completion(None, audio=audio) | {"usage": None}
+    assert read_stream([delta(audio=audio), delta("stop")]) == read(body)
 
 
 def test_pictures_that_were_drawn_are_read_and_go_back() -> None:
@@ -796,7 +967,8 @@ def test_details_without_a_text_beside_them_say_their_own(details: list[Json]) -
 
 
 def test_what_had_no_words_goes_back_without_words() -> None:
-    """Some servers want back the very field that was empty (DeepSeek, after calls without a thought)."""
+    """Some servers want back the very field that was empty; DeepSeek wants it after calls without a thought, and with
+    something in it."""
     whole = read(completion("", "tool_calls", reasoning_content="", tool_calls=[call()]), "deepseek")
     streamed = read_stream(
         [
@@ -809,7 +981,7 @@ def test_what_had_no_words_goes_back_without_words() -> None:
         assert turn(reply.message, "deepseek") == {
             "role": "assistant",
             "content": "",
-            "reasoning_content": "",
+            "reasoning_content": " ",
             "tool_calls": [call()],
         }
 
@@ -893,13 +1065,120 @@ def test_the_first_days_function_call_is_a_call_like_any_other() -> None:
     ],
 )
 def test_an_event_that_says_nothing_is_no_chunk(event: Any) -> None:
-    assert chunks_in([event]) == []
+    data = event if isinstance(event, str) else json.dumps(event)
+    assert list(ChatApi().reading(SOURCE).read(ServerSentEvent(data))) == []
 
 
 def test_an_end_mark_between_blanks_is_one() -> None:
     reading = ChatApi().reading(SOURCE)
+    list(reading.read(ServerSentEvent(json.dumps(delta(content="Hi")))))
     assert list(reading.read(ServerSentEvent(" [DONE] "))) == []
     assert (reading.done, reading.finished) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [delta(role="assistant")],
+        [delta(role="assistant", content="")],
+        [{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0}}],
+    ],
+)
+def test_an_end_mark_alone_is_no_answer(events: list[Any]) -> None:
+    """As its twin that comes whole is none: nothing was said, and not why."""
+    with pytest.raises(ProtocolError, match="without an answer"):
+        chunks_in(events)
+    for message in ({"role": "assistant"}, {"role": "assistant", "content": ""}):
+        with pytest.raises(ProtocolError, match="says nothing"):
+            read({"choices": [{"message": message}], "system_fingerprint": "fp"})
+
+
+@pytest.mark.parametrize(
+    "event", [delta("stop"), delta(content="x"), delta(reasoning="x"), delta(tool_calls=[call()]), delta(refusal="x")]
+)
+def test_whatever_is_said_is_an_answer(event: Any) -> None:
+    """Also where a server gives no reason for the end."""
+    assert chunks_in([event])
+
+
+@pytest.mark.parametrize(
+    ("place", "odd"),
+    [
+        ("usage", []),
+        ("usage", "free"),
+        ("usage", {"prompt_tokens": {}, "cost": {"total": 1}}),
+        ("id", 7),
+        ("model", {}),
+        ("service_tier", 1),
+        ("created", "today"),
+        ("system_fingerprint", 7),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["openai", "openrouter"])
+def test_an_odd_field_beside_it_does_no_harm_to_a_good_answer(dialect: str, place: str, odd: Json) -> None:
+    assert read(completion() | {place: odd}, dialect).text == "Hello"
+    events = [delta(content="Hel") | {place: odd}, delta("stop", content="lo") | {place: odd}]
+    reply = read_stream(events, dialect)
+    assert (reply.text, reply.finish_reason) == ("Hello", "stop")
+
+
+@pytest.mark.parametrize(
+    ("place", "odd"),
+    [("finish_reason", 7), ("index", "0"), ("logprobs", 7), ("usage", []), ("logprobs", {"content": 1})],
+)
+def test_an_odd_field_of_a_choice_does_no_harm_to_a_good_answer(place: str, odd: Json) -> None:
+    body, event = completion(), delta(content="Hello")
+    body["choices"][0][place] = event["choices"][0][place] = odd
+    assert read(body).text == read_stream([event, delta("stop")]).text == "Hello"
+
+
+def test_a_probability_beyond_all_numbers_is_none() -> None:
+    body = completion()
+    entries = [{"token": "a", "logprob": int("9" * 400)}, {"token": "b", "logprob": -1}]
+    body["choices"][0]["logprobs"] = {"content": entries}
+    assert read(body).logprobs == (TokenLogprob("b", -1.0),)
+
+
+def test_a_server_that_is_strict_gets_back_only_what_it_knows() -> None:
+    """Groq refuses the very fields that its answers hold; they are kept with what tells of the answer."""
+    message: Any = {
+        "executed_tools": [{"index": 0}],
+        "annotations": [{"type": "document_citation"}],
+        "reasoning": "Hm.",
+    }
+    whole = read(completion("Yes.", **message) | {"usage": None}, "groq")
+    streamed = read_stream(
+        [delta(reasoning="Hm."), delta(content="Yes.", **message | {"reasoning": None}), delta("stop")], "groq"
+    )
+    assert streamed == whole
+    assert turn(whole.message, "groq") == {"role": "assistant", "content": "Yes.", "reasoning": "Hm."}
+    assert whole.opaque == {
+        "groq": {"answer": {"executed_tools": [{"index": 0}], "annotations": [{"type": "document_citation"}]}}
+    }
+
+
+def test_long_answers_in_many_pieces_are_read_in_time_that_grows_with_them() -> None:
+    """Twice the pieces take about twice the time, whatever they are pieces of."""
+
+    def seconds(pieces: int) -> float:
+        events = [
+            json.dumps(event)
+            for _ in range(pieces)
+            for event in (
+                delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "x" * 20}]}]),
+                delta(audio={"data": "AAAA" * 10, "transcript": "x"}),
+                delta(reasoning_details=[{"type": "reasoning.text", "text": "x" * 20}]),
+                delta(tool_calls=[{"function": {"name": "f", "arguments": "{}}"[: 1 + _ % 2] * 4}}]),
+                delta(citations=[1]),
+            )
+        ]
+        begun = time.process_time()
+        read_stream(events, "compatible")
+        return time.process_time() - begun
+
+    seconds(100)
+    assert seconds(8000) < 30 * seconds(1000) + 1
 
 
 def test_azures_filter_results_are_kept_wherever_they_come() -> None:
@@ -944,6 +1223,10 @@ ERRORS = [
     ({"error": {"message": "boom", "code": "1113"}}, QuotaExceededError),
     ({"error": {"message": "boom", "code": "1301"}}, ContentFilterError),
     ({"error": {"message": "boom", "code": 429}, "choices": []}, RateLimitError),
+    ({"error": {"message": "boom", "code": "429"}}, RateLimitError),
+    ({"error": {"message": "boom", "code": "503", "type": "whatever"}}, OverloadedError),
+    ({"error": {"message": "boom", "status_code": 429}}, RateLimitError),
+    ({"object": "error", "message": "boom", "code": "1300", "raw_status_code": 429}, RateLimitError),
     ({"error": {"message": "boom", "type": "invalid_request_error"}}, BadRequestError),
     ({"error": {"message": "boom", "code": "content_filter"}}, ContentFilterError),
     ({"error": {"message": "boom", "type": "engine_overloaded_error"}}, OverloadedError),
@@ -995,7 +1278,6 @@ def test_an_error_that_says_nothing_is_none(nothing: Json) -> None:
         b'{"choices": []}',
         b'{"choices": [{"message": null}]}',
         b'{"choices": [{"message": []}]}',
-        b'{"choices": [{"message": {"content": "x"}, "finish_reason": 7}]}',
         b'{"choices": {"message": {"content": "x"}}}',
         b'{"choices": [{"message": {"content": "\xff"}}]}',
         b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 1e999}}',
@@ -1037,7 +1319,7 @@ def spoken(draw: st.DrawFn) -> dict[str, Any]:
     if names:
         message["tool_calls"] = [
             call(
-                f"call_{at}",
+                f"call{at:05}",
                 name,
                 json.dumps(draw(objects)),
                 **draw(st.sampled_from([{}, {"extra_content": {"a": 1}}])),
@@ -1124,8 +1406,11 @@ def test_an_answer_goes_back_as_it_came(answer: Any, dialect: str) -> None:
     for reply in (read(body, dialect), read_stream(events, dialect)):
         again = Response.from_json(json.loads(json.dumps(reply.to_json())))
         assert again == reply
-        back = turn(again.message, dialect)
-        message = body["choices"][0]["message"]
+        request = Request("m", (again.message,), thinking=Thinking("none"))  # so that none needs a thought
+        back = dict(*sent(request, dialect)["messages"]) or {"role": "assistant"}  # nothing said is no turn
+        message = dict(body["choices"][0]["message"])
+        if DIALECTS[dialect].returned is not None:
+            message.pop("annotations", None)
         assert {name: value for name, value in back.items() if value} == {
             name: value for name, value in message.items() if value
         }
@@ -1188,7 +1473,8 @@ def test_whatever_comes_is_an_answer_or_a_model_error(data: bytes) -> None:
                 chunks += list(reading.read(ServerSentEvent(data.decode("utf-8", "replace"), name)))
         except ModelError:
             pass
-        chunks += reading.end()
+        with suppress(ModelError):
+            chunks += reading.end()
         reply = join(chunks, provider="lab", model="m")
         Response.from_json(reply.to_json())
         with suppress(ModelError):

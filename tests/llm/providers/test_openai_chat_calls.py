@@ -100,6 +100,22 @@ SERVERS: list[tuple[str, list[list[dict[str, Json]]], list[tuple[str, str, str]]
         [[piece(0, "a", "f", "")], [piece(0, "", "", OSLO)], [piece(1, "b", "f", "")], [piece(1, "", "", ROME)]],
         BOTH,
     ),
+    (
+        "gives every piece an id of its own",
+        [
+            [piece(0, "a", "f", '{"city":')],
+            [piece(0, "x", None, '"Os')],
+            [piece(0, "y", "", 'lo"}')],
+            [piece(1, "b", "f", "")],
+            [piece(1, "z", None, ROME)],
+        ],
+        BOTH,
+    ),
+    (
+        "gives every piece an id of its own and no number",
+        [[piece(None, "a", "f", "")], [piece(None, "x", None, OSLO)], [piece(None, "b", "f", ROME)]],
+        BOTH,
+    ),
     ("sends the id after the name", [[piece(0, None, "f", "")], [piece(0, "a", None, OSLO)]], BOTH[:1]),
     ("sends arguments as an object", [[piece(0, "a", "f", {"city": "Oslo"})]], BOTH[:1]),
     ("sends no arguments", [[piece(0, "a", "f")]], [("a", "f", "{}")]),
@@ -141,6 +157,30 @@ def test_an_id_is_not_made_again_for_later_pieces() -> None:
 def test_the_same_id_for_different_calls_keeps_them_apart() -> None:
     calls = added([piece(0, "a", "f", OSLO), piece(1, "a", "f", ROME)])
     assert [call.json for call in calls] == [OSLO, ROME]
+
+
+def test_the_same_id_for_whole_calls_without_numbers_keeps_them_apart() -> None:
+    """A name, and arguments where there was nothing left to say, begin another call."""
+    calls = added([piece(None, "a", "f", OSLO), piece(None, "a", "f", ROME)])
+    assert [call.json for call in calls] == [OSLO, ROME]
+    repeated = added([piece(None, "a", "f", '{"city":')], [piece(None, "a", "f", '"Os}lo"}')])
+    assert [call.json for call in repeated] == ['{"city":"Os}lo"}']
+
+
+@given(
+    st.recursive(
+        st.text(max_size=4),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    ),
+    st.data(),
+)
+def test_where_arguments_end_is_seen_wherever_they_are_cut(value: Any, data: st.DataObject) -> None:
+    """Two calls that repeat the name with every piece are two, whatever brackets and quotes their texts hold."""
+    text = json.dumps({"x": value}, ensure_ascii=data.draw(st.booleans()))
+    cuts = sorted(data.draw(st.lists(st.integers(1, len(text) - 1), max_size=4, unique=True)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    events = [[piece(None, None, "f", one)] for one in [*pieces, *pieces]]
+    assert [call.json for call in added(*events)] == [text, text]
 
 
 # ---- what is not modelled ------------------------------------------------------------------------------------

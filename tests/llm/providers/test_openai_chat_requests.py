@@ -152,7 +152,6 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
                 {"role": "tool", "tool_call_id": "call_a", "content": "1", "name": "f"},
                 {"role": "assistant", "content": "Old.", "function_call": {"name": "f", "arguments": "{}"}},
                 {"role": "function", "name": "f", "content": "1"},
-                {"role": "user", "content": ""},
             ]
         },
     ),

@@ -208,8 +208,9 @@ def test_sound_is_sent_as_mp3_or_wav() -> None:
         Message("user", (Audio(b"OggS", "audio/ogg"),)),
         Message("user", (Audio("https://x.test/a.mp3", "audio/mpeg"),)),
         Message("user", (Image("cat.png", "image/png"),)),
-        Message("assistant", (Image(PNG),)),
         Message("tool", (Text("sunny"),)),
+        Message("tool", "sunny"),
+        Message("tool", ""),
     ],
 )
 def test_what_the_api_cannot_take_is_refused_and_not_dropped(turn: Message) -> None:
@@ -357,14 +358,37 @@ def test_thinking_that_says_nothing_writes_nothing() -> None:
 
 
 def test_encrypted_thoughts_are_asked_for_where_nothing_is_stored() -> None:
-    """Without a store they are the only way to replay thoughts; models that do not think refuse the wish."""
+    """Without a store they are the only way to replay thoughts."""
     apart = {"store": False}
     assert body(thinking=Thinking("low"), params=apart)["include"] == ["reasoning.encrypted_content"]
     assert "include" not in body(thinking=Thinking("none"), params=apart)
-    assert "include" not in body(params=apart)
     assert "include" not in body(thinking=Thinking("low"))
     asked = {"include": ["reasoning.encrypted_content"]}
     assert body(params=asked)["include"] == asked["include"]
+
+
+@pytest.mark.parametrize(
+    ("model", "reasons"),
+    [
+        ("gpt-5", True),
+        ("gpt-5-mini-2025-08-07", True),
+        ("openai/gpt-5.6", True),
+        ("gpt-6-luna", True),
+        ("o3", True),
+        ("ft:o4-mini:acme", True),
+        ("codex-mini-latest", True),
+        ("gpt-5-chat-latest", False),
+        ("gpt-5.1-chat", False),
+        ("gpt-4o", False),
+        ("gpt-4.1-mini", False),
+        ("gpt-image-1", False),
+        ("llama-3", False),
+    ],
+)
+def test_a_model_that_reasons_unasked_gives_its_thoughts_in_cipher(model: str, reasons: bool) -> None:
+    """Those that do not reason refuse the wish: "Encrypted content is not supported with this model"."""
+    assert ("include" in body(model=model, params={"store": False})) is reasons
+    assert "include" not in body(model=model)
 
 
 def test_what_is_included_by_params_is_joined_by_what_the_request_needs() -> None:
@@ -538,7 +562,7 @@ def test_usage_counts_everything_once() -> None:
     assert reply.usage.total_tokens == usage["total_tokens"]
     assert reply.cost == 0.002
     assert read(message("Hi"), usage={"input_tokens": 1, "output_tokens": 2.0}).usage == Usage(1, 2)
-    assert read(message("Hi"), usage={"input_tokens": "1", "input_tokens_details": 3}).usage == Usage()
+    assert read(message("Hi"), usage={"input_tokens": "x", "input_tokens_details": 3}).usage == Usage()
     assert read(message("Hi"), usage={"total_tokens": 3}).usage is None
 
 
@@ -630,7 +654,87 @@ def test_thoughts_without_a_cipher_are_named_by_their_id_while_they_are_stored()
     bare, opened = reasoning(), reasoning(content=[{"type": "reasoning_text", "text": "Hm."}], id="rs_2")
     turn = read(bare, opened, call()).message
     assert items(USER, turn)[1:] == [bare, opened, call()]
-    assert items(USER, turn, params={"store": False})[1:] == [opened, call()]
+    nameless = {name: value for name, value in call().items() if name != "id"}
+    assert items(USER, turn, params={"store": False})[1:] == [opened, nameless]
+
+
+@pytest.mark.parametrize("led", [call(), message("Hi")])
+def test_what_followed_thoughts_that_stay_away_has_no_id(led: dict[str, Any]) -> None:
+    """By its id the API would know that its thoughts are missing, and refuse it; the next turn is free of that."""
+    turns = [read(reasoning(), led).message, USER, read(led).message]
+    first, *_, last = items(USER, *turns, params={"store": False})[1:]
+    assert first == {name: value for name, value in led.items() if name != "id"}
+    assert last == led
+    assert items(USER, *turns)[2] == led
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("openai", "azure"), ("azure", "openai"), ("openrouter", "azure")])
+def test_ids_and_ciphers_go_back_to_the_server_that_made_them_and_to_no_other(mine: str, theirs: str) -> None:
+    """Another server knows no such id and cannot read the cipher; words and calls move on."""
+    output = [
+        reasoning("Hm.", encrypted_content="gAAA"),
+        message("Hi"),
+        {"type": "web_search_call", "id": "ws_1"},
+        call(),
+    ]
+    here, there = ResponsesApi(mine), ResponsesApi(theirs)
+    assert here.name != there.name
+    reply = here.read(json.dumps(answer(*output)).encode(), SOURCE)
+
+    def sent(api: ResponsesApi) -> Any:
+        return api.write(Request("gpt-5", (USER, reply.message)), stream=False).body["input"]
+
+    reading = here.reading(SOURCE)
+    found = [reading.read(ServerSentEvent(json.dumps(event))) for event in events_of(answer(*output))]
+    assert join([chunk for each in found for chunk in each], provider="openai", model="gpt-5") == reply
+    assert sent(here)[1:] == output
+    assert sent(there)[1:] == [
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]},
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"Oslo"}'},
+    ]
+
+
+def test_a_hosted_tool_is_one_of_the_api_whoever_serves_it() -> None:
+    """Its name is that of the wire format, which Azure and OpenRouter speak as well."""
+    hosted = {"type": "web_search"}
+    for api in (API, ResponsesApi("azure")):
+        tools = (Raw("responses", hosted), Raw("openai", {"type": "x"}))
+        wire = api.write(Request("gpt-5", (USER,), tools=tools, tool_choice="web_search"), stream=False).body
+        assert (wire["tools"], wire["tool_choice"]) == ([hosted], hosted)
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "functions.weather:0", ""])
+def test_an_id_that_another_provider_gave_is_made_one_that_this_api_takes(name: str) -> None:
+    """It takes 64 characters, and answers longer ones and empty ones with a 400."""
+    turns = (Message("assistant", (ToolCall(name, "weather"),)), Message("tool", (ToolResult(name, "rain"),)))
+    asked, told = items(USER, *turns)[1:]
+    assert asked["call_id"] == told["call_id"]
+    assert 0 < len(asked["call_id"]) <= 64
+
+
+def test_a_picture_that_another_model_drew_is_shown_by_the_user() -> None:
+    """This API takes none in an assistant's turn."""
+    drawn = Message("assistant", (Text("Here."), Image(PNG)))
+    assert items(USER, drawn, Message("user", "Bluer!"))[1:] == [
+        {"role": "assistant", "content": "Here."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "The answer held this:"},
+                {"type": "input_image", "image_url": PNG},
+            ],
+        },
+        {"role": "user", "content": "Bluer!"},
+    ]
+
+
+def test_texts_without_words_are_not_sent() -> None:
+    """Gemini ends its streams with one that has a signature, and users type them."""
+    signed = Text("", opaque={"google": {"thoughtSignature": "s"}})
+    assert items(Message("user", " "), USER, Message("assistant", (Text("a"), signed))) == [
+        *items(USER),
+        {"role": "assistant", "content": "a"},
+    ]
 
 
 def test_what_belongs_to_another_api_is_not_sent_to_this_one() -> None:
@@ -776,14 +880,14 @@ def test_a_stream_hands_on_words_thoughts_and_arguments_as_they_come() -> None:
     assert (got[-1].finish_reason, got[-1].usage) == ("tool_calls", Usage(9, 4, reasoning_tokens=1))
 
 
-def test_the_first_chunk_tells_id_and_model_and_nothing_comes_before_a_word() -> None:
-    """Until the first word the call may be made again, so the first events are silent."""
+def test_a_stream_tells_id_and_model_first_and_nothing_else_before_a_word() -> None:
+    """The first events come before anything is known to work."""
     reading = API.reading(Source("openai", "gpt-5", "req_1"))
     events = [ServerSentEvent(json.dumps(event)) for event in events_of(answer(message("Hi")))]
-    silent = [list(reading.read(event)) for event in events[:4]]
-    assert silent == [[]] * 4
+    begun = StreamChunk(model="gpt-5-2025-08-07", request_id="req_1", id="resp_1")
+    assert [list(reading.read(event)) for event in events[:4]] == [[begun], [], [], []]
     (first,) = reading.read(events[4])
-    assert (first.content, first.id, first.model, first.request_id) == ("Hi", "resp_1", "gpt-5-2025-08-07", "req_1")
+    assert first.content == "Hi"
     assert not reading.finished
     for event in events[5:]:
         list(reading.read(event))
@@ -1148,3 +1252,21 @@ def test_a_mixture_of_good_and_broken_events_is_read_without_a_surprise(events: 
         with contextlib.suppress(ModelError):
             got.extend(reading.read(ServerSentEvent(data.decode())))
     join(got, provider="openai", model="gpt-5")
+
+
+@pytest.mark.parametrize("depth", [300, *range(900, 1000, 3), 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"type":"error","message":DEEP}',
+        '{"output":[{"type":"function_call","name":"f","call_id":"1","arguments":DEEP}]}',
+        '{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","arguments":DEEP}}',
+    ],
+)
+def test_what_is_nested_deeply_is_read_or_a_protocol_error(body: str, depth: int) -> None:
+    """What can be decoded may still be too deep to be written as a text."""
+    whole = body.replace("DEEP", "[" * depth + "]" * depth)
+    with contextlib.suppress(ModelError):
+        API.read(whole.encode(), SOURCE)
+    with contextlib.suppress(ModelError):
+        list(API.reading(SOURCE).read(ServerSentEvent(whole)))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -31,8 +32,19 @@ from agentflow.errors import (
 )
 from agentflow.llm.providers.base import Secret
 from agentflow.llm.providers.http import Answer
+from agentflow.llm.providers.lenient import mapping, mappings, number, text
 
-__all__ = ["EXCERPT", "Source", "duration", "no_answer", "read_error", "retry_after", "wire_error", "without_key"]
+__all__ = [
+    "EXCERPT",
+    "Source",
+    "duration",
+    "no_answer",
+    "read_error",
+    "retry_after",
+    "too_deep",
+    "wire_error",
+    "without_key",
+]
 
 EXCERPT = 200  # characters of a foreign body that an error may quote
 _MESSAGE = 600  # characters of a provider's own error message
@@ -48,22 +60,32 @@ class Source:
     request_id: str | None = None
     key: Secret | None = None
 
-    def quote(self, text: str, limit: int) -> str:
+    def quote(self, words: str, limit: int) -> str:
         """Foreign text on one line, cut to `limit` characters, without the key."""
-        text = " ".join(without_key(text, self.key).split())
-        return text if len(text) <= limit else text[: limit - 1] + "…"
+        words = " ".join(without_key(words, self.key).split())
+        return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
-def without_key(text: str, key: Secret | None) -> str:
-    """`text` without the key, and without the part of it that was left where the text was cut off."""
+def without_key(quoted: str, key: Secret | None) -> str:
+    """`quoted` without the key, plain or as an address holds it, and without the part that a cut text ends with."""
     secret = key.reveal() if key else ""
-    if len(secret) < _SHORTEST_KEY or secret[:_SHORTEST_KEY] not in text:
-        return text
-    text = text.replace(secret, "…")
-    for length in range(len(secret) - 1, _SHORTEST_KEY - 1, -1):
-        if text.endswith(secret[:length]):
-            return text[:-length] + "…"
-    return text
+    pieces: Sequence[str] = quoted
+    plain = quoted
+    if "%" in quoted:
+        pieces = _PIECE.findall(quoted)
+        plain = "".join([chr(int(piece[1:], 16)) if len(piece) == 3 else piece for piece in pieces])
+    if len(secret) < _SHORTEST_KEY or secret[:_SHORTEST_KEY] not in plain:
+        return quoted
+    kept: list[str] = []
+    at = 0
+    while (start := plain.find(secret, at)) >= 0:
+        kept += [*pieces[at:start], "…"]
+        at = start + len(secret)
+    rest = next((n for n in range(len(secret) - 1, _SHORTEST_KEY - 1, -1) if plain.endswith(secret[:n])), 0)
+    return "".join([*kept, *pieces[at : len(plain) - rest], "…" if rest else ""])
+
+
+_PIECE: Final = re.compile("%[0-9a-fA-F]{2}|.", re.DOTALL)
 
 
 # `error.code` and `error.type`, of OpenAI, Azure, Moonshot and other compatible servers.
@@ -100,14 +122,35 @@ _BY_CODE: dict[str, type[ModelError]] = {
     "model_not_found": NotFoundError,
     "resource_not_found_error": NotFoundError,
     "not_found_error": NotFoundError,
+    "capacity_exceeded": OverloadedError,  # Groq's flex tier, with status 498
+    "rate_limited": RateLimitError,  # Mistral
 }
 
-# Z.ai's numbers (docs.z.ai/api-reference/api-code); with most of them the status says as much.
+# Z.ai's numbers (docs.z.ai/api-reference/api-code, and what users report of its coding plan). Half of them come with
+# status 429, and some inside a good answer.
 _BY_CODE |= {
-    "1112": PermissionDeniedError,  # a locked account, with status 429, and so is one in arrears
-    "1121": PermissionDeniedError,
-    "1113": QuotaExceededError,
+    **dict.fromkeys(("1000", "1001", "1002", "1003", "1004"), AuthenticationError),
+    **dict.fromkeys(("1110", "1111", "1112", "1121", "1220", "1313"), PermissionDeniedError),  # 1313: against fair use
+    **dict.fromkeys(("1211", "1221", "1222"), NotFoundError),
+    **dict.fromkeys(("1120", "1230", "1234"), ServerError),
+    "1261": ContextLengthError,
     "1301": ContentFilterError,
+    **dict.fromkeys(("1302", "1303"), RateLimitError),  # at once, and in a minute
+    "1305": OverloadedError,  # the model, and not the account, has too much to do
+    # In arrears, and what comes back only after hours, a day, a week, or with another plan.
+    **dict.fromkeys(("1113", "1304", "1308", "1309", "1310", "1311"), QuotaExceededError),
+    **dict.fromkeys(("1316", "1317", "1318", "1319", "1320", "1321"), QuotaExceededError),
+}
+
+# What OpenRouter calls an error in its `metadata.error_type`, beside words that others have, too.
+_BY_CODE |= {
+    "authentication": AuthenticationError,
+    "permission_denied": PermissionDeniedError,
+    "payment_required": QuotaExceededError,
+    "not_found": NotFoundError,
+    "refusal": ContentFilterError,
+    "provider_overloaded": OverloadedError,
+    "provider_unavailable": OverloadedError,
 }
 
 # `error.status` of Google's APIs, and the reasons that its `details` give, which say more.
@@ -137,6 +180,7 @@ _BY_STATUS: dict[int, type[ModelError]] = {
     408: ServerError,  # retried, as the official client does, and so is 409
     409: ServerError,
     429: RateLimitError,
+    498: OverloadedError,  # Groq's
     503: OverloadedError,
     529: OverloadedError,
 }
@@ -216,52 +260,66 @@ def wire_error(
 ) -> ModelError:
     """An error object as an error of ours; with status 200 it came inside an answer that had begun well."""
     fields = error if isinstance(error, dict) else {"message": error}
-    code, kind = _code(fields), _text(fields.get("type"))
-    if isinstance(code, int) and 400 <= code < 600:  # OpenRouter, Google
-        status = code
-    found = _BY_CODE.get(_text(code)) or _BY_CODE.get(kind) or _by_details(fields)
+    code, kind, status = _code(fields), text(fields.get("type")), _status(fields, status)
+    found = _BY_CODE.get(code) or _BY_CODE.get(kind) or _by_details(fields) or _by_metadata(fields, status)
     if found is None:
-        found = _by_status(status) if status >= 400 else _BY_TYPE.get(_text(code)) or _BY_TYPE.get(kind, ModelError)
-    message = fields.get("message") or fields
-    text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
+        found = _by_status(status) if status >= 400 else _BY_TYPE.get(code) or _BY_TYPE.get(kind, ModelError)
     answer = Answer(status, headers, b"")
-    name = source.quote(_text(code) or kind or _text(fields.get("status")), EXCERPT) or None
-    return _failure(found, source.quote(text, _MESSAGE), source, answer, name, _retry_delay(fields))
+    name = source.quote(code or kind or text(fields.get("status")), EXCERPT) or None
+    return _failure(found, source.quote(_message(fields), _MESSAGE), source, answer, name, _retry_delay(fields))
 
 
-def _code(fields: Mapping[str, object]) -> object:
-    """The error's code, which Anthropic puts into `details`."""
-    details = fields.get("details")
-    named = details.get("error_code") if isinstance(details, dict) else None
-    return named or fields.get("code")
+def _code(fields: Mapping[str, object]) -> str:
+    """The error's code where it is a word, which Anthropic puts into `details`."""
+    return text(mapping(fields.get("details")).get("error_code")) or text(fields.get("code"))
+
+
+_STATUSES: Final = ("code", "status_code", "raw_status_code", "status")
+
+
+def _status(fields: Mapping[str, object], status: int) -> int:
+    """The status that an error names itself, as a number or as its digits; else that of its answer."""
+    named = [found for name in _STATUSES if (found := number(fields.get(name))) is not None and 400 <= found < 600]
+    return int(named[0]) if named else status
+
+
+def _message(fields: Mapping[str, object]) -> str:
+    """What the error says, and what the provider behind OpenRouter said, which it only hands on."""
+    message, raw = fields.get("message"), mapping(fields.get("metadata")).get("raw")
+    if not message:
+        return _written(fields)
+    return f"{_written(message)}: {_written(raw)}" if raw else _written(message)
+
+
+def _written(value: object) -> str:
+    try:
+        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    except RecursionError:
+        return "it is nested too deeply to be quoted"
 
 
 def _by_details(fields: Mapping[str, object]) -> type[ModelError] | None:
     """What Google's `details` and `status` say: a quota for the day does not come back within minutes."""
-    details = list(_details(fields))
-    quotas = [quota for detail in details for quota in _mappings(detail.get("violations"))]
-    if any("PerDay" in _text(quota.get("quotaId")) for quota in quotas):
+    details = mappings(fields.get("details"))
+    quotas = [quota for detail in details for quota in mappings(detail.get("violations"))]
+    if any("PerDay" in text(quota.get("quotaId")) for quota in quotas):
         return QuotaExceededError
-    words = [_text(detail.get("reason")) for detail in details] + [_text(fields.get("status"))]
+    words = [text(detail.get("reason")) for detail in details] + [text(fields.get("status"))]
     return next((_BY_CODE[word] for word in words if word in _BY_CODE), None)
+
+
+def _by_metadata(fields: Mapping[str, object], status: int) -> type[ModelError] | None:
+    """What OpenRouter says beside: its own word for the error, or the reasons why it let a prompt not pass."""
+    metadata = mapping(fields.get("metadata"))
+    if metadata.get("reasons") and status == 403:
+        return ContentFilterError
+    return _BY_CODE.get(text(metadata.get("error_type")))
 
 
 def _retry_delay(fields: Mapping[str, object]) -> float | None:
     """Google's RetryInfo, which stands in the body and in no header."""
-    delays = [duration(_text(detail.get("retryDelay"))) for detail in _details(fields)]
+    delays = [duration(text(detail.get("retryDelay"))) for detail in mappings(fields.get("details"))]
     return next((delay for delay in delays if delay is not None), None)
-
-
-def _details(fields: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    return _mappings(fields.get("details"))
-
-
-def _mappings(value: object) -> Iterator[Mapping[str, object]]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _by_status(status: int) -> type[ModelError]:
@@ -278,10 +336,10 @@ def _failure(
     code: str | None = None,
     delay: float | None = None,
 ) -> ModelError:
-    """`delay` is what the body says of when to try again; a header says it first."""
+    """`delay` is what the body says of when to try again; a header says it first. Another says whether to."""
     remedy = _REMEDY.get(kind)
     told = retry_after(answer.headers, now=time.time())
-    return kind(
+    failure = kind(
         f"{message.rstrip('.')}; {remedy}" if remedy else message,
         provider=source.provider,
         model=source.model,
@@ -290,6 +348,13 @@ def _failure(
         request_id=source.request_id,
         retry_after=delay if told is None else told,
     )
+    wish = _SHOULD_RETRY.get(answer.headers.get("x-should-retry", ""))
+    if wish is not None:
+        failure.retryable = wish
+    return failure
+
+
+_SHOULD_RETRY: Final = {"true": True, "false": False}
 
 
 def no_answer(reason: str, body: bytes, source: Source) -> ProtocolError:
@@ -299,6 +364,13 @@ def no_answer(reason: str, body: bytes, source: Source) -> ProtocolError:
         provider=source.provider,
         model=source.model,
         request_id=source.request_id,
+    )
+
+
+def too_deep(body: bytes | str, source: Source) -> ProtocolError:
+    """An answer that could be decoded, but is nested too deeply for what is to be made of it."""
+    return no_answer(
+        "it is nested too deeply", body.encode("utf-8", "replace") if isinstance(body, str) else body, source
     )
 
 
@@ -312,11 +384,11 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP date. A date counts from the answer's own
     `date`, so that a wrong clock here does no harm; without one from `now` (wall time, seconds since 1970).
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = _positive(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after", "")
-    seconds = _number(value)
+    seconds = _positive(value)
     then = _date(value) if seconds is None else None
     if then is None:
         return seconds
@@ -327,21 +399,18 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6,
 _STEP = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
-def duration(text: str) -> float | None:
+def duration(written: str) -> float | None:
     """Seconds, from a duration as Go and Google write it: "34.4s", "1m6.779s", "6h0m0s", "12ms". None for the rest."""
-    steps = _STEP.findall(text)
-    if not steps or "".join([number + unit for number, unit in steps]) != text:
-        return 0.0 if text == "0" else None
-    seconds = sum([float(number) * _UNITS[unit] for number, unit in steps])
+    steps = _STEP.findall(written)
+    if not steps or "".join([digits + unit for digits, unit in steps]) != written:
+        return 0.0 if written == "0" else None
+    seconds = sum([float(digits) * _UNITS[unit] for digits, unit in steps])
     return seconds if seconds < float("inf") else None
 
 
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value) if value else -1.0
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None
+def _positive(value: str | None) -> float | None:
+    seconds = number(value)
+    return seconds if seconds is not None and seconds >= 0 else None
 
 
 def _date(value: str) -> float | None:

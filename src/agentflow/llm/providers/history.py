@@ -3,8 +3,9 @@
     Message, Message, …  ──fitted(…, Rules)──▶  Message, Message, …
 
 Ids of tool calls are left alone where the API takes them, and otherwise replaced, the same in the call and in its
-result. Texts without words are left out, and turns with nothing left; so are parts that only another API can read.
-Pictures in the results of tools follow as a user's turn, where an API takes none in results.
+result. Texts without words are left out, and turns with nothing left, except those of tools, which answer a call; so
+are parts that only another API can read. Pictures in the results of tools, and those that a model drew, follow as a
+user's turn where an API takes none there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from operator import is_
+from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,7 +22,12 @@ from msgspec.structs import replace
 from agentflow.llm.content import Audio, Document, Image, Part, Raw, Text, ToolCall, ToolResult, content_of
 from agentflow.llm.messages import Message
 
-__all__ = ["NINE_LETTERS", "WORD", "Rules", "ToolIds", "fitted"]
+__all__ = ["ANSWER", "NINE_LETTERS", "WORD", "Rules", "ToolIds", "fitted"]
+
+ANSWER: Final = "answer"
+"""Where a turn's opaque data holds what belongs to the answer and not to the turn, so that it never goes back."""
+
+P = TypeVar("P", ToolCall, ToolResult)
 
 _MEDIA: Final = (Image, Document, Audio)
 _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -28,7 +35,7 @@ _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 class ToolIds(Struct, frozen=True):
     """Which ids of tool calls an API takes: those that `pattern` matches whole. Others become `length` letters that
-    depend on nothing but the id, or, without a length, the id with what is not allowed replaced and a mark behind it."""
+    depend on nothing but the id, or, without a length, the id with what is not allowed replaced and a mark behind."""
 
     pattern: str
     length: int | None = None
@@ -50,25 +57,33 @@ NINE_LETTERS: Final = ToolIds(r"[a-zA-Z0-9]{9}", 9)
 
 
 class Rules(Struct, frozen=True):
-    """What an API asks of a history. `api` is its name in opaque data."""
+    """What an API asks of a history. `api` is its name in opaque data. Without `media_in_answers` an assistant's turn
+    holds only those that the API itself sent; with `blanks` a text of nothing but blanks is one."""
 
     api: str
     tool_ids: ToolIds | None = None
     media_in_results: bool = True
+    media_in_answers: bool = True
+    blanks: bool = False
 
 
 def fitted(messages: tuple[Message, ...], rules: Rules) -> tuple[Message, ...]:
     """The same turns as the API takes them; the very same object where nothing is to be done."""
-    if all(type(message.content) is str and message.content for message in messages):
+    if all(type(message.content) is str and message.content.strip() for message in messages):
         return messages
     made: list[Message] = []
-    held: list[Part] = []  # media of the results before, which follow the last of them
+    held: list[Part] = []  # media of the turns before, which follow the last result of a tool
     for message in messages:
-        if held and message.role != "tool":
+        given = taken = message.parts
+        if held and message.role != "tool" and not any(isinstance(part, ToolResult) for part in given):
             made.append(Message("user", content_of(held)))
             held = []
-        parts = [fit for part in message.parts for fit in _fit(part, rules, held)]
-        if parts or message.opaque.get(rules.api):
+        if message.role == "assistant" and not rules.media_in_answers:
+            taken = _without_media(given, rules, held)
+        parts = [fit for part in taken for fit in _fit(part, rules, held)]
+        if parts and len(parts) == len(given) and all(map(is_, parts, given)):
+            made.append(message)  # one text may be a text or a list to its API, and stays what it is
+        elif parts or message.role == "tool" or message.opaque.get(rules.api):
             made.append(replace(message, content=content_of(parts)))
     if held:
         made.append(Message("user", content_of(held)))
@@ -78,21 +93,37 @@ def fitted(messages: tuple[Message, ...], rules: Rules) -> tuple[Message, ...]:
 def _fit(part: Part, rules: Rules, held: list[Part]) -> Iterator[Part]:
     """The part as the API takes it, or nothing."""
     match part:
-        case Text(text=text, opaque=opaque) if not text.strip() and rules.api not in opaque:
+        case Text(text=text, opaque=opaque) if not (text if rules.blanks else text.strip()) and rules.api not in opaque:
             return
         case Raw(api=api) if api != rules.api:
             return
-        case ToolCall(id=name) if rules.tool_ids is not None:
-            yield replace(part, id=rules.tool_ids.fit(name))
+        case ToolCall():
+            yield _named(part, rules)
         case ToolResult():
-            yield _result(part, rules, held)
+            yield _result(_named(part, rules), rules, held)
         case _:
             yield part
 
 
+def _without_media(parts: tuple[Part, ...], rules: Rules, held: list[Part]) -> tuple[Part, ...]:
+    """An answer without what another model drew, which the user shows instead, and without its voice, where the words
+    say the same."""
+    foreign = [part for part in parts if isinstance(part, _MEDIA) and rules.api not in part.opaque]
+    if not foreign:
+        return parts
+    words = any(isinstance(part, Text) for part in parts)
+    shown = [part for part in foreign if not (words and isinstance(part, Audio))]
+    if shown:
+        held.extend([Text("The answer held this:"), *shown])
+    return tuple([part for part in parts if part not in foreign])
+
+
+def _named(part: P, rules: Rules) -> P:
+    name = part.id if rules.tool_ids is None else rules.tool_ids.fit(part.id)
+    return part if name == part.id else replace(part, id=name)
+
+
 def _result(result: ToolResult, rules: Rules, held: list[Part]) -> ToolResult:
-    if rules.tool_ids is not None:
-        result = replace(result, id=rules.tool_ids.fit(result.id))
     if isinstance(result.content, str) or rules.media_in_results:
         return result
     media = [part for part in result.content if isinstance(part, _MEDIA)]

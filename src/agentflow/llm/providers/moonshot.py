@@ -21,9 +21,10 @@ from agentflow.llm.content import Content, Json, Reasoning, Text, content_of, pa
 from agentflow.llm.messages import ModelInfo, Request, Response, StreamChunk, Thinking
 from agentflow.llm.providers.api import HTTPProvider, Wire
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.efforts import effort_of
 from agentflow.llm.providers.http import Transport
 from agentflow.llm.providers.openai.chat import ChatApi
-from agentflow.llm.providers.openai.dialects import dialect_of, effort_of
+from agentflow.llm.providers.openai.dialects import dialect_of
 from agentflow.llm.providers.openai.provider import read_models
 
 __all__ = ["MoonshotApi", "MoonshotProvider"]
@@ -56,6 +57,9 @@ class MoonshotApi(ChatApi):
         if prefix_of(request):
             messages[-1].setdefault("partial", True)
         return messages
+
+    def _thinks(self, request: Request) -> bool:
+        return not request.model.startswith(_NEVER) and super()._thinks(request)
 
     def _thinking(self, request: Request, thinking: Thinking) -> Mapping[str, Json]:
         """Kimi K3 and later take one of three efforts, K2.5 and K2.6 can be told not to think, some always do."""

@@ -138,11 +138,13 @@ class StreamingResponse(Generic[T]):
         Iterates the stream. A plain type comes as `{"value": …}`, as it was asked for. An answer that did not fit and
         was asked for again begins anew.
         """
-        growing = _Growing(None if self._output is None else self._output.name)
+        growing, number, last = _Growing(None if self._output is None else self._output.name), 0, None
         async for chunk in self:
             value = growing.feed(chunk)
-            if value is not None:
-                yield value if self._output is None else self._output.partial(value)
+            if value is None or (chunk.round != number and value == last):  # a whole answer, told again as text
+                continue
+            number, last = chunk.round, value
+            yield value if self._output is None else self._output.partial(value)
 
     async def aclose(self) -> None:
         """Free the connection. Safe to call twice, and after the end."""

@@ -19,16 +19,15 @@ import msgspec
 from agentflow.errors import ModelError
 from agentflow.llm.content import Json, Raw, Reasoning, Text, ToolCall, content_of
 from agentflow.llm.messages import Response, StreamChunk, ToolCallDelta, Usage
-from agentflow.llm.providers.anthropic.blocks import API, part_of, said, text_of
+from agentflow.llm.providers.anthropic.blocks import API, part_of, said
 from agentflow.llm.providers.api import decoded
-from agentflow.llm.providers.failures import EXCERPT, Source, no_answer, wire_error
+from agentflow.llm.providers.failures import EXCERPT, Source, no_answer, too_deep, wire_error
+from agentflow.llm.providers.history import ANSWER
+from agentflow.llm.providers.lenient import count, mapping, mappings, text
 from agentflow.llm.streaming.join import laid_over
 from agentflow.llm.streaming.sse import ServerSentEvent
 
-__all__ = ["ANSWER", "MessageReading", "read_answer"]
-
-ANSWER: Final = "answer"
-"""Where opaque data holds what belongs to the answer and not to the turn."""
+__all__ = ["MessageReading", "read_answer"]
 
 _FINISH: Final = {
     "end_turn": "stop",
@@ -50,7 +49,6 @@ _COUNTS: Final = (
     "output_tokens_details",
     "service_tier",
 )
-_LARGEST_COUNT: Final = 2**63
 
 _OBJECT: Final[msgspec.json.Decoder[Mapping[str, Json]]] = msgspec.json.Decoder(Mapping[str, Json])
 
@@ -63,7 +61,7 @@ def read_answer(body: bytes, source: Source) -> Response:
     try:
         return _response(decoded(_OBJECT, body, source), body, source)
     except RecursionError:
-        raise _too_deep(body, source) from None
+        raise too_deep(body, source) from None
 
 
 def _response(message: Mapping[str, Json], body: bytes, source: Source) -> Response:
@@ -72,30 +70,26 @@ def _response(message: Mapping[str, Json], body: bytes, source: Source) -> Respo
     blocks = message.get("content")
     if not isinstance(blocks, list):
         raise no_answer("it has no list of content blocks", body, source)
-    usage, raw = _fields(message, "usage"), text_of(message.get("stop_reason")) or None
+    usage, raw = mapping(message.get("usage")), text(message.get("stop_reason")) or None
     return Response(
         content_of([part for block in blocks if isinstance(block, Mapping) and (part := part_of(block)) is not None]),
-        text_of(message.get("model")) or source.model,
+        text(message.get("model")) or source.model,
         source.provider,
         usage=_usage(usage),
         finish_reason=_finish(raw),
         raw_finish_reason=raw,
         request_id=source.request_id,
         opaque=_opaque(message, usage),
-        id=text_of(message.get("id")) or None,
-        service_tier=text_of(usage.get("service_tier")) or None,
+        id=text(message.get("id")) or None,
+        service_tier=text(usage.get("service_tier")) or None,
     )
 
 
 def _error(wire: Mapping[str, Json], source: Source) -> ModelError:
     """The error that an answer holds; its own request id stands in where the headers had none."""
-    if source.request_id is None and (request_id := text_of(wire.get("request_id"))):
+    if source.request_id is None and (request_id := text(wire.get("request_id"))):
         source = replace(source, request_id=source.quote(request_id, EXCERPT))
     return wire_error(wire.get("error") or wire, source)
-
-
-def _too_deep(body: bytes, source: Source) -> ModelError:
-    return no_answer("it is nested too deeply", body, source)
 
 
 def _finish(raw: str | None) -> str | None:
@@ -104,27 +98,28 @@ def _finish(raw: str | None) -> str | None:
 
 
 def _usage(wire: Mapping[str, Json]) -> Usage | None:
-    """The counts made inclusive: this API counts what was read from a cache, or written to one, beside the input."""
+    """What the whole answer took. What the API spent on summing up a long conversation it bills, but does not count."""
     if "input_tokens" not in wire and "output_tokens" not in wire:
         return None
-    by_time = _fields(wire, "cache_creation")
-    an_hour = _count(by_time, "ephemeral_1h_input_tokens")
-    written = _count(wire, "cache_creation_input_tokens") or _count(by_time, "ephemeral_5m_input_tokens") + an_hour
-    cached = _count(wire, "cache_read_input_tokens")
+    beside = [each for each in mappings(wire.get("iterations")) if each.get("type") == "compaction"]
+    return sum([_spent(each) for each in beside], _spent(wire))
+
+
+def _spent(wire: Mapping[str, Json]) -> Usage:
+    """The counts made inclusive: this API counts what was read from a cache, or written to one, beside the input."""
+    by_time = mapping(wire.get("cache_creation"))
+    an_hour = count(by_time.get("ephemeral_1h_input_tokens"))
+    five_minutes = count(by_time.get("ephemeral_5m_input_tokens"))
+    written = count(wire.get("cache_creation_input_tokens")) or five_minutes + an_hour
+    cached = count(wire.get("cache_read_input_tokens"))
     return Usage(
-        input_tokens=_count(wire, "input_tokens") + cached + written,
-        output_tokens=_count(wire, "output_tokens"),
+        input_tokens=count(wire.get("input_tokens")) + cached + written,
+        output_tokens=count(wire.get("output_tokens")),
         cached_tokens=cached,
-        reasoning_tokens=_count(_fields(wire, "output_tokens_details"), "thinking_tokens"),
+        reasoning_tokens=count(mapping(wire.get("output_tokens_details")).get("thinking_tokens")),
         cache_write_tokens=written,
         cache_write_1h_tokens=min(an_hour, written),
     )
-
-
-def _count(wire: Mapping[str, Json], name: str) -> int:
-    value = wire.get(name)
-    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT
-    return int(value) if good else 0  # type: ignore[arg-type]
 
 
 def _opaque(message: Mapping[str, Json], usage: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -132,11 +127,6 @@ def _opaque(message: Mapping[str, Json], usage: Mapping[str, Json]) -> Mapping[s
     if uncounted := said(usage, *_COUNTS):
         kept["usage"] = uncounted
     return {API: {ANSWER: kept}} if kept else {}
-
-
-def _fields(wire: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = wire.get(name)
-    return value if isinstance(value, Mapping) else {}
 
 
 # ---- a stream ------------------------------------------------------------------------------------------------
@@ -149,7 +139,8 @@ class _Event(msgspec.Struct):
     index: int | None = None
     delta: dict[str, Json] | None = None
     content_block: dict[str, Json] | None = None
-    message: dict[str, Json] | None = None
+    message: object = None  # an object, or the words of an error
+    error: object = None
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
@@ -158,7 +149,8 @@ _IMPLIED: Final = {"text_delta": "text", "citations_delta": "text", "thinking_de
 
 
 class _Open:
-    """A block that is still coming: as it began, the pieces of its input, and what waits for its first word.
+    """A block that is still coming: as it began, the pieces of its input, and what waits for its first word. Of a call
+    that is `began` once a piece of its input came; else what it had at the start is the whole of it.
 
     `slot` counts the blocks, since some servers give every block the same index.
     """
@@ -191,15 +183,17 @@ class MessageReading:
         if event.data == "[DONE]":  # not of this API, but of servers that also speak OpenAI's
             return self._stop()
         try:
-            return self._read(decoded(_EVENT, event.data, self._source), event)
+            return [*self._read(decoded(_EVENT, event.data, self._source), event)]
         except RecursionError:
-            raise _too_deep(event.data.encode(), self._source) from None
+            raise too_deep(event.data, self._source) from None
 
     def end(self) -> Iterable[StreamChunk]:
         """What is left where the stream broke off between the finish reason and the end mark."""
         return self._stop()
 
     def _read(self, wire: _Event, event: ServerSentEvent) -> Iterable[StreamChunk]:
+        if wire.error:
+            raise _error(decoded(_OBJECT, event.data, self._source), self._source)
         index = wire.index or 0
         match wire.type or event.event:
             case "content_block_delta":
@@ -209,7 +203,7 @@ class MessageReading:
             case "content_block_stop":
                 return self._close(index)
             case "message_start":
-                return self._begin(wire.message or {})
+                return self._begin(mapping(wire.message))
             case "message_delta":
                 return self._ending(decoded(_OBJECT, event.data, self._source))
             case "message_stop":
@@ -223,29 +217,30 @@ class MessageReading:
 
     def _begin(self, message: Mapping[str, Json]) -> Iterable[StreamChunk]:
         self._message.update(said(message))
-        self._usage.update(said(_fields(message, "usage")))
+        self._usage.update(said(mapping(message.get("usage"))))
         chunk = StreamChunk(
             usage=_usage(self._usage),
-            model=text_of(message.get("model")) or None,
+            model=text(message.get("model")) or None,
             request_id=self._source.request_id,
-            id=text_of(message.get("id")) or None,
-            service_tier=text_of(self._usage.get("service_tier")) or None,
+            id=text(message.get("id")) or None,
+            service_tier=text(self._usage.get("service_tier")) or None,
         )
         return (chunk,)
 
     def _ending(self, wire: Mapping[str, Json]) -> Iterable[StreamChunk]:
         self._message.update(said(wire, "type", "delta", "usage"))
-        self._message.update(said(_fields(wire, "delta")))
-        self._usage.update(said(_fields(wire, "usage")))
-        raw = text_of(_fields(wire, "delta").get("stop_reason")) or None
-        self.finished = self.finished or raw is not None
-        yield from self._close_all()
+        self._message.update(said(mapping(wire.get("delta"))))
+        self._usage.update(said(mapping(wire.get("usage"))))
+        raw = text(mapping(wire.get("delta")).get("stop_reason")) or None
+        if raw is not None:
+            self.finished = True
+            yield from self._close_all()
         yield StreamChunk(
             finish_reason=_finish(raw),
             raw_finish_reason=raw,
             usage=_usage(self._usage),
             request_id=self._source.request_id,
-            service_tier=text_of(self._usage.get("service_tier")) or None,
+            service_tier=text(self._usage.get("service_tier")) or None,
         )
 
     def _stop(self) -> Iterable[StreamChunk]:
@@ -263,12 +258,12 @@ class MessageReading:
         if isinstance(part, Reasoning):
             yield StreamChunk(reasoning=part.text, slot=opened.slot, opaque=part.opaque)
         elif isinstance(part, ToolCall):
-            opened.began = bool(part.arguments)
-            arguments = part.raw if opened.began else ""
-            yield _piece(ToolCallDelta(opened.slot, part.id, part.name, arguments, part.opaque))
+            yield _piece(ToolCallDelta(opened.slot, part.id, part.name, opaque=part.opaque))
         elif isinstance(part, Text):
             opened.waiting = part.opaque
             yield from self._words(opened, part.text)
+        elif block.get("type") == "fallback":  # from here on another model speaks
+            yield StreamChunk(model=text(mapping(block.get("to")).get("model")) or None)
 
     def _opened(self, index: int, block: Mapping[str, Json]) -> _Open:
         opened = self._open[index] = _Open(self._slots, block)
@@ -279,14 +274,14 @@ class MessageReading:
         kind = delta.get("type")
         opened = self._open.get(index)
         if opened is None:
-            opened = self._opened(index, {"type": _IMPLIED.get(text_of(kind))})
+            opened = self._opened(index, {"type": _IMPLIED.get(text(kind))})
         match kind:
             case "text_delta":
-                return self._words(opened, text_of(delta.get("text")))
+                return self._words(opened, text(delta.get("text")))
             case "thinking_delta":
-                return (StreamChunk(reasoning=text_of(delta.get("thinking")), slot=opened.slot),)
+                return (StreamChunk(reasoning=text(delta.get("thinking")), slot=opened.slot),)
             case "input_json_delta":
-                return self._input(opened, text_of(delta.get("partial_json")))
+                return self._input(opened, text(delta.get("partial_json")))
             case "signature_delta":
                 return (StreamChunk(slot=opened.slot, opaque={API: said(delta, "type")}),)
             case "citations_delta":
@@ -336,8 +331,11 @@ def _assembled(opened: _Open) -> Mapping[str, Json]:
 def _last(opened: _Open) -> tuple[StreamChunk, ...]:
     """What is known of a block only once it is whole."""
     kind = opened.block.get("type")
-    if kind == "tool_use":  # no input at all is an empty object
-        return () if opened.began else (_piece(ToolCallDelta(opened.slot, arguments="{}")),)
+    if kind == "tool_use":
+        given = part_of(opened.block)
+        if opened.began or not isinstance(given, ToolCall):
+            return ()
+        return (_piece(ToolCallDelta(opened.slot, arguments=given.raw)),)
     if kind == "text":
         return (StreamChunk(slot=opened.slot, part=Text("", opaque=opened.waiting)),) if opened.waiting else ()
     if isinstance(kind, str) and kind not in ("thinking", "redacted_thinking"):

@@ -17,8 +17,9 @@ import msgspec
 
 from agentflow.errors import BadRequestError
 from agentflow.llm.content import Audio, Document, Image, Json, Media, Part, Raw, Reasoning, Text, ToolCall, ToolResult
+from agentflow.llm.providers.lenient import mapping, text
 
-__all__ = ["API", "block_of", "blocks_of", "cache_mark", "own", "part_of", "said", "text_of"]
+__all__ = ["API", "block_of", "blocks_of", "cache_mark", "own", "part_of", "said"]
 
 API: Final = "anthropic"
 """The name under which opaque data of this API is kept."""
@@ -111,10 +112,10 @@ def _document_source(part: Document, model: str) -> dict[str, Json]:
     if not kind.startswith("text/") and kind not in _TEXTS:
         raise _unwritable(f"this API reads PDF and text, but no {kind or 'document of unknown type'}", model)
     try:
-        text = base64.b64decode(part.data, validate=True).decode()
+        words = base64.b64decode(part.data, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
         raise _unwritable(f"a document of type {kind} must be UTF-8 in base64: {error}", model) from None
-    return {"type": "text", "media_type": "text/plain", "data": text}  # the only type of text it knows
+    return {"type": "text", "media_type": "text/plain", "data": words}  # the only type of text it knows
 
 
 def _source(part: Media, model: str) -> dict[str, Json]:
@@ -140,10 +141,10 @@ def part_of(block: Mapping[str, Json]) -> Part | None:
     match block.get("type"):
         case "text":
             kept = said(block, "type", "text", empty=True)
-            text = text_of(block.get("text"))
-            return Text(text, opaque={API: kept} if kept else {}) if text or kept else None
+            words = text(block.get("text"))
+            return Text(words, opaque={API: kept} if kept else {}) if words or kept else None
         case "thinking":
-            return Reasoning(text_of(block.get("thinking")), opaque={API: said(block, "type", "thinking")})
+            return Reasoning(text(block.get("thinking")), opaque={API: said(block, "type", "thinking")})
         case "redacted_thinking":
             return Reasoning(opaque={API: said(block)})
         case "tool_use":
@@ -155,11 +156,10 @@ def part_of(block: Mapping[str, Json]) -> Part | None:
 def _call(block: Mapping[str, Json]) -> ToolCall:
     """A call. `raw` is written out, so that it is the same value as that of a call which came in pieces."""
     kept = said(block, "type", "id", "name", "input")
-    given = block.get("input")
-    arguments = given if isinstance(given, Mapping) else {}
+    arguments = mapping(block.get("input"))
     return ToolCall(
-        text_of(block.get("id")),
-        text_of(block.get("name")),
+        text(block.get("id")),
+        text(block.get("name")),
         arguments,
         msgspec.json.encode(arguments).decode(),
         opaque={API: kept} if kept else {},
@@ -173,8 +173,3 @@ def said(fields: Mapping[str, Json], *modelled: str, empty: bool = False) -> dic
         for name, value in fields.items()
         if value is not None and name not in modelled and not (empty and value == [])
     }
-
-
-def text_of(value: object) -> str:
-    """A text from the wire; anything else counts as none."""
-    return value if isinstance(value, str) else ""

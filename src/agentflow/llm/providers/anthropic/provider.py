@@ -5,8 +5,8 @@
 
 Written from the types of Anthropic's own SDK (2.14) and from recorded traffic. What a turn is made of stands in
 `blocks`, what is asked of thinking in `thinking`, how answers are read in `answers`.
-The API has no word for `seed`, for a turn's `name`, for a cache key or for idempotency: they are left out. `n`,
-`logprobs` and a JSON answer without a schema it cannot do: they are refused.
+The API has no word for `seed`, for a turn's `name` or for a cache key: they are left out. `n`, `logprobs` and a JSON
+answer without a schema it cannot do: they are refused.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ import msgspec
 from agentflow.errors import BadRequestError, ConfigurationError
 from agentflow.llm.content import Json, Part, Raw, ToolResult
 from agentflow.llm.messages import Message, ModelInfo, OutputFormat, Request, Response, Tool
-from agentflow.llm.providers.anthropic.answers import ANSWER, MessageReading, read_answer
+from agentflow.llm.providers.anthropic.answers import MessageReading, read_answer
 from agentflow.llm.providers.anthropic.blocks import API, blocks_of, cache_mark, own
 from agentflow.llm.providers.anthropic.thinking import planned
 from agentflow.llm.providers.api import Auth, HTTPProvider, Reading, Wire, decoded, merged
 from agentflow.llm.providers.base import ProviderSettings
 from agentflow.llm.providers.failures import Source, no_answer
+from agentflow.llm.providers.history import ANSWER, WORD, Rules, fitted
 from agentflow.llm.providers.http import Transport
 
 __all__ = ["DEFAULT_BASE_URL", "AnthropicApi", "AnthropicProvider"]
 
 DEFAULT_BASE_URL: Final = "https://api.anthropic.com/v1"
 
+_RULES: Final = Rules(API, WORD, media_in_answers=False)
 _VERSION: Final = "2023-06-01"
 _MAX_TOKENS: Final = 4096  # the API insists on a limit, and every Claude model allows this one
 _MARKS: Final = 4  # cache marks that a request may have, that of the whole request among them
@@ -109,12 +111,13 @@ def _refused(problem: str, model: str) -> BadRequestError:
 def _conversation(request: Request) -> tuple[Json, list[Json]]:
     """What stands before the first turn, and the turns. Those of one role in a row the API joins by itself; only the
     results of tools are joined here, since a model that sees them apart stops calling tools in parallel."""
-    first = next((at for at, each in enumerate(request.messages) if not _instructs(each)), len(request.messages))
+    history = fitted(request.messages, _RULES)
+    first = next((at for at, each in enumerate(history) if not _instructs(each)), len(history))
     turns: list[Json] = []
-    for role, group in groupby(request.messages[first:], lambda message: message.role):
+    for role, group in groupby(history[first:], lambda message: message.role):
         messages = list(group)
         turns.extend([_results(messages, request.model)] if role == "tool" else _turns(messages, request.model))
-    return _system(request.messages[:first], request.model), turns
+    return _system(history[:first], request.model), turns
 
 
 def _instructs(message: Message) -> bool:

@@ -1,6 +1,6 @@
 """How much a Claude model thinks: our wish in the words that its generation understands.
 
-    Thinking(effort="high")   claude-sonnet-4-5   ──▶  thinking {enabled, budget_tokens: 16384}
+    Thinking(effort="high")   claude-sonnet-4-5   ──▶  thinking {enabled, budget_tokens: 24576}
                               claude-opus-4-7     ──▶  thinking {adaptive} and effort high
     Thinking(budget=8000)     claude-sonnet-4-6   ──▶  thinking {enabled, budget_tokens: 8000}
 
@@ -15,18 +15,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from agentflow.errors import BadRequestError
 from agentflow.llm.content import Json
 from agentflow.llm.messages import Request, Thinking
+from agentflow.llm.providers.efforts import BUDGETS, budget_of, effort_of
 
-__all__ = ["BUDGETS", "Plan", "planned"]
-
-BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 49152}
-"""Tokens of thought for each effort: what one of the two is worth where a model knows only the other."""
+__all__ = ["Plan", "planned"]
 
 _LEAST: Final = 1024  # the smallest budget that the API takes
 _LOWEST_EFFORT: Final = {"minimal": "low"}
 _USUAL_EFFORT: Final = "high"  # what the API assumes where none is given
+_USUAL_BUDGET: Final = "medium"  # it assumes none
 _VERSION: Final = re.compile(r"claude-(?:[a-z]+-)*(\d+)(?:[-.](\d{1,2})(?!\d))?")
 _FIRST_ADAPTIVE: Final = (4, 6)
 _LAST_WITH_BUDGET: Final = (4, 6)
@@ -51,9 +49,9 @@ def planned(request: Request) -> Plan:
     if wish.budget is not None and (version is None or version <= _LAST_WITH_BUDGET):
         return Plan(_shown(wish, _enabled(wish.budget)), _word(wish.effort), wish.budget)
     if version is not None and version < _FIRST_ADAPTIVE:
-        budget = _fitted(_budget(wish, request), request.max_tokens)
+        budget = _fitted(budget_of(wish, request.model), request.max_tokens)
         return Plan(_shown(wish, _enabled(budget)), tokens=budget)
-    effort = _word(wish.effort) or _nearest(wish.budget)
+    effort = _word(effort_of(wish))
     tokens = wish.budget or BUDGETS.get(effort or _USUAL_EFFORT, 0)
     return Plan(_shown(wish, {"type": "adaptive"}), effort, tokens)
 
@@ -64,29 +62,14 @@ def _version(model: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2] or 0)) if found else None
 
 
-def _budget(wish: Thinking, request: Request) -> int:
-    effort = wish.effort or "medium"
-    if effort not in BUDGETS:
-        raise BadRequestError(
-            f"the model knows no effort {effort!r}, but a budget: say Thinking(budget=…)", model=request.model
-        )
-    return BUDGETS[effort]
-
-
-def _fitted(budget: int, max_tokens: int | None) -> int:
+def _fitted(budget: int | None, max_tokens: int | None) -> int:
     """A budget of ours leaves half of `max_tokens` for the answer, which it is counted against."""
-    return budget if max_tokens is None else max(_LEAST, min(budget, max_tokens // 2))
+    wanted = BUDGETS[_USUAL_BUDGET] if budget is None else budget
+    return wanted if max_tokens is None else max(_LEAST, min(wanted, max_tokens // 2))
 
 
 def _word(effort: str | None) -> str | None:
     return None if effort is None else _LOWEST_EFFORT.get(effort, effort)
-
-
-def _nearest(budget: int | None) -> str | None:
-    """The effort that a budget is worth."""
-    if budget is None:
-        return None
-    return _word(next((effort for effort, tokens in BUDGETS.items() if budget <= tokens), "max"))
 
 
 def _enabled(budget: int) -> dict[str, Json]:

@@ -10,7 +10,7 @@ came with one: such a part must go back as it came.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -18,9 +18,10 @@ import msgspec
 from agentflow.llm.content import Json, Part, Reasoning, Text, ToolCall, content_of
 from agentflow.llm.messages import Alternative, Response, StreamChunk, TokenLogprob, ToolCallDelta, Usage
 from agentflow.llm.providers.api import decoded
-from agentflow.llm.providers.failures import Source, no_answer, wire_error
+from agentflow.llm.providers.failures import Source, no_answer, too_deep, wire_error
 from agentflow.llm.providers.google.arguments import PartialCall
 from agentflow.llm.providers.google.parts import NAME, part_from_wire
+from agentflow.llm.providers.lenient import count, mapping, mappings, number, text
 from agentflow.llm.streaming.join import join
 from agentflow.llm.streaming.sse import ServerSentEvent
 
@@ -72,9 +73,14 @@ def read_answer(body: bytes, source: Source) -> Response:
     A prompt that was blocked is an answer without content. Raises ProtocolError where the body is no answer, or what an
     error in it says.
     """
-    wire = decoded(_MESSAGE, body, source)
-    if isinstance(wire, list):
-        return _read_pieces(wire, body, source)
+    try:
+        wire = decoded(_MESSAGE, body, source)
+        return _read_pieces(wire, body, source) if isinstance(wire, list) else _read_whole(wire, body, source)
+    except RecursionError:
+        raise too_deep(body, source) from None
+
+
+def _read_whole(wire: Mapping[str, Json], body: bytes, source: Source) -> Response:
     _raise_error(wire, source)
     candidates = _candidates(wire)
     blocked = _blocked(wire)
@@ -89,7 +95,7 @@ def read_answer(body: bytes, source: Source) -> Response:
         finish_reason=first.finish_reason if candidates else "content_filter",
         raw_finish_reason=first.raw_finish_reason if candidates else blocked,
         request_id=source.request_id,
-        opaque={NAME: {**_said(wire), **_mapping(first.opaque.get(NAME))}},
+        opaque={NAME: {**_said(wire), **mapping(first.opaque.get(NAME))}},
         id=_word(wire, "responseId"),
         service_tier=_tier(wire),
         logprobs=first.logprobs,
@@ -111,9 +117,9 @@ def _alternative(index: int, candidate: Mapping[str, Json], wire: Mapping[str, J
     )
 
 
-def _read_pieces(pieces: Iterable[Json], body: bytes, source: Source) -> Response:
+def _read_pieces(pieces: list[Json], body: bytes, source: Source) -> Response:
     reading = GoogleReading(source)
-    chunks = [chunk for piece in pieces if isinstance(piece, dict) for chunk in reading.read_piece(piece)]
+    chunks = [chunk for piece in mappings(pieces) for chunk in reading.read_piece(piece)]
     if not reading.finished:
         raise no_answer("it is a list without a finished answer", body, source)
     return join([*chunks, *reading.end()], provider=source.provider, model=source.model)
@@ -140,10 +146,12 @@ class GoogleReading:
         """The chunks of one event. Raises ProtocolError, or what an error in it says."""
         if event.data == "[DONE]":  # not Google's, but a gateway's
             return []
-        wire = decoded(_MESSAGE, event.data, self._source)
-        if isinstance(wire, list):
-            return [chunk for piece in wire if isinstance(piece, dict) for chunk in self.read_piece(piece)]
-        return self.read_piece(wire)
+        try:
+            wire = decoded(_MESSAGE, event.data, self._source)
+            pieces = mappings(wire) if isinstance(wire, list) else [wire]
+            return [chunk for piece in pieces for chunk in self.read_piece(piece)]
+        except RecursionError:
+            raise too_deep(event.data, self._source) from None
 
     def read_piece(self, wire: Mapping[str, Json]) -> list[StreamChunk]:
         _raise_error(wire, self._source)
@@ -268,7 +276,7 @@ class _Answer:
             rest: dict[str, Json] = {name: value for name, value in wire.items() if name != "functionCall"}
             delta = ToolCallDelta(self._calls - 1, opaque={NAME: rest})
             chunks.append(_with(facts, index=self._index, tool_calls=(delta,)))
-        for piece in _mappings(call.get("partialArgs")):
+        for piece in mappings(call.get("partialArgs")):
             if self._partial is None or not self._partial.add(piece):
                 raise no_answer("an argument out of place", msgspec.json.encode(piece), self._source)
         if call.get("willContinue") is not True:
@@ -303,9 +311,9 @@ class _Names:
         self._count = 0
 
     def next(self) -> str:
-        number = f"{self._index}.{self._count}" if self._index else f"{self._count}"
+        place = f"{self._index}-{self._count}" if self._index else f"{self._count}"
         self._count += 1
-        return f"{self.answer or 'call'}-{number}"
+        return f"{self.answer or 'call'}-{place}"
 
 
 def _raise_error(wire: Mapping[str, Json], source: Source) -> None:
@@ -316,21 +324,19 @@ def _raise_error(wire: Mapping[str, Json], source: Source) -> None:
 def _candidates(wire: Mapping[str, Json]) -> list[tuple[int, Mapping[str, Json]]]:
     """The candidates with their indexes, in that order; where a candidate has none it is its place."""
     found: list[tuple[int, Mapping[str, Json]]] = []
-    for place, candidate in enumerate(_mappings(wire.get("candidates"))):
+    for place, candidate in enumerate(mappings(wire.get("candidates"))):
         index = candidate.get("index")
         found.append((index if type(index) is int and index >= 0 else place, candidate))
     return found if len(found) < 2 else sorted(found, key=lambda item: item[0])
 
 
 def _parts(candidate: Mapping[str, Json]) -> list[dict[str, Json]]:
-    content = candidate.get("content")
-    return _mappings(content.get("parts") if isinstance(content, dict) else None)
+    return mappings(mapping(candidate.get("content")).get("parts"))
 
 
 def _blocked(wire: Mapping[str, Json]) -> str | None:
     """Why the prompt was not answered at all."""
-    feedback = wire.get("promptFeedback")
-    return _word(feedback, "blockReason") if isinstance(feedback, dict) else None
+    return _word(mapping(wire.get("promptFeedback")), "blockReason")
 
 
 def _finish(raw: str | None, calls: bool) -> str | None:
@@ -341,14 +347,14 @@ def _finish(raw: str | None, calls: bool) -> str | None:
 
 def _usage(wire: Mapping[str, Json]) -> Usage | None:
     """Thoughts are not among the candidates' tokens, and what tools brought is not among the prompt's."""
-    usage = wire.get("usageMetadata")
-    if not isinstance(usage, dict) or usage.keys().isdisjoint(_SPENT):
+    usage = mapping(wire.get("usageMetadata"))
+    if usage.keys().isdisjoint(_SPENT):
         return None
-    thoughts = _count(usage, "thoughtsTokenCount")
+    thoughts = count(usage.get("thoughtsTokenCount"))
     return Usage(
-        _count(usage, "promptTokenCount") + _count(usage, "toolUsePromptTokenCount"),
-        _count(usage, "candidatesTokenCount") + thoughts,
-        _count(usage, "cachedContentTokenCount"),
+        count(usage.get("promptTokenCount")) + count(usage.get("toolUsePromptTokenCount")),
+        count(usage.get("candidatesTokenCount")) + thoughts,
+        count(usage.get("cachedContentTokenCount")),
         thoughts,
         input_audio_tokens=_sound(usage, "promptTokensDetails") + _sound(usage, "toolUsePromptTokensDetails"),
         output_audio_tokens=_sound(usage, "candidatesTokensDetails"),
@@ -356,41 +362,36 @@ def _usage(wire: Mapping[str, Json]) -> Usage | None:
 
 
 def _sound(usage: Mapping[str, Json], name: str) -> int:
-    details = usage.get(name)
-    if not details:
-        return 0
-    return sum([_count(detail, "tokenCount") for detail in _mappings(details) if detail.get("modality") == "AUDIO"])
+    details = mappings(usage.get(name))
+    return sum([count(detail.get("tokenCount")) for detail in details if detail.get("modality") == "AUDIO"])
 
 
 def _tier(wire: Mapping[str, Json]) -> str | None:
-    usage = wire.get("usageMetadata")
-    return _word(usage, "serviceTier") if isinstance(usage, dict) else None
+    return _word(mapping(wire.get("usageMetadata")), "serviceTier")
 
 
 def _logprobs(candidate: Mapping[str, Json]) -> tuple[TokenLogprob, ...]:
     """The chosen tokens, each with its likeliest alternatives where they were asked for."""
-    result = candidate.get("logprobsResult")
-    if not isinstance(result, dict):
+    result = mapping(candidate.get("logprobsResult"))
+    if not result:
         return ()
-    tops = [_mappings(top.get("candidates")) for top in _mappings(result.get("topCandidates"))]
+    tops = [mappings(top.get("candidates")) for top in mappings(result.get("topCandidates"))]
     return tuple(
         [
             TokenLogprob(*_token(chosen), tuple([_token(top) for top in tops[at]]) if at < len(tops) else ())
-            for at, chosen in enumerate(_mappings(result.get("chosenCandidates")))
+            for at, chosen in enumerate(mappings(result.get("chosenCandidates")))
         ]
     )
 
 
 def _token(wire: Mapping[str, Json]) -> tuple[str, float]:
-    logprob = wire.get("logProbability")  # left out where it is 0
-    return _word(wire, "token") or "", float(logprob) if isinstance(logprob, int | float) else 0.0
+    return text(wire.get("token")), number(wire.get("logProbability")) or 0.0  # left out where it is 0
 
 
 def _said(wire: Mapping[str, Json]) -> dict[str, Json]:
     """What the body says beside its answers and is not modelled: block reasons, dates, tokens by modality."""
     left = _left(wire, _MODELLED)
-    usage = wire.get("usageMetadata")
-    if isinstance(usage, dict) and (more := _left(usage, _MODELLED_USAGE)):
+    if more := _left(mapping(wire.get("usageMetadata")), _MODELLED_USAGE):
         left["usageMetadata"] = more
     return left
 
@@ -407,7 +408,7 @@ def _lay_over(said: dict[str, Json], more: Mapping[str, Json]) -> None:
         if name in _GROWING and name in said:
             said[name] = _grown(said[name], value)
         elif name == "usageMetadata":
-            said[name] = {**_mapping(said.get(name)), **_mapping(value)}
+            said[name] = {**mapping(said.get(name)), **mapping(value)}
         else:
             said[name] = value
 
@@ -434,21 +435,6 @@ def _with(facts: StreamChunk, content: str = "", **more: object) -> StreamChunk:
     )
 
 
-def _mappings(value: object) -> list[dict[str, Json]]:
-    """The objects in a list; what is none is left out."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, Json]:
-    return value if isinstance(value, dict) else {}
-
-
 def _word(wire: Mapping[str, Json], name: str) -> str | None:
     """A text that says something."""
-    value = wire.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _count(wire: Mapping[str, Json], name: str) -> int:
-    value = wire.get(name)
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
+    return text(wire.get(name)) or None

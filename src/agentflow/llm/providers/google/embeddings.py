@@ -17,6 +17,7 @@ from agentflow.llm.content import Json
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Usage
 from agentflow.llm.providers.api import decoded, merged
 from agentflow.llm.providers.failures import Source, no_answer, wire_error
+from agentflow.llm.providers.lenient import count
 
 __all__ = ["embedding_body", "read_embeddings"]
 
@@ -98,6 +99,6 @@ def _vectors(wire: _Answer) -> list[_Vector]:
 
 def _usage(wire: _Answer, vectors: list[_Vector]) -> Usage | None:
     if wire.usageMetadata is not None and wire.usageMetadata.promptTokenCount is not None:
-        return Usage(int(wire.usageMetadata.promptTokenCount))
+        return Usage(count(wire.usageMetadata.promptTokenCount))
     counts = [vector.statistics.token_count for vector in vectors if vector.statistics is not None]
-    return Usage(int(sum([count or 0 for count in counts]))) if counts else None
+    return Usage(sum([count(each) for each in counts])) if counts else None

@@ -35,6 +35,8 @@ from agentflow.llm.content import (
 )
 from agentflow.llm.messages import Message
 from agentflow.llm.providers.api import merged
+from agentflow.llm.providers.history import Rules, fitted
+from agentflow.llm.providers.lenient import mapping, text
 
 __all__ = ["FILES", "NAME", "is_third_generation", "part_from_wire", "turns_to_wire"]
 
@@ -44,10 +46,12 @@ NAME: Final = "google"
 FILES: Final = "https://generativelanguage.googleapis.com/v1beta/files/"
 """Where uploaded files lie: `file-id:abc` and `file-id:files/abc` are addresses below it."""
 
+_RULES: Final = Rules(NAME)  # ids of calls go out only to the API that gave them, so any will do
 _ROLES: Final = {"assistant": "model", "tool": "user"}
 _SYSTEM: Final = ("system", "developer")
 
-# What Google documents for history that the model did not make itself; Gemini 3 refuses a first call without any.
+# What Google documents for calls that the model did not make itself, or whose signature was lost on the way; Gemini 3
+# refuses a turn whose first call has none.
 _FOREIGN_SIGNATURE: Final = "skip_thought_signature_validator"
 
 # Models before Gemini 3: they know no thinking levels, no media inside function responses, no strict signatures.
@@ -62,14 +66,14 @@ def is_third_generation(model: str) -> bool:
 # ---- to the wire ---------------------------------------------------------------------------------------------
 
 
-def turns_to_wire(messages: Iterable[Message], model: str) -> tuple[list[Json], list[Json]]:
+def turns_to_wire(messages: tuple[Message, ...], model: str) -> tuple[list[Json], list[Json]]:
     """The parts of the system instruction, wherever they stood, and the contents.
 
-    Results in successive tool turns become one content, which is what the API wants of parallel calls. An assistant
-    turn of which nothing can be said is left out: the API refuses empty ones.
+    Results in successive tool turns become one content, which is what the API wants of parallel calls. A turn of which
+    nothing can be said is left out: the API refuses empty ones.
     """
     writer = _Writer(model)
-    for message in _grouped(messages):
+    for message in _grouped(fitted(messages, _RULES)):
         writer.add(message)
     return writer.system, writer.contents
 
@@ -104,27 +108,28 @@ class _Writer:
         self._count = 0
 
     def add(self, message: Message) -> None:
+        if message.role == "tool" and not _answers(message):
+            _refuse("a tool's turn is made of ToolResult(id, …) parts, by the id of the call", self._model)
         parts = self._parts(message)
         if message.role in _SYSTEM:
             self.system.extend(parts)
-        elif parts or message.role != "assistant":
+        elif parts:
             role = _ROLES.get(message.role, message.role)
-            wire: dict[str, Json] = {"parts": parts or [{"text": ""}]}
-            self.contents.append({"role": role, **wire} if role else wire)
+            self.contents.append({"role": role, "parts": parts} if role else {"parts": parts})
 
     def _parts(self, message: Message) -> list[Json]:
         found: list[Json] = []
         after: list[Json] = []  # what the results hold that no function response can
-        foreign = message.role == "assistant" and is_third_generation(self._model)
+        unsigned = message.role == "assistant" and is_third_generation(self._model)
         for part in self._in_order(message):
             if isinstance(part, ToolResult):
                 found.append(self._result(part, after))
                 continue
             wire = self._part(part)
-            if isinstance(part, ToolCall):
-                if foreign and NAME not in part.opaque:
-                    wire = {**(wire or {}), "thoughtSignature": _FOREIGN_SIGNATURE}
-                foreign = False
+            if wire is not None and isinstance(part, ToolCall):
+                if unsigned and not text(wire.get("thoughtSignature")):
+                    wire["thoughtSignature"] = _FOREIGN_SIGNATURE
+                unsigned = False
             if wire is not None:
                 found.append(wire)
         return found + after
@@ -157,8 +162,7 @@ class _Writer:
         if call.raw or call.arguments:
             wire["args"] = call.arguments if call.arguments or not call.invalid else {"INVALID_JSON": call.raw}
         whole = _laid_back({"functionCall": wire}, call)
-        own = whole["functionCall"]
-        own_id = own.get("id") if isinstance(own, Mapping) else None
+        own_id = mapping(whole["functionCall"]).get("id")
         self._count += 1
         self._calls[call.id] = _Known(call.name, self._count, own_id if isinstance(own_id, str) else None)
         return whole
@@ -180,6 +184,11 @@ class _Writer:
         else:
             after.extend(media)
         return _laid_back({"functionResponse": wire}, part)
+
+
+def _answers(message: Message) -> bool:
+    parts = message.parts
+    return bool(parts) and all(isinstance(part, ToolResult | Raw) for part in parts)
 
 
 def _laid_back(wire: dict[str, Json], part: Text | Media | Reasoning | ToolCall | ToolResult) -> dict[str, Json]:
@@ -214,11 +223,11 @@ def _response(part: ToolResult) -> Mapping[str, Json]:
     return {"result": part.text} if value is None else value
 
 
-def _object(text: str) -> dict[str, Json] | None:
-    if not text.lstrip().startswith("{"):
+def _object(words: str) -> dict[str, Json] | None:
+    if not words.lstrip().startswith("{"):
         return None
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(words)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -236,30 +245,34 @@ def part_from_wire(wire: Mapping[str, Json], new_id: Callable[[], str]) -> Part 
 
     What is not modelled is a `Raw`: code and its outcome, the API's own tool calls, pictures that are thoughts.
     """
-    text = wire.get("text")
-    if isinstance(text, str):
-        return _words(text, wire)
-    thought = wire.get("thought") is True
-    call, inline, file = wire.get("functionCall"), wire.get("inlineData"), wire.get("fileData")
+    said = {name: value for name, value in wire.items() if value is not None and (name, value) != _SPOKEN}
+    call, inline, file, words = said.get("functionCall"), said.get("inlineData"), said.get("fileData"), said.get("text")
+    thought = said.get("thought") is True
     part: Part | None = None
     if isinstance(call, dict):
-        if not call and len(wire) == 1:
+        if not call and len(said) == 1:
             return None
-        part = _call_from_wire(call, wire, new_id)
+        part = _call_from_wire(call, said, new_id)
+    elif isinstance(words, str) and (words or said.keys() <= _WORDS):
+        return _words(words, said)
     elif isinstance(inline, dict) and not thought:
-        part = _inline_from_wire(inline, wire)
+        part = _inline_from_wire(inline, said)
     elif isinstance(file, dict) and not thought:
-        part = _file_from_wire(file, wire)
-    return part or (Raw(NAME, wire) if wire else None)
+        part = _file_from_wire(file, said)
+    return part or (Raw(NAME, wire) if said else None)
 
 
-def _words(text: str, wire: Mapping[str, Json]) -> Part | None:
+_SPOKEN: Final = ("thought", False)  # of gateways, which also write null where there is no signature
+_WORDS: Final = frozenset(("text", "thought", "thoughtSignature", "partMetadata"))
+
+
+def _words(words: str, wire: Mapping[str, Json]) -> Part | None:
     rest = {name: value for name, value in wire.items() if name != "text"}
     if rest.get("thought") is True:
-        return Reasoning(text, opaque={NAME: rest})
+        return Reasoning(words, opaque={NAME: rest})
     if not rest:
-        return Text(text) if text else None
-    return Text(text, opaque={NAME: rest})
+        return Text(words) if words else None
+    return Text(words, opaque={NAME: rest})
 
 
 def _call_from_wire(call: Mapping[str, Json], wire: Mapping[str, Json], new_id: Callable[[], str]) -> Part | None:

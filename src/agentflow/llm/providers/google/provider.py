@@ -30,11 +30,13 @@ from agentflow.llm.messages import (
 )
 from agentflow.llm.providers.api import Auth, HTTPProvider, Wire, decoded, merged
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.efforts import budget_of
 from agentflow.llm.providers.failures import Source, no_answer
 from agentflow.llm.providers.google.answers import GoogleReading, read_answer
 from agentflow.llm.providers.google.embeddings import embedding_body, read_embeddings
 from agentflow.llm.providers.google.parts import NAME, is_third_generation, turns_to_wire
 from agentflow.llm.providers.http import Transport
+from agentflow.llm.providers.lenient import count
 
 __all__ = ["DEFAULT_BASE_URL", "GoogleApi", "GoogleProvider"]
 
@@ -105,14 +107,11 @@ _SETTINGS: Final = (
 _LEVELS: Final = {"none": "MINIMAL", "max": "HIGH"}
 """Efforts for which there is no level of that name get the nearest one: the models with levels always think."""
 
-_BUDGETS: Final = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}
-"""The tokens that an effort stands for where a model knows no levels, as Google maps OpenAI's words."""
-
 _CHOICES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
 
 def body_of(request: Request) -> dict[str, Json]:
-    """The body of a request. `idempotency_key`, `cache` and a turn's `name` have no word here and are left out."""
+    """The body of a request. `cache` and a turn's `name` have no word here and are left out."""
     if request.parallel_tool_calls is False:
         raise BadRequestError(
             "Gemini: it cannot be kept from calling several tools at once: leave parallel_tool_calls out",
@@ -158,11 +157,8 @@ def _thinking(thinking: Thinking, model: str) -> dict[str, Json]:
     effort, budget = thinking.effort, thinking.budget
     if effort is not None and is_third_generation(model):
         config["thinkingLevel"] = _LEVELS.get(effort, effort.upper())
-    elif effort is not None and budget is None:
-        if effort not in _BUDGETS:
-            reason = f"Gemini: this model thinks by budget, and {effort!r} stands for none: say Thinking(budget=…)"
-            raise BadRequestError(reason, provider=None, model=model)
-        budget = _BUDGETS[effort]
+    else:
+        budget = budget_of(thinking, model)
     if budget is not None:
         config["thinkingBudget"] = budget
     if thinking.show is not None:
@@ -237,7 +233,7 @@ class GoogleProvider(HTTPProvider):
         total = decoded(_COUNT, answer.body, source).totalTokens
         if total is None:
             raise no_answer("it has no totalTokens", answer.body, source)
-        return int(total)
+        return count(total)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """One vector for each text. `params`, such as `taskType`, belong to every text of the call."""
@@ -303,7 +299,6 @@ _MODELS: Final = msgspec.json.Decoder(_Models)
 def _info(model: _Model) -> ModelInfo:
     name = model.name or ""
     bare = name.rpartition("models/")[2] if name.startswith(("models/", "publishers/google/")) else name
-    context, most = model.inputTokenLimit, model.outputTokenLimit
     return ModelInfo(
-        bare, model.displayName, None if context is None else int(context), None if most is None else int(most)
+        bare, model.displayName, count(model.inputTokenLimit) or None, count(model.outputTokenLimit) or None
     )

@@ -16,6 +16,7 @@ from agentflow.errors import BadRequestError
 from agentflow.llm.content import Json, Raw
 from agentflow.llm.messages import OutputFormat, PromptCache, Request, Response, Thinking, Tool
 from agentflow.llm.providers.api import Reading, Wire, merged
+from agentflow.llm.providers.efforts import effort_of
 from agentflow.llm.providers.failures import Source
 from agentflow.llm.providers.openai.chat_answers import read_response
 from agentflow.llm.providers.openai.chat_messages import cache_mark, wire_messages
@@ -54,6 +55,8 @@ class ChatApi:
         if request.cache is not None:
             body.update(self._cache(request.cache))
         if request.metadata and self._knows(request, "metadata"):
+            if self.dialect.metadata_needs_store and request.params.get("store") is not True:
+                raise self._refused(request, "OpenAI labels only what it may keep: add .param('store', True)")
             body["metadata"] = dict(request.metadata)
         merged(body, request.params)
         return Wire(_PATH, self._streamed(body) if stream else _unstreamed(body))
@@ -65,7 +68,15 @@ class ChatApi:
         return ChatReading(source, self.dialect)
 
     def _messages(self, request: Request) -> list[dict[str, Json]]:
-        return wire_messages(request.messages, self.dialect, request.model)
+        blank = self.dialect.reasoning_field if self.dialect.reasoning_required and self._thinks(request) else None
+        return wire_messages(request.messages, self.dialect, request.model, blank=blank)
+
+    def _thinks(self, request: Request) -> bool:
+        """Whether the model will think, as far as the request says: unless it is told not to."""
+        told = request.params.get("thinking")
+        if isinstance(told, Mapping) and "type" in told:
+            return told["type"] != "disabled"
+        return request.thinking is None or effort_of(request.thinking) != "none"
 
     # ---- how ------------------------------------------------------------------------------------------------
 
@@ -79,7 +90,7 @@ class ChatApi:
         if request.stop:
             body["stop"] = request.stop
         if request.seed is not None and self.dialect.seed:
-            body["seed"] = request.seed
+            body[self.dialect.seed_field] = request.seed
         if request.top_k is not None and self._knows(request, "top_k"):
             body["top_k"] = request.top_k
         if request.n is not None and (request.n == 1 or self._knows(request, "n")):

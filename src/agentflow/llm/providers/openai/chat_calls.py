@@ -12,6 +12,7 @@ what the answer and the call's place in it are, so that the same answer has the 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -19,6 +20,7 @@ import msgspec
 
 from agentflow.llm.content import Json, ToolCall
 from agentflow.llm.messages import ToolCallDelta
+from agentflow.llm.providers.lenient import text
 
 __all__ = ["ToolCalls"]
 
@@ -26,26 +28,55 @@ _NOTHING: Final[Mapping[str, Json]] = {}
 _MODELLED: Final = ("index", "id", "function", "custom", "type", "name", "arguments", "input")
 
 
+_OUTSIDE: Final = re.compile(r'["{}\[\]]')
+_QUOTED: Final = re.compile(r'\\.|"|\\$', re.DOTALL)
+
+
+class _Brackets:
+    """JSON text that comes in pieces: whether the object that it began is complete. Each character is looked at once,
+    however often that is asked, and only if it is."""
+
+    __slots__ = ("_begun", "_depth", "_quoted", "_unseen")
+
+    def __init__(self) -> None:
+        self._unseen: list[str] = []
+        self._begun = False
+        self._depth = 0
+        self._quoted = False
+
+    def add(self, piece: str) -> None:
+        self._unseen.append(piece)
+
+    @property
+    def closed(self) -> bool:
+        text, self._unseen = "".join(self._unseen), []
+        at = 0
+        while found := (_QUOTED if self._quoted else _OUTSIDE).search(text, at):
+            self._take(found[0])
+            at = found.end()
+        return self._begun and self._depth <= 0
+
+    def _take(self, mark: str) -> None:
+        if mark == '"':
+            self._quoted = not self._quoted
+        elif mark == "\\":  # what it escapes comes with the next piece
+            self._unseen.append(mark)
+        elif not self._quoted:
+            self._begun = True
+            self._depth += 1 if mark in "{[" else -1
+
+
 class _Call:
     """One call as far as it has come."""
 
-    __slots__ = ("made", "name", "number", "place", "words")
+    __slots__ = ("arguments", "made", "name", "number", "place")
 
     def __init__(self, number: int, place: object, *, made: bool, name: str) -> None:
         self.number = number  # ours: the calls of an answer are counted in the order they begin
         self.place = place  # the server's own index
         self.made = made  # the id is ours
         self.name = name
-        self.words: list[str] = []
-
-    @property
-    def whole(self) -> bool:
-        """Whether its arguments are a JSON value already, so that what follows is another call."""
-        try:
-            msgspec.json.decode("".join(self.words))
-        except (msgspec.DecodeError, ValueError, RecursionError):  # as in `decoded`
-            return False
-        return True
+        self.arguments = _Brackets()
 
 
 class ToolCalls:
@@ -88,7 +119,7 @@ class ToolCalls:
         field = "custom" if kind == "custom" or isinstance(entry.get("custom"), Mapping) else "function"
         body = entry.get(field)
         body = body if isinstance(body, Mapping) else _NOTHING
-        id_, name = _text(entry.get("id")), _text(body.get("name"))
+        id_, name = text(entry.get("id")), text(body.get("name"))
         arguments = _arguments(body.get("arguments") if field == "function" else body.get("input"))
         call = self._find(entry.get("index"), id_, name, arguments)
         known = call is not None
@@ -98,23 +129,25 @@ class ToolCalls:
             id_ = self._identify(call, id_, answer)
         elif id_:
             self._by_id[id_] = call
+            id_ = "" if known else id_  # said once, also by servers that give every piece an id of its own
         call.name = call.name or name
         if arguments:
-            call.words.append(arguments)
+            call.arguments.add(arguments)
         return ToolCallDelta(call.number, id_, name, arguments, self._opaque(entry, body, field))
 
     def _find(self, place: object, id_: str, name: str, arguments: str) -> _Call | None:
-        """The call that a piece goes on with; None where it begins a new one."""
+        """The call that a piece goes on with; None where it begins a new one, which always has a name."""
         here = self._calls[-1:] if place is None else [self._by_place[place]] if _known(place, self._by_place) else []
+        same = self._by_id.get(id_) if id_ else None
+        if same is not None:
+            if place is not None:
+                return same if place == same.place or not name else None
+            return None if _again(same, name, arguments) else same
         if id_:
-            same = self._by_id.get(id_)
-            if same is not None:
-                return same if place is None or place == same.place or not name else None
-            return here[0] if here and here[0].made and not (name and here[0].name) else None
+            return here[0] if here and (not name or (here[0].made and not here[0].name)) else None
         if not here:
             return self._calls[-1] if self._calls and not name else None
-        again = name and here[0].name and arguments and here[0].whole
-        return None if again else here[0]
+        return None if _again(here[0], name, arguments) else here[0]
 
     def _begin(self, place: object, id_: str, name: str) -> _Call:
         call = _Call(len(self._calls), place, made=not id_, name=name)
@@ -155,8 +188,9 @@ def _hashable(place: object) -> bool:
     return isinstance(place, int | str | tuple)
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _again(call: _Call, name: str, arguments: str) -> bool:
+    """Whether a piece begins another call like this one: it is named again, and there was nothing left to say."""
+    return bool(name and call.name and arguments.strip()) and call.arguments.closed
 
 
 def _arguments(value: object) -> str:

@@ -11,7 +11,7 @@ list of parts; only an assistant's words are one str unless they came as a list.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from agentflow.errors import BadRequestError
@@ -31,18 +31,33 @@ from agentflow.llm.content import (
     parts_of,
 )
 from agentflow.llm.messages import Message
-from agentflow.llm.providers.openai.dialects import ANSWER, Dialect
+from agentflow.llm.providers.history import ANSWER, NINE_LETTERS, Rules, fitted
+from agentflow.llm.providers.openai.dialects import Dialect
 
 __all__ = ["cache_mark", "wire_messages"]
 
 _FORMATS: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "x-flac": "flac", "x-m4a": "m4a"}
+_EMPTY: Final = {"role": "assistant", "content": ""}  # what is left of thoughts that nobody else can read
 _ENDINGS: Final = {"plain": "txt", "markdown": "md", "x-yaml": "yaml", "javascript": "js", "msword": "doc"}
 
 
-def wire_messages(messages: Iterable[Message], dialect: Dialect, model: str) -> list[dict[str, Json]]:
-    """All turns in their order. Raises BadRequestError for what the API has no word for."""
+def wire_messages(
+    messages: tuple[Message, ...], dialect: Dialect, model: str, *, blank: str | None = None
+) -> list[dict[str, Json]]:
+    """All turns in their order. Raises BadRequestError for what the API has no word for. `blank` is the field that no
+    turn with tool calls may be without."""
     writer = _Writer(dialect, model)
-    return [wire for message in messages for wire in writer.write(message)]
+    wires = [wire for message in fitted(messages, _rules(dialect)) for wire in writer.write(message) if wire != _EMPTY]
+    if blank is not None:
+        for wire in wires:
+            if "tool_calls" in wire and not wire.get(blank):
+                wire[blank] = " "
+    return wires
+
+
+def _rules(dialect: Dialect) -> Rules:
+    ids = NINE_LETTERS if dialect.tool_ids == "nine_letters" else None
+    return Rules(dialect.name, ids, media_in_results=dialect.media_in_results, media_in_answers=False, blanks=True)
 
 
 def cache_mark(ttl: str | None) -> dict[str, Json]:
@@ -67,6 +82,8 @@ class _Writer:
             return [self._assistant(message)]
         results = [] if type(content) is str else [part for part in message.parts if isinstance(part, ToolResult)]
         if not results:
+            if message.role == "tool" and "tool_call_id" not in self._own(message):
+                raise self._refused("a tool's turn says which call it answers: Message('tool', (ToolResult(id, …),))")
             return [self._turn(message, content)]
         rest = tuple([part for part in message.parts if not isinstance(part, ToolResult)])
         tools = [self._result(part) for part in results]
@@ -154,10 +171,7 @@ class _Writer:
     def _result_content(self, part: ToolResult) -> Json:
         if isinstance(part.content, str) and not (part.cache and self._dialect.cache_marks):
             return part.content
-        parts = parts_of(part.content)
-        if any(not isinstance(item, Text) for item in parts):
-            raise self._refused("the result of a tool is text; put what else it gave into a turn of the user")
-        items = [self._item(item) for item in parts]
+        items = [self._item(item) for item in parts_of(part.content)]
         if items and items[-1] is not None:
             items[-1] = self._marked(items[-1], part.cache)
         return items
@@ -181,7 +195,9 @@ class _Writer:
                 self._call(part, wire, calls)
             elif isinstance(part, Reasoning):
                 as_list |= self._thought(part, wire, items)
-            elif isinstance(part, Media):
+            elif isinstance(part, Text | Audio) and "audio" in self._own(part):
+                wire["audio"] = self._own(part)["audio"]  # its id, which stands for words and sound
+            elif isinstance(part, Image):
                 self._picture(part, wire)
             elif isinstance(part, Text) and self._own(part).get("type") == "refusal":
                 wire["refusal"] = str(wire.get("refusal", "")) + part.text
@@ -190,24 +206,22 @@ class _Writer:
                 as_list |= not isinstance(part, Text) or len(item) > 2 or bool(self._own(part))
         if calls:
             wire["tool_calls"] = calls
-        own = _spoken(self._own(message))
-        self._put_content(wire, items if as_list else "".join([str(item["text"]) for item in items]), own)
+        own = self._own(message)
+        self._put_content(wire, items if as_list else "".join([str(item["text"]) for item in items]))
         if message.name is not None:
             wire["name"] = message.name
         return _laid_on(wire, own)
 
-    def _picture(self, part: Media, wire: dict[str, Json]) -> None:
+    def _picture(self, part: Image, wire: dict[str, Json]) -> None:
         """A picture that the server drew stands beside its words, as it does in its answer."""
-        if not isinstance(part, Image) or not self._own(part):
-            raise self._refused(f"its own turns hold no {type(part).__name__.lower()}; put it into the user's turn")
         wire["images"] = [*_listed(wire.get("images")), _laid_on(self._image(part), self._own(part))]
 
-    def _put_content(self, wire: dict[str, Json], content: Json, own: Mapping[str, Json]) -> None:
+    def _put_content(self, wire: dict[str, Json], content: Json) -> None:
         if content:
             wire["content"] = content
         elif "refusal" in wire:
             wire["content"] = None
-        elif own.get("audio") or self._dialect.empty_content == "omit":
+        elif "audio" in wire or self._dialect.empty_content == "omit":
             return
         elif "tool_calls" in wire or "function_call" in wire:
             wire["content"] = None if self._dialect.empty_content == "null" else ""
@@ -230,7 +244,8 @@ class _Writer:
         thoughts of other APIs only where the server has a field for any."""
         own = self._own(part)
         if "type" in own:
-            items.append(dict(own))
+            thinking = own.get("thinking", [{"type": "text", "text": part.text}])
+            items.append({**own, "thinking": part.text if thinking == "" else thinking})
             return True
         field = own.get("field", self._dialect.reasoning_field)
         if part.text and isinstance(field, str):
@@ -261,14 +276,6 @@ def _laid_on(wire: dict[str, Json], own: Mapping[str, Json]) -> dict[str, Json]:
         else:
             wire[name] = value
     return wire
-
-
-def _spoken(own: Mapping[str, Json]) -> Mapping[str, Json]:
-    """A spoken answer goes back as its id alone, which stands for sound and transcript."""
-    audio = own.get("audio")
-    if isinstance(audio, Mapping) and "id" in audio:
-        return {**own, "audio": {"id": audio["id"]}}
-    return own
 
 
 def _address(part: Media) -> str | None:

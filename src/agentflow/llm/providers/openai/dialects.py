@@ -21,12 +21,9 @@ from agentflow.errors import BadRequestError, ConfigurationError
 from agentflow.llm.content import Json
 from agentflow.llm.messages import Request, Thinking
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.efforts import effort_of
 
-__all__ = ["ANSWER", "BUDGETS", "DIALECTS", "Dialect", "dialect_of", "effort_of", "thinking_fields"]
-
-
-ANSWER: Final = "answer"
-"""Where a turn's opaque data holds what belongs to the answer and not to the turn."""
+__all__ = ["DIALECTS", "Dialect", "dialect_of", "thinking_fields"]
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
@@ -39,6 +36,11 @@ class Dialect(Struct, frozen=True, kw_only=True):
     - `schema`: the strictest output it can be held to. Where that is not json_schema, a schema is refused, and the
       caller does better to ask for a tool call.
     - `stream_options`: whether a stream may be asked for usage; others send it unasked.
+    - `seed_field`: its name for `seed`.
+    - `reasoning_required`: while it thinks, it refuses a turn with tool calls that has no thoughts, as turns of other
+      models have none; they get a blank in `reasoning_field`.
+    - `tool_ids`: which ids of tool calls it takes, where it is not any.
+    - `returned`: the fields of its answers, beyond those that are modelled, that it takes back; None is for all.
     - `empty_content`: how a turn of tool calls alone says that it has no words; "omit" is for every turn without.
     - the rest: whether it knows the thing. What it does not know is refused, or left out where it is but a hint.
     """
@@ -50,11 +52,16 @@ class Dialect(Struct, frozen=True, kw_only=True):
     efforts: Mapping[str, str] = {}
     schema: Literal["json_schema", "json_object", "none"] = "json_schema"
     stream_options: bool = True
+    seed_field: str = "seed"
+    reasoning_required: bool = False
+    tool_ids: Literal["any", "nine_letters"] = "any"
+    returned: tuple[str, ...] | None = None
     empty_content: Literal["null", "omit", "empty"] = "null"
     developer: bool = False
     allowed_tools: bool = False
     forced_tools: bool = True
     tool_names: bool = False
+    media_in_results: bool = False
     show_field: str | None = None
     cache_key: bool = False
     cache_retention: bool = False
@@ -64,6 +71,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     n: bool = True
     logprobs: bool = True
     metadata: bool = True
+    metadata_needs_store: bool = False
     images: bool = True
     audio: bool = True
     files: bool = True
@@ -84,6 +92,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         _row(
             name="openai",
             max_tokens_field="max_completion_tokens",
+            metadata_needs_store=True,
             developer=True,
             allowed_tools=True,
             cache_key=True,
@@ -99,11 +108,13 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             cache_retention=True,
         ),
         # platform.kimi.ai/docs/api/chat: max_tokens is deprecated, json_schema and prompt_cache_key are known, content
-        # is text, image_url and video_url. How thinking is asked for depends on the model: see `moonshot`.
+        # is text, image_url and video_url. How thinking is asked for depends on the model: see `moonshot`. "Thinking is
+        # enabled but reasoning_content is missing in assistant tool call message": CherryHQ/cherry-studio#12619.
         _row(
             name="moonshot",
             max_tokens_field="max_completion_tokens",
             reasoning_field="reasoning_content",
+            reasoning_required=True,
             thinking="none",
             tool_names=True,
             cache_key=True,
@@ -114,10 +125,12 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             files=False,
         ),
         # api-docs.deepseek.com: guides/thinking_mode (thinking.type and reasoning_effort low, high, max; the
-        # reasoning_content of turns with tools must come back, 400 otherwise), guides/json_mode.
+        # reasoning_content of turns with tools must come back, 400 otherwise, also where it was empty, and a blank is
+        # enough: NousResearch/hermes-agent#17341; thinking is on unless it is turned off), guides/json_mode.
         _row(
             name="deepseek",
             reasoning_field="reasoning_content",
+            reasoning_required=True,
             thinking="both",
             efforts=_THREE,
             schema="json_object",
@@ -158,14 +171,73 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         ),
         # SDK types groq (CompletionCreateParams): max_tokens is deprecated; n other than 1, logprobs and metadata are
         # not supported; include_reasoning; console.groq.com/docs/reasoning: reasoning comes in `reasoning`, which an
-        # assistant's turn may hold (ChatCompletionAssistantMessageParam).
+        # assistant's turn may hold (ChatCompletionAssistantMessageParam), but not the executed_tools and annotations
+        # of an answer: a property that is not listed there is refused (SimonSchubert/Kai#265).
         _row(
             name="groq",
             max_tokens_field="max_completion_tokens",
             reasoning_field="reasoning",
             show_field="include_reasoning",
+            returned=(),
             n=False,
             logprobs=False,
+            metadata=False,
+            audio=False,
+            files=False,
+        ),
+        # SDK types mistralai 3.7.0 (ChatCompletionStreamRequest, AssistantMessage, ToolMessage): random_seed, and no
+        # stream_options; a field that is not listed is refused ("extra_forbidden", mistralai/platform-docs-public#7);
+        # audio and files go in other shapes, pictures also in results. Ids of tool calls: nearai/ironclaw#1241.
+        _row(
+            name="mistral",
+            seed_field="random_seed",
+            stream_options=False,
+            tool_ids="nine_letters",
+            returned=(),
+            tool_names=True,
+            media_in_results=True,
+            cache_key=True,
+            top_k=True,
+            audio=False,
+            files=False,
+        ),
+        # SDK types xai-sdk 1.21.0 (GetCompletionsRequest) know no top_k and no metadata; hexdocs.pm/req_llm, xAI:
+        # max_completion_tokens is what newer models take, and of media it takes pictures alone.
+        _row(
+            name="xai",
+            max_tokens_field="max_completion_tokens",
+            metadata=False,
+            audio=False,
+            files=False,
+        ),
+        # SDK types together 3.1.1 (CompletionCreateParams, ChatCompletionAssistantMessageParam): `logprobs` is a number
+        # there, not a switch; no metadata; input_audio is known, files are not.
+        _row(
+            name="together",
+            reasoning_field="reasoning",
+            top_k=True,
+            logprobs=False,
+            metadata=False,
+            files=False,
+        ),
+        # SDK types fireworks-ai 1.2.30 (CompletionCreateParams, ChatMessage): content is text, image_url, video_url.
+        _row(
+            name="fireworks",
+            reasoning_field="reasoning_content",
+            cache_key=True,
+            top_k=True,
+            audio=False,
+            files=False,
+        ),
+        # SDK types cerebras_cloud_sdk 1.91.0 (CompletionCreateParams): max_tokens is deprecated, efforts are none, low,
+        # medium and high, a developer's turns are known, content is text and pictures.
+        _row(
+            name="cerebras",
+            max_tokens_field="max_completion_tokens",
+            reasoning_field="reasoning",
+            efforts={"minimal": "low", "xhigh": "high", "max": "high"},
+            developer=True,
+            cache_key=True,
             metadata=False,
             audio=False,
             files=False,
@@ -192,6 +264,12 @@ _HOSTS: Final = {
     "open.bigmodel.cn": "zai",
     "openrouter.ai": "openrouter",
     "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.x.ai": "xai",
+    "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
 }
 _OLLAMA_PORT: Final = 11434
 
@@ -210,8 +288,9 @@ def dialect_of(settings: ProviderSettings, base_url: str, *, usual: str | None =
         made = msgspec.convert({**msgspec.structs.asdict(row), **own}, Dialect)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"provider {settings.name!r}: {', '.join(own)}: {error}") from error
-    if not made.max_tokens_field:
-        raise ConfigurationError(f"provider {settings.name!r}: max_tokens_field is a text, not {''!r}")
+    for field in ("max_tokens_field", "seed_field"):
+        if not getattr(made, field):
+            raise ConfigurationError(f"provider {settings.name!r}: {field} is a text, not {''!r}")
     return made
 
 
@@ -231,17 +310,6 @@ def _by_host(base_url: str) -> str:
 
 
 # ---- thinking ------------------------------------------------------------------------------------------------
-
-BUDGETS: Final = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
-"""Efforts as tokens, for APIs that know only one of the two (Google documents these numbers for its OpenAI-compatible
-face, ai.google.dev/gemini-api/docs/openai)."""
-
-
-def effort_of(thinking: Thinking) -> str | None:
-    """The effort asked for, or the one nearest above the budget asked for."""
-    if thinking.effort is not None or thinking.budget is None:
-        return thinking.effort
-    return next((effort for effort in ("none", "low", "medium") if thinking.budget <= BUDGETS[effort]), "high")
 
 
 def thinking_fields(request: Request, thinking: Thinking, dialect: Dialect) -> dict[str, Json]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from array import array
+from collections.abc import Mapping
 from sys import byteorder
 from typing import Any, Final
 
@@ -21,25 +22,21 @@ from agentflow.llm.content import Json
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Usage
 from agentflow.llm.providers.api import Wire, decoded, merged
 from agentflow.llm.providers.failures import Source, no_answer, wire_error
+from agentflow.llm.providers.lenient import count, mapping, number, text
 
 __all__ = ["read_embeddings", "write_embeddings"]
 
 
 class _Vector(Struct):
     embedding: list[float] | str
-    index: int | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: float | None = None
-    total_tokens: float | None = None
+    index: object = None
 
 
 class _Body(Struct):
     data: list[_Vector] | None = None
-    model: str | None = None
-    usage: _Usage | None = None
-    error: Any = None
+    model: object = None
+    usage: object = None
+    error: object = None
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
@@ -53,23 +50,25 @@ def write_embeddings(request: EmbeddingRequest) -> Wire:
     return Wire("/embeddings", merged(body, request.params))
 
 
-def read_embeddings(body: bytes, source: Source, count: int) -> Embeddings:
-    """The vectors of `count` texts. Raises ProtocolError where it is not that many, or what an error in it says."""
+def read_embeddings(body: bytes, source: Source, expected: int) -> Embeddings:
+    """The vectors of `expected` texts. Raises ProtocolError where it is not that many, or what an error in it says."""
     wire = decoded(_BODY, body, source)
     if wire.error:
         raise wire_error(wire.error, source)
-    if wire.data is None or len(wire.data) != count:
-        raise no_answer(f"it has {len(wire.data or ())} vectors for {count} texts", body, source)
-    ordered = sorted(enumerate(wire.data), key=lambda item: item[0] if item[1].index is None else item[1].index)
+    if wire.data is None or len(wire.data) != expected:
+        raise no_answer(f"it has {len(wire.data or ())} vectors for {expected} texts", body, source)
+    ordered = sorted(
+        enumerate(wire.data), key=lambda item: item[0] if number(item[1].index) is None else count(item[1].index)
+    )
     try:
         vectors = tuple([_floats(vector.embedding) for _, vector in ordered])
     except ValueError as error:
         raise no_answer(f"a vector is no base64 of floats: {error}", body, source) from None
     return Embeddings(
         vectors,
-        wire.model or source.model,
+        text(wire.model) or source.model,
         source.provider,
-        usage=_usage(wire.usage),
+        usage=_usage(mapping(wire.usage)),
         request_id=source.request_id,
     )
 
@@ -87,6 +86,8 @@ def _floats(embedding: list[float] | str) -> tuple[float, ...]:
     return tuple(floats)
 
 
-def _usage(wire: _Usage | None) -> Usage | None:
-    tokens = None if wire is None else wire.prompt_tokens if wire.prompt_tokens is not None else wire.total_tokens
-    return None if tokens is None else Usage(int(tokens))
+def _usage(wire: Mapping[str, Any]) -> Usage | None:
+    tokens = next(
+        (wire[name] for name in ("prompt_tokens", "total_tokens") if number(wire.get(name)) is not None), None
+    )
+    return None if tokens is None else Usage(count(tokens))

@@ -3,26 +3,31 @@
     OpenAIProvider ── api: chat ──▶ ChatApi(dialect)          POST /chat/completions
                    ── api: responses ──▶ ResponsesApi         POST /responses
                    ── embed, list_models                      POST /embeddings, GET /models
+                   ── count_tokens                            POST /responses/input_tokens
 
 What goes over the wire is in the files of the APIs; this one puts them together by the settings.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
-from agentflow.errors import ConfigurationError
-from agentflow.llm.messages import EmbeddingRequest, Embeddings, ModelInfo
-from agentflow.llm.providers.api import Api, Auth, HTTPProvider, decoded
+from agentflow.errors import ConfigurationError, UnsupportedError
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, ModelInfo, Request
+from agentflow.llm.providers.api import Auth, HTTPProvider, decoded
 from agentflow.llm.providers.base import ProviderSettings
 from agentflow.llm.providers.failures import Source, no_answer
 from agentflow.llm.providers.http import Transport
+from agentflow.llm.providers.lenient import mapping, number, text
 from agentflow.llm.providers.openai.chat import ChatApi
 from agentflow.llm.providers.openai.dialects import dialect_of
 from agentflow.llm.providers.openai.embeddings import read_embeddings, write_embeddings
+
+if TYPE_CHECKING:
+    from agentflow.llm.providers.openai.responses import ResponsesApi
 
 __all__ = ["OpenAIProvider", "read_models"]
 
@@ -51,11 +56,11 @@ class OpenAIProvider(HTTPProvider):
         base_url = settings.base_url or DEFAULT_BASE_URL
         dialect = dialect_of(settings, base_url)
         api = settings.options.get("api", "chat")
-        self._responds = _is_responses(api, settings)
+        self._responses = _responses(dialect.name) if _is_responses(api, settings) else None
         self._dialect = dialect
         super().__init__(
             settings,
-            _responses() if self._responds else ChatApi(dialect),
+            self._responses or ChatApi(dialect),
             base_url=base_url,
             auth=Auth("api-key", "") if dialect.name == "azure" else Auth(),
             headers=_headers(settings),
@@ -65,7 +70,15 @@ class OpenAIProvider(HTTPProvider):
     @property
     def schemas(self) -> bool:
         """Whether an answer can be held to a JSON Schema; else a caller asks for a tool call of that shape."""
-        return self._responds or self._dialect.schema == "json_schema"
+        return self._responses is not None or self._dialect.schema == "json_schema"
+
+    async def count_tokens(self, request: Request) -> int:
+        """How many input tokens a request has. Raises UnsupportedError for Chat Completions, which does not count."""
+        api = self._responses
+        if api is None:
+            raise UnsupportedError(f"provider {self.name!r} counts tokens with api: responses alone")
+        answer, source = await self._post(api.write_count(request), request.model, request.timeout)
+        return api.read_count(answer.body, source)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """One vector for each text, in their order."""
@@ -84,10 +97,10 @@ def _is_responses(api: object, settings: ProviderSettings) -> bool:
     return api == "responses"
 
 
-def _responses() -> Api:
+def _responses(server: str) -> ResponsesApi:
     from agentflow.llm.providers.openai.responses import ResponsesApi  # most calls need one of the two
 
-    return ResponsesApi()
+    return ResponsesApi(server)
 
 
 def _headers(settings: ProviderSettings) -> dict[str, str]:
@@ -131,15 +144,16 @@ def read_models(body: bytes, source: Source) -> tuple[ModelInfo, ...]:
 
 
 def _model(wire: _Model) -> ModelInfo:
-    top = wire.top_provider if isinstance(wire.top_provider, dict) else {}
+    top = mapping(wire.top_provider)
     return ModelInfo(
         wire.id,
-        name=wire.name if isinstance(wire.name, str) else None,
-        context=_number(wire.context_length, wire.context_window, wire.max_model_len),
-        max_output=_number(wire.max_completion_tokens, top.get("max_completion_tokens")),
-        created=_number(wire.created),
+        name=text(wire.name) or None,
+        context=_limit(wire.context_length, wire.context_window, wire.max_model_len),
+        max_output=_limit(wire.max_completion_tokens, top.get("max_completion_tokens")),
+        created=_limit(wire.created),
     )
 
 
-def _number(*found: Any) -> int | None:
-    return next((int(value) for value in found if type(value) in (int, float) and value >= 0), None)
+def _limit(*found: object) -> int | None:
+    """The first of the numbers that is one."""
+    return next((int(value) for value in map(number, found) if value is not None and value >= 0), None)

@@ -21,10 +21,11 @@ from agentflow.errors import BadRequestError
 from agentflow.llm.content import Json, Raw, Text
 from agentflow.llm.messages import Message, OutputFormat, Request, Response, Thinking, Tool
 from agentflow.llm.providers.api import Wire, merged
+from agentflow.llm.providers.efforts import effort_of
 from agentflow.llm.providers.failures import Source
-from agentflow.llm.providers.openai.dialects import effort_of
+from agentflow.llm.providers.history import WORD, Rules, fitted
 from agentflow.llm.providers.openai.responses_events import OutputReading
-from agentflow.llm.providers.openai.responses_items import NAME, Writing, entry_of, write_items
+from agentflow.llm.providers.openai.responses_items import NAME, Writing, entry_of, own, write_items
 from agentflow.llm.providers.openai.responses_output import read_count, read_output
 
 __all__ = ["ResponsesApi"]
@@ -34,18 +35,20 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 
 
 class ResponsesApi:
-    """The wire format of `POST /responses`.
+    """The wire format of `POST /responses`. `server` is the name of its dialect: ids of items and encrypted reasoning
+    go back to that one alone, so its opaque data has a name of its own, as it has in Chat Completions.
 
-    Encrypted reasoning is asked for where `store` is false and `thinking` is set: without either it could not be
-    replayed, and models that do not reason refuse the wish. Else ask by `params={"include": [...]}`. Marks of what to
+    Encrypted reasoning is asked for where `store` is false, since the server then keeps none, and `thinking` is set or
+    the model reasons by its nature: others refuse the wish. Else ask by `params={"include": [...]}`. Marks of what to
     cache go to gpt-5.6 and later, the first that know them; to others they would be an error. `seed` has no word here,
-    and `stop`, `top_k` and `n` are refused.
+    and `stop`, `top_k` and `n` are refused. A `Raw` tool under "responses" is for every server.
     """
 
-    name = NAME
+    def __init__(self, server: str = "openai") -> None:
+        self.name = NAME if server == "openai" else f"{NAME}:{server}"
 
     def write(self, request: Request, *, stream: bool) -> Wire:
-        body = merged(_body(request), _joined(request))
+        body = merged(_body(request, self.name), _joined(request))
         if stream:
             body["stream"] = True
         elif body.get("stream"):
@@ -53,16 +56,16 @@ class ResponsesApi:
         return Wire("/responses", body)
 
     def read(self, body: bytes, source: Source) -> Response:
-        return read_output(body, source)
+        return read_output(body, source, self.name)
 
     def reading(self, source: Source) -> OutputReading:
-        return OutputReading(source)
+        return OutputReading(source, self.name)
 
     # ---- counting tokens -------------------------------------------------------------------------------------
 
     def write_count(self, request: Request) -> Wire:
         """How many input tokens the request has is asked elsewhere, with what of it counts."""
-        body = merged(_body(request), _joined(request))
+        body = merged(_body(request, self.name), _joined(request))
         return Wire("/responses/input_tokens", {name: value for name, value in body.items() if name in _COUNTED})
 
     def read_count(self, body: bytes, source: Source) -> int:
@@ -77,24 +80,26 @@ _COUNTED: Final = frozenset(
 )
 _GPT: Final = re.compile(r"gpt-(\d{1,3})(?:\.(\d{1,3}))?(?!\d)")
 _FIRST_WITH_MARKS: Final = (5, 6)
+_REASONS: Final = re.compile(r"(?:^|[/:])(?:o\d|codex-|gpt-(?:[5-9]|\d\d))(?!.*chat)")  # gpt-5-chat does not
 
 
-def _body(request: Request) -> dict[str, Json]:
+def _body(request: Request, name: str) -> dict[str, Json]:
     """What the request says, before its params."""
     _refuse(request)
-    how = Writing(request.model, _takes_marks(request.model), request.params.get("store") is False)
+    how = Writing(request.model, name, _takes_marks(request.model), _is_stateless(request))
     instructions, turns = _instructions(request.messages, how)
+    tools = [tool for tool in request.tools if isinstance(tool, Tool) or tool.api in (NAME, name)]
     body: dict[str, Json] = {"model": request.model}
     if instructions is not None:
         body["instructions"] = instructions
-    body["input"] = _input(turns, how)
+    body["input"] = _input(fitted(turns, Rules(name, WORD, media_in_answers=False)), how)
     named: dict[str, Json] = {
         "temperature": request.temperature,
         "top_p": request.top_p,
         "max_output_tokens": request.max_tokens,
         "parallel_tool_calls": request.parallel_tool_calls,
-        "tools": [_tool(tool) for tool in request.tools if isinstance(tool, Tool) or tool.api == NAME] or None,
-        "tool_choice": _choice(request),
+        "tools": [_tool(tool) for tool in tools] or None,
+        "tool_choice": _choice(request.tool_choice, tools),
         "text": {"format": _format(request.output)} if request.output else None,
         "reasoning": _reasoning(request.thinking) if request.thinking else None,
         "include": _include(request) or None,
@@ -129,10 +134,10 @@ def _joined(request: Request) -> Mapping[str, Json]:
 def _instructions(messages: tuple[Message, ...], how: Writing) -> tuple[str | None, tuple[Message, ...]]:
     """The words of a leading system turn, and the other turns. One that has marks or opaque data stays a turn."""
     first = messages[0] if messages else None
-    if first is None or first.role != "system" or first.opaque.get(NAME):
+    if first is None or first.role != "system" or own(first.opaque, how.name):
         return None, messages
     for part in first.parts:
-        if not isinstance(part, Text) or (part.cache and how.marks) or entry_of(part):
+        if not isinstance(part, Text) or (part.cache and how.marks) or entry_of(part, how.name):
             return None, messages
     return first.text, messages[1:]
 
@@ -140,9 +145,10 @@ def _instructions(messages: tuple[Message, ...], how: Writing) -> tuple[str | No
 def _input(messages: tuple[Message, ...], how: Writing) -> Json:
     """The items; one bare user turn may ask by its opaque `shorthand` to be sent as a text alone."""
     items = write_items(messages, how)
-    own = messages[0].opaque.get(NAME) if len(messages) == len(items) == 1 else None
-    words = messages[0].content if isinstance(own, Mapping) and own.get("shorthand") else None
-    return words if isinstance(words, str) else items
+    if len(messages) == len(items) == 1 and own(messages[0].opaque, how.name).get("shorthand"):
+        words = messages[0].content
+        return words if isinstance(words, str) else items
+    return items
 
 
 def _takes_marks(model: str) -> bool:
@@ -164,19 +170,17 @@ def _tool(tool: Tool | Raw) -> Json:
     return wire
 
 
-def _choice(request: Request) -> Json:
-    choice = request.tool_choice
+def _choice(choice: str | tuple[str, ...] | None, tools: Iterable[Tool | Raw]) -> Json:
     if choice is None or choice in ("auto", "none", "required"):
         return choice
     if isinstance(choice, str):
-        return _named(choice, request.tools)
-    return {"type": "allowed_tools", "mode": "required", "tools": [_named(name, request.tools) for name in choice]}
+        return _named(choice, tools)
+    return {"type": "allowed_tools", "mode": "required", "tools": [_named(name, tools) for name in choice]}
 
 
 def _named(name: str, tools: Iterable[Tool | Raw]) -> Json:
     """The tool of that name: a function, or one of the provider's own by its name, label or type."""
-    own = [tool.data for tool in tools if isinstance(tool, Raw) and tool.api == NAME]
-    for data in own:
+    for data in [tool.data for tool in tools if isinstance(tool, Raw)]:
         if data.get("name") == name and data.get("type") == "custom":
             return {"type": "custom", "name": name}
         if data.get("server_label") == name:
@@ -206,9 +210,19 @@ def _reasoning(thinking: Thinking) -> Json:
 
 
 def _include(request: Request) -> list[str]:
-    thinks = request.thinking is not None and effort_of(request.thinking) != "none"
-    found = [_CIPHER] if thinks and request.params.get("store") is False else []
+    found = [_CIPHER] if _is_stateless(request) and _may_reason(request) else []
     return found if request.logprobs is None else [*found, _LOGPROBS]
+
+
+def _is_stateless(request: Request) -> bool:
+    return request.params.get("store") is False
+
+
+def _may_reason(request: Request) -> bool:
+    """Whether there may be thoughts: they were asked for, or the model has them unasked."""
+    if request.thinking is not None:
+        return effort_of(request.thinking) != "none"
+    return _REASONS.search(request.model) is not None
 
 
 def _cache(request: Request) -> dict[str, Json]:

@@ -15,13 +15,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from agentflow.llm.content import Json, Reasoning, Text, ToolCall
 from agentflow.llm.messages import StreamChunk, ToolCallDelta
 from agentflow.llm.providers.api import decoded
-from agentflow.llm.providers.failures import Source, wire_error
-from agentflow.llm.providers.openai.responses_items import Piece, entry_of, mapping, read_item, text
+from agentflow.llm.providers.failures import Source, too_deep, wire_error
+from agentflow.llm.providers.lenient import mapping, text
+from agentflow.llm.providers.openai.responses_items import Piece, entry_of, read_item
 from agentflow.llm.providers.openai.responses_output import end_chunk, failure, is_refusal, items_of, logprobs
 from agentflow.llm.streaming.sse import ServerSentEvent
 
@@ -91,21 +91,23 @@ class OutputReading:
         "_calls",
         "_done",
         "_entries",
-        "_head",
         "_keys",
+        "_name",
         "_open",
         "_refused",
         "_slots",
         "_source",
+        "_told",
         "done",
         "finished",
     )
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, name: str) -> None:
         self.finished = False
         self.done = False
         self._source = source
-        self._head: StreamChunk | None = None  # what the first chunk says of the whole answer
+        self._name = name  # the API's in opaque data
+        self._told = False
         self._slots = 0
         self._entries: dict[tuple[_Key, str, int], _Growing] = {}
         self._open: dict[tuple[_Key, str], _Growing] = {}  # the entry that is being written
@@ -116,21 +118,16 @@ class OutputReading:
         self._refused = False
 
     def read(self, event: ServerSentEvent) -> Iterable[StreamChunk]:
-        if event.data == "[DONE]" or not event.data:
+        if event.data == "[DONE]":
             return ()  # some servers end so as well; the answer has ended before
-        wire = decoded(_EVENT, event.data, self._source)
-        return self._first(self._chunks(wire.type or event.event, wire, event.data))
+        try:
+            wire = decoded(_EVENT, event.data, self._source)
+            return self._chunks(wire.type or event.event, wire, event.data)
+        except RecursionError:
+            raise too_deep(event.data, self._source) from None
 
     def end(self) -> Iterable[StreamChunk]:
         return ()
-
-    def _first(self, chunks: list[StreamChunk]) -> list[StreamChunk]:
-        """The first chunk tells the id and the model: not earlier, for until then the call may be made again."""
-        head = self._head
-        if head is not None and chunks:
-            self._head = None
-            chunks[0] = replace(chunks[0], id=head.id, model=head.model, request_id=head.request_id)
-        return chunks
 
     def _chunks(self, kind: str, wire: _Event, data: str) -> list[StreamChunk]:
         if kind in _WORDS:
@@ -149,7 +146,7 @@ class OutputReading:
             key = self._key(wire)
             return [] if key in self._done else list(self._complete(key, mapping(wire.item)))
         elif kind in _FIRST:
-            self._note(mapping(wire.response))
+            return self._began(mapping(wire.response))
         elif kind in _LAST:
             return self._last(kind, mapping(wire.response))
         else:
@@ -183,7 +180,7 @@ class OutputReading:
         item, key = mapping(wire.item), self._claim(wire)
         if item.get("type") != "function_call":
             return []
-        call, (piece,) = self._call(key), read_item(item)
+        call, (piece,) = self._call(key), read_item(item, self._name)
         if not isinstance(piece.part, ToolCall) or call.named or not piece.part.name:
             return []
         call.named = True
@@ -196,7 +193,7 @@ class OutputReading:
         if not item:
             return
         self._done.update((key, text(item.get("id")) or key))
-        for piece in read_item(item):
+        for piece in read_item(item, self._name):
             part = piece.part
             if isinstance(part, ToolCall):
                 yield from self._rest_of_call(self._call(key), part)
@@ -208,8 +205,8 @@ class OutputReading:
     def _rest(self, key: _Key, piece: Piece, part: Text | Reasoning) -> StreamChunk:
         place = (key, piece.field, piece.place)
         growing = self._entries.get(place) or _Growing(self._slot())
-        self._refused = self._refused or is_refusal(part)
-        tokens = tuple(logprobs(entry_of(part).get("logprobs"))[growing.tokens :])
+        self._refused = self._refused or is_refusal(part, self._name)
+        tokens = tuple(logprobs(entry_of(part, self._name).get("logprobs"))[growing.tokens :])
         if not part.text and not growing.length:
             return StreamChunk(slot=growing.slot, part=part, logprobs=tokens)
         rest = part.text[growing.length :]
@@ -225,17 +222,20 @@ class OutputReading:
 
     # ---- the whole answer ------------------------------------------------------------------------------------
 
-    def _note(self, response: Mapping[str, Json]) -> None:
-        if self._head is None and not self._entries and not self._calls and not self._done:
-            model, name = text(response.get("model")) or None, text(response.get("id")) or None
-            self._head = StreamChunk(model=model, id=name, request_id=self._source.request_id)
+    def _began(self, response: Mapping[str, Json]) -> list[StreamChunk]:
+        """What is known of the answer before its first word; it is told twice."""
+        if self._told:
+            return []
+        self._told = True
+        model, name = text(response.get("model")) or None, text(response.get("id")) or None
+        return [StreamChunk(model=model, id=name, request_id=self._source.request_id)]
 
     def _last(self, kind: str, response: Mapping[str, Json]) -> list[StreamChunk]:
         output = items_of(response, self._source) or []
         chunks = [chunk for index, item in enumerate(output) for chunk in self._missed(index, item)]
         whole = response if response.get("status") else {**response, "status": kind.removeprefix("response.")}
         self.finished = self.done = True
-        return [*chunks, end_chunk(whole, self._source, calls=bool(self._calls), refused=self._refused)]
+        return [*chunks, end_chunk(whole, self._source, self._name, calls=bool(self._calls), refused=self._refused)]
 
     def _missed(self, index: int, item: Mapping[str, Json]) -> Iterator[StreamChunk]:
         """An item of the whole answer that no event has completed."""

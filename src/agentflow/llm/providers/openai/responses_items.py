@@ -6,12 +6,14 @@
     {"type": "function_call_output", "call_id": …, "output": …}                        ⇄  ToolResult
     any other (a web search, code that ran there, a compaction)                        ⇄  Raw
 
-An item with several entries becomes several parts. What is not modelled lies in their opaque data under "responses":
+An item with several entries becomes several parts. What is not modelled lies in their opaque data under the API's name:
 `item` is what the item says beside its entries, `part` what the entry says beside its words, and `in` the list it
 stands in, where there are two. The first part of an item carries `item`; the others say by `of` whose they are.
 
 A message's own opaque data may have `item` too: fields of the input item it becomes, such as `phase` or `type`. A
 message that has it is always an item, also where it would else be the instructions or, being empty, nothing.
+
+The name is that of the server, since ids and ciphers are worth nothing to another: "responses" is OpenAI's own.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ from agentflow.llm.content import (
     ToolResult,
 )
 from agentflow.llm.messages import Message
+from agentflow.llm.providers.lenient import mapping, text
 
-__all__ = ["NAME", "Piece", "Writing", "entry_of", "mapping", "read_item", "text", "write_items"]
+__all__ = ["NAME", "Piece", "Writing", "entry_of", "own", "read_item", "write_items"]
 
 NAME: Final = "responses"
+"""The name of the API, and in opaque data of OpenAI's own server; that of another is "responses:azure"."""
 
 _Item = dict[str, Json]
 _NOTHING: Final[Mapping[str, Json]] = {}
@@ -86,55 +90,61 @@ class Piece(NamedTuple):
 # ---- items → parts -------------------------------------------------------------------------------------------
 
 
-def read_item(item: Mapping[str, Json]) -> list[Piece]:
-    """The parts of one item of an answer, in the order of their entries."""
+def read_item(item: Mapping[str, Json], name: str) -> list[Piece]:
+    """The parts of one item of an answer, in the order of their entries; `name` is the API's in opaque data."""
     kind = item.get("type")
     if kind == "message":
-        return _read_message(item)
+        return _read_message(item, name)
     if kind == "reasoning":
-        return _read_reasoning(item)
-    return [Piece("", 0, _read_call(item) if kind == "function_call" else Raw(NAME, item))]
+        return _read_reasoning(item, name)
+    return [Piece("", 0, _read_call(item, name) if kind == "function_call" else Raw(name, item))]
 
 
-def entry_of(part: Part) -> Mapping[str, Json]:
+def entry_of(part: Part, name: str) -> Mapping[str, Json]:
     """What the API said of the entry that became this part, its words aside."""
-    return _NOTHING if isinstance(part, Raw) else mapping(_own(part.opaque).get("part"))
+    return _NOTHING if isinstance(part, Raw) else mapping(own(part.opaque, name).get("part"))
 
 
-def _read_message(item: Mapping[str, Json]) -> list[Piece]:
+def own(opaque: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+    """The API's part of opaque data."""
+    kept = opaque.get(name) if opaque else None
+    return kept if isinstance(kept, Mapping) else _NOTHING
+
+
+def _read_message(item: Mapping[str, Json], name: str) -> list[Piece]:
     entries = _entries(item.get("content"))
     if not entries or item.get("role", "assistant") != "assistant":
-        return [Piece("", 0, Raw(NAME, item))]
-    facts = {name: value for name, value in item.items() if name != "content"}
+        return [Piece("", 0, Raw(name, item))]
+    facts = {field: value for field, value in item.items() if field != "content"}
     pieces = []
     for index, entry in enumerate(entries):
         words, rest = _words(entry)
-        pieces.append(Piece("words", index, Text(words, opaque={NAME: {**_whose(facts, index), "part": rest}})))
+        pieces.append(Piece("words", index, Text(words, opaque={name: {**_whose(facts, index), "part": rest}})))
     return pieces
 
 
-def _read_reasoning(item: Mapping[str, Json]) -> list[Piece]:
+def _read_reasoning(item: Mapping[str, Json], name: str) -> list[Piece]:
     lists = {field: entries for field in ("summary", "content") if (entries := _entries(item.get(field)))}
-    facts = {name: value for name, value in item.items() if name not in lists and name != "type"}
+    facts = {field: value for field, value in item.items() if field not in lists and field != "type"}
     pieces: list[Piece] = []
     for field, entries in lists.items():
         for index, entry in enumerate(entries):
             words, rest = _words(entry)
-            own = {**_whose(facts, len(pieces)), "in": field, "part": rest}
+            kept = {**_whose(facts, len(pieces)), "in": field, "part": rest}
             where = "summary" if field == "summary" else "thoughts"
-            pieces.append(Piece(where, index, Reasoning(words, opaque={NAME: own})))
-    return pieces or [Piece("", 0, Reasoning(opaque={NAME: {"item": facts}}))]
+            pieces.append(Piece(where, index, Reasoning(words, opaque={name: kept})))
+    return pieces or [Piece("", 0, Reasoning(opaque={name: {"item": facts}}))]
 
 
-def _read_call(item: Mapping[str, Json]) -> ToolCall:
+def _read_call(item: Mapping[str, Json], name: str) -> ToolCall:
     """A call; one without a `call_id` is answered by its item's id. Arguments that are no text, or an empty one, are
     kept as they are: `ToolCall` would write them differently."""
     written = item.get("arguments")
     plain = isinstance(written, str) and written
     taken = ("type", "call_id", "name", "arguments") if plain else ("type", "call_id", "name")
-    facts = {name: value for name, value in item.items() if name not in taken}
+    facts = {field: value for field, value in item.items() if field not in taken}
     raw = written if isinstance(written, str) else msgspec.json.encode(written).decode() if written else ""
-    opaque: Mapping[str, Json] = {NAME: {"item": facts}} if facts else {}
+    opaque: Mapping[str, Json] = {name: {"item": facts}} if facts else {}
     return ToolCall.parse(text(item.get("call_id")) or text(item.get("id")), text(item.get("name")), raw, opaque=opaque)
 
 
@@ -163,26 +173,16 @@ def _key(kind: Json) -> str | None:
     return _WORDS.get(kind) if isinstance(kind, str) else None
 
 
-def _own(opaque: Mapping[str, Json]) -> Mapping[str, Json]:
-    return mapping(opaque.get(NAME)) if opaque else _NOTHING
-
-
-def mapping(value: Json) -> Mapping[str, Json]:
-    return value if isinstance(value, Mapping) else _NOTHING
-
-
-def text(value: Json) -> str:
-    return value if isinstance(value, str) else ""
-
-
 # ---- parts → items -------------------------------------------------------------------------------------------
 
 
 class Writing(NamedTuple):
-    """How a request's items are written: `marks` where the model takes marks of what to cache, `stateless` where
-    nothing is stored, so that an item cannot be named by its id alone. `model` is told in errors."""
+    """How a request's items are written: `name` is the API's in opaque data, `marks` where the model takes marks of
+    what to cache, `stateless` where nothing is stored, so that an item cannot be named by its id alone. `model` is told
+    in errors."""
 
     model: str
+    name: str = NAME
     marks: bool = False
     stateless: bool = False
 
@@ -196,9 +196,10 @@ def write_items(messages: Iterable[Message], how: Writing) -> list[_Item]:
 
 
 class _Writer:
-    """Puts parts that came from one item back together; `_item` is the one that may still grow."""
+    """Puts parts that came from one item back together; `_item` is the one that may still grow. What follows thoughts
+    that could not go back is `_orphaned`."""
 
-    __slots__ = ("_how", "_item", "_named", "_whose", "items")
+    __slots__ = ("_how", "_item", "_named", "_orphaned", "_whose", "items")
 
     def __init__(self, how: Writing) -> None:
         self.items: list[_Item] = []
@@ -206,13 +207,16 @@ class _Writer:
         self._item: _Item | None = None
         self._whose: object = None
         self._named = False  # what the item says of itself has been found
+        self._orphaned = False
 
     def turn(self, message: Message) -> None:
-        facts = _own(message.opaque).get("item")
+        self._orphaned = False
+        facts = self._own(message.opaque).get("item")
         base: _Item = {"role": message.role, **mapping(facts)}
         if message.content == "" and message.role == "assistant" and facts is None:
             return  # an answer without a word
         if isinstance(message.content, str):
+            self._check_role(message.role)
             self.items.append({**base, "content": message.content})
             return
         for part in message.content:
@@ -227,30 +231,29 @@ class _Writer:
         elif isinstance(part, ToolResult):
             self._append({"type": "function_call_output", "call_id": part.id, "output": self._output(part)}, part)
         elif isinstance(part, Raw):
-            if part.api == NAME:
+            if part.api == self._how.name:
                 self._close()
                 self.items.append(dict(part.data))
         else:
             role = text(base["role"])
-            if role == "tool":
-                raise self._refusal("a tool turn holds ToolResult parts, which say the call that they answer")
-            self._place(_own(part.opaque), base, "content", self._entry(part, role))
+            self._check_role(role)
+            self._place(self._own(part.opaque), base, "content", self._entry(part, role))
 
     def _reasoning(self, part: Reasoning) -> None:
         """Reasoning that another API sent, or that a person wrote, is left out: this one could not read it."""
-        own = _own(part.opaque)
-        if "item" not in own and "of" not in own:
+        kept = self._own(part.opaque)
+        if "item" not in kept and "of" not in kept:
             return
-        entry = {**entry_of(part)}
+        entry = {**self._entry_of(part)}
         if entry and (key := _key(entry.get("type"))):
             entry.setdefault(key, part.text)
-        self._place(own, {"type": "reasoning"}, text(own.get("in")) or "summary", entry)
+        self._place(kept, {"type": "reasoning"}, text(kept.get("in")) or "summary", entry)
 
-    def _place(self, own: Mapping[str, Json], base: _Item, field: str, entry: _Item) -> None:
+    def _place(self, kept: Mapping[str, Json], base: _Item, field: str, entry: _Item) -> None:
         """An entry joins the open item, or begins one."""
-        facts = own.get("item")
-        known = facts is not None or "of" in own
-        whose = (known, base.get("type"), base.get("role"), mapping(facts).get("id", own.get("of")))
+        facts = kept.get("item")
+        known = facts is not None or "of" in kept
+        whose = (known, base.get("type"), base.get("role"), mapping(facts).get("id", kept.get("of")))
         if self._item is None or whose != self._whose or (facts is not None and self._named):
             self._close()
             self._item, self._whose, self._named = {**base}, whose, False
@@ -262,8 +265,20 @@ class _Writer:
 
     def _close(self) -> None:
         item, self._item = self._item, None
-        if item is not None and (item.get("type") != "reasoning" or self._replayable(item)):
+        if item is None:
+            return
+        if item.get("type") != "reasoning":
+            self._add(item)
+        elif self._replayable(item):
             self.items.append(item)
+        else:
+            self._orphaned = True
+
+    def _add(self, item: _Item) -> None:
+        """An item whose thoughts are missing must not name itself, or the API would ask for them."""
+        if self._orphaned:
+            item.pop("id", None)
+        self.items.append(item)
 
     def _replayable(self, item: _Item) -> bool:
         """Reasoning needs its id; where nothing is stored, it must bring its cipher or its text along."""
@@ -273,7 +288,7 @@ class _Writer:
 
     def _append(self, item: _Item, part: ToolCall | ToolResult) -> None:
         self._close()
-        self.items.append({**item, **mapping(_own(part.opaque).get("item"))})
+        self._add({**item, **mapping(self._own(part.opaque).get("item"))})
 
     def _output(self, result: ToolResult) -> Json:
         if isinstance(result.content, str):
@@ -296,10 +311,10 @@ class _Writer:
             entry = self._sound(part)
         else:
             entry = self._picture(part) if isinstance(part, Image) else self._file(part)
-        return {**entry, **self._mark(part.cache), **entry_of(part)}
+        return {**entry, **self._mark(part.cache), **self._entry_of(part)}
 
     def _text_entry(self, part: Text, role: str) -> _Item:
-        facts = entry_of(part)
+        facts = self._entry_of(part)
         kind = facts.get("type", "output_text" if role == "assistant" else "input_text")
         entry: _Item = {"type": kind, **({} if role == "assistant" else self._mark(part.cache)), **facts}
         key = _key(kind)
@@ -348,6 +363,16 @@ class _Writer:
         if media.kind is None or media.uri.startswith(f"data:{media.kind}"):
             return media.uri
         return f"data:{media.kind};base64,{media.data}"
+
+    def _own(self, opaque: Mapping[str, Json]) -> Mapping[str, Json]:
+        return own(opaque, self._how.name)
+
+    def _entry_of(self, part: Part) -> Mapping[str, Json]:
+        return entry_of(part, self._how.name)
+
+    def _check_role(self, role: str) -> None:
+        if role == "tool":
+            raise self._refusal("a tool's turn is made of ToolResult(id, …) parts, by the id of the call")
 
     def _refusal(self, reason: str) -> BadRequestError:
         return BadRequestError(reason, model=self._how.model)

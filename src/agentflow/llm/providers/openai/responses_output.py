@@ -15,12 +15,13 @@ from agentflow.errors import ModelError
 from agentflow.llm.content import Json, Part, ToolCall, content_of
 from agentflow.llm.messages import Response, StreamChunk, TokenLogprob, Usage
 from agentflow.llm.providers.api import decoded
-from agentflow.llm.providers.failures import Source, no_answer, wire_error
-from agentflow.llm.providers.openai.responses_items import NAME, entry_of, mapping, read_item, text
+from agentflow.llm.providers.failures import Source, no_answer, too_deep, wire_error
+from agentflow.llm.providers.lenient import count, mapping, mappings, number, text
+from agentflow.llm.providers.openai.responses_items import entry_of, read_item
 
 __all__ = ["end_chunk", "failure", "is_refusal", "items_of", "logprobs", "read_count", "read_output"]
 
-_BODY: Final = msgspec.json.Decoder(dict[str, Json])
+_BODY: Final[msgspec.json.Decoder[Mapping[str, Json]]] = msgspec.json.Decoder(Mapping[str, Json])
 
 # What the answer repeats of the request, and what has a field of its own; the rest is the turn's opaque data.
 _NOT_OPAQUE: Final = frozenset(
@@ -38,21 +39,26 @@ _FINISH: Final = {
     "in_progress": "paused",
     "cancelled": "error",
 }
-_LARGEST: Final = 2**53  # no count and no cost is; JSON's integers have no limit, and ours have
 _NO_REASON: Final[Json] = {"code": "server_error", "message": "the answer failed, and the server does not say why"}
 
 
-def read_output(body: bytes, source: Source) -> Response:
-    """A whole answer. Raises ProtocolError where it is none, or what an error in it says."""
-    wire = decoded(_BODY, body, source)
+def read_output(body: bytes, source: Source, name: str) -> Response:
+    """A whole answer; `name` is the API's in opaque data. Raises ProtocolError, or what an error in it says."""
+    try:
+        return _response(decoded(_BODY, body, source), body, source, name)
+    except RecursionError:
+        raise too_deep(body, source) from None
+
+
+def _response(wire: Mapping[str, Json], body: bytes, source: Source, name: str) -> Response:
     output = items_of(wire, source)
     if output is None:
         raise no_answer("it has no output", body, source)
-    parts = [piece.part for item in output for piece in read_item(item)]
+    parts = [piece.part for item in output for piece in read_item(item, name)]
     finish, raw = _finish(
         wire,
         calls=any(isinstance(part, ToolCall) for part in parts),
-        refused=any(is_refusal(part) for part in parts),
+        refused=any(is_refusal(part, name) for part in parts),
     )
     return Response(
         content_of(parts),
@@ -63,10 +69,10 @@ def read_output(body: bytes, source: Source) -> Response:
         raw_finish_reason=raw,
         request_id=source.request_id,
         cost=_cost(wire),
-        opaque=_turn(wire),
+        opaque=_turn(wire, name),
         id=text(wire.get("id")) or None,
         service_tier=text(wire.get("service_tier")) or None,
-        logprobs=tuple([token for part in parts for token in logprobs(entry_of(part).get("logprobs"))]),
+        logprobs=tuple([token for part in parts for token in logprobs(entry_of(part, name).get("logprobs"))]),
     )
 
 
@@ -77,10 +83,10 @@ def read_count(body: bytes, source: Source) -> int:
         raise wire_error(wire["error"], source)
     if not isinstance(wire.get("input_tokens"), int):
         raise no_answer("it has no input_tokens", body, source)
-    return _count(wire["input_tokens"])
+    return count(wire["input_tokens"])
 
 
-def end_chunk(wire: Mapping[str, Json], source: Source, *, calls: bool, refused: bool) -> StreamChunk:
+def end_chunk(wire: Mapping[str, Json], source: Source, name: str, *, calls: bool, refused: bool) -> StreamChunk:
     """What the end of a stream says of the whole answer. `calls` and `refused` tell what the stream had in it."""
     finish, raw = _finish(wire, calls=calls, refused=refused)
     return StreamChunk(
@@ -89,7 +95,7 @@ def end_chunk(wire: Mapping[str, Json], source: Source, *, calls: bool, refused:
         usage=_usage(wire),
         model=text(wire.get("model")) or None,
         request_id=source.request_id,
-        opaque=_turn(wire),
+        opaque=_turn(wire, name),
         id=text(wire.get("id")) or None,
         service_tier=text(wire.get("service_tier")) or None,
         cost=_cost(wire),
@@ -106,7 +112,7 @@ def items_of(wire: Mapping[str, Json], source: Source) -> list[Mapping[str, Json
     if wire.get("error") or wire.get("status") == "failed":
         raise failure(wire.get("error"), source)
     output = wire.get("output")
-    return [item for item in output if isinstance(item, dict)] if isinstance(output, list) else None
+    return list(mappings(output)) if isinstance(output, list) else None
 
 
 def _finish(wire: Mapping[str, Json], *, calls: bool, refused: bool) -> tuple[str | None, str | None]:
@@ -121,9 +127,9 @@ def _finish(wire: Mapping[str, Json], *, calls: bool, refused: bool) -> tuple[st
     return word, raw or None
 
 
-def is_refusal(part: Part) -> bool:
+def is_refusal(part: Part, name: str) -> bool:
     """Whether these words are why the model does not answer."""
-    return entry_of(part).get("type") == "refusal"
+    return entry_of(part, name).get("type") == "refusal"
 
 
 def _usage(wire: Mapping[str, Json]) -> Usage | None:
@@ -132,44 +138,33 @@ def _usage(wire: Mapping[str, Json]) -> Usage | None:
         return None
     taken, given = mapping(usage.get("input_tokens_details")), mapping(usage.get("output_tokens_details"))
     return Usage(
-        _count(usage.get("input_tokens")),
-        _count(usage.get("output_tokens")),
-        cached_tokens=_count(taken.get("cached_tokens")),
-        reasoning_tokens=_count(given.get("reasoning_tokens")),
-        cache_write_tokens=_count(taken.get("cache_write_tokens")),
-        input_audio_tokens=_count(taken.get("audio_tokens")),
-        output_audio_tokens=_count(given.get("audio_tokens")),
+        count(usage.get("input_tokens")),
+        count(usage.get("output_tokens")),
+        cached_tokens=count(taken.get("cached_tokens")),
+        reasoning_tokens=count(given.get("reasoning_tokens")),
+        cache_write_tokens=count(taken.get("cache_write_tokens")),
+        input_audio_tokens=count(taken.get("audio_tokens")),
+        output_audio_tokens=count(given.get("audio_tokens")),
     )
 
 
 def _cost(wire: Mapping[str, Json]) -> float | None:
     """What OpenRouter says that the call cost, in USD."""
-    cost = mapping(wire.get("usage")).get("cost")
-    return _number(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
+    return number(mapping(wire.get("usage")).get("cost"))
 
 
-def _turn(wire: Mapping[str, Json]) -> Mapping[str, Json]:
-    kept = {name: value for name, value in wire.items() if value and name not in _NOT_OPAQUE}
-    return {NAME: kept} if kept else {}
+def _turn(wire: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+    kept = {field: value for field, value in wire.items() if value and field not in _NOT_OPAQUE}
+    return {name: kept} if kept else {}
 
 
-def logprobs(value: Json) -> list[TokenLogprob]:
+def logprobs(value: object) -> list[TokenLogprob]:
     """The tokens of one text, where they were asked for."""
-    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
     return [
-        TokenLogprob(text(entry.get("token")), _number(entry.get("logprob")), _alternatives(entry.get("top_logprobs")))
-        for entry in entries
+        TokenLogprob(*_token(entry), tuple([_token(top) for top in mappings(entry.get("top_logprobs"))]))
+        for entry in mappings(value)
     ]
 
 
-def _alternatives(value: Json) -> tuple[tuple[str, float], ...]:
-    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-    return tuple([(text(entry.get("token")), _number(entry.get("logprob"))) for entry in entries])
-
-
-def _number(value: Json) -> float:
-    return float(value) if isinstance(value, int | float) and -_LARGEST < value < _LARGEST else 0.0
-
-
-def _count(value: Json) -> int:
-    return int(_number(value)) if value is not True and _number(value) > 0 else 0
+def _token(entry: Mapping[str, Json]) -> tuple[str, float]:
+    return text(entry.get("token")), number(entry.get("logprob")) or 0.0

@@ -28,7 +28,7 @@ from agentflow.errors import (
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.client import Call
 from agentflow.llm.config.registry import ModelRegistry
-from agentflow.llm.deadline import Deadline
+from agentflow.llm.deadline import Deadline, is_bounded_by
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
@@ -502,3 +502,39 @@ def test_without_a_model_the_default_one_answers(tmp_path: Path) -> None:
     answer = asyncio.run(builder.prompt(f"Summarise in 1 sentence:\n\n{text}").execute_full())
     assert (answer.provider, answer.model) == ("local", "extractive")
     assert answer.text in text
+
+
+async def test_what_runs_under_a_deadline_knows_whether_it_needs_one_of_its_own() -> None:
+    """The nearer limit keeps the time; the other one would only cost a timer."""
+    now = asyncio.get_running_loop().time()
+    outer, inner = Deadline(5.0, provider="toy", model="m"), Deadline(1.0, provider="toy", model="m")
+    assert not is_bounded_by(now + 10)
+    with outer:
+        assert is_bounded_by(now + 10)
+        assert not is_bounded_by(now + 1)
+        with inner:
+            assert is_bounded_by(now + 1)
+        assert not is_bounded_by(now + 1)
+    assert not is_bounded_by(now + 10)
+    outer.close()
+    inner.close()
+
+
+def test_a_storm_of_deadlines_is_kept_by_one_timer(scripted: Scripted) -> None:
+    """Each ends in its time, whatever the others do."""
+    clock = VirtualClock()
+    late: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        deadline = Deadline(seconds, provider="toy", model="m")
+        with pytest.raises(ModelTimeoutError):
+            with deadline:
+                await asyncio.sleep(1000)
+        late.append(clock.monotonic() - seconds)
+
+    async def main() -> None:
+        await asyncio.gather(*[wait(1 + number / 1000) for number in range(2000)])
+
+    clock.run(main())
+    assert len(late) == 2000
+    assert max(late) < 0.05

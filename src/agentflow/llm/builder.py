@@ -226,7 +226,7 @@ class LLMClientBuilder(Generic[T]):
 
         Raises ContentFilterError where the provider blocked all of it; else as `execute_full`.
         """
-        return self._value(await self.execute_full())
+        return self._value(await self.build().execute())
 
     async def execute_full(self) -> Response:
         """The whole answer: text, usage, cost, finish reason. Raises ModelError and ConfigurationError; OutputError,

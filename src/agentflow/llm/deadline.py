@@ -13,38 +13,61 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final
 
 from agentflow.errors import ModelTimeoutError
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "is_bounded_by"]
+
+
+_enclosing: ContextVar[Deadline | None] = ContextVar("agentflow_deadline", default=None)
+
+
+def is_bounded_by(when: float) -> bool:
+    """Whether what runs here is under a deadline that ends no later, so that it needs no timer of its own."""
+    outer = _enclosing.get()
+    return outer is not None and outer.ends_by(when)
 
 
 class Deadline:
-    """`seconds` from now on, None for no limit. What is late raises ModelTimeoutError with operation "total"."""
+    """`seconds` from now on, None for no limit. What is late raises ModelTimeoutError with operation "total", or what
+    `failure` makes."""
 
     __slots__ = (
         "_alarm",
         "_cancelled",
         "_cancelling",
         "_expires",
+        "_failure",
         "_late",
         "_loop",
         "_model",
+        "_outer",
         "_provider",
         "_seconds",
         "_task",
     )
 
-    def __init__(self, seconds: float | None, *, provider: str, model: str) -> None:
+    def __init__(
+        self,
+        seconds: float | None,
+        *,
+        provider: str,
+        model: str,
+        failure: Callable[[], ModelTimeoutError] | None = None,
+    ) -> None:
         self._provider = provider
         self._model = model
         self._seconds = seconds
+        self._failure = failure or self._total
         self._late = False
         self._cancelled = False
         self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
+        self._outer: Token[Deadline | None] | None = None
         self._loop = asyncio.get_running_loop()
         self._expires: float | None = None
         self._alarm: _Alarm | None = None
@@ -57,6 +80,10 @@ class Deadline:
         """Whether a wait of so many seconds would end in time."""
         return self._expires is None or self._loop.time() + seconds < self._expires
 
+    def ends_by(self, when: float) -> bool:
+        """Whether it is over at that time of the loop's clock, give or take a hundredth of a second."""
+        return self._expires is not None and self._expires <= when + 0.01
+
     def extend(self, seconds: float) -> None:
         """Give so much more time: what was spent waiting for a person does not count."""
         if self._expires is None or self._alarm is None:
@@ -64,6 +91,14 @@ class Deadline:
         self._expires += seconds
         self._late = False
         self._alarm.add(self, self._expires)
+
+    def end_at(self, when: float | None) -> None:
+        """Be over at another time of the loop's clock; None for never."""
+        self.close()
+        self._expires = when
+        if when is not None:
+            self._alarm = self._alarm or _alarm_of(self._loop)
+            self._alarm.add(self, when)
 
     def close(self) -> None:
         """It is over: nothing is cancelled any more. Safe to call twice."""
@@ -76,12 +111,16 @@ class Deadline:
         self._task = task = asyncio.current_task()
         if task is not None:
             self._cancelling = task.cancelling()
+        self._outer = _enclosing.set(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
+        if self._outer is not None:
+            _enclosing.reset(self._outer)
+            self._outer = None
         if not self._cancelled or task is None:
             return
         self._cancelled = False
@@ -96,7 +135,7 @@ class Deadline:
             self._cancelled = True
             self._task.cancel()
 
-    def _failure(self) -> ModelTimeoutError:
+    def _total(self) -> ModelTimeoutError:
         return ModelTimeoutError("total", self._seconds or 0.0, provider=self._provider, model=self._model)
 
 

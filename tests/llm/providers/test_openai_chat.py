@@ -52,6 +52,8 @@ from agentflow.llm.messages import (
     Usage,
 )
 from agentflow.llm.providers.openai.chat import ChatApi
+from agentflow.llm.providers.openai.chat_answers import read_response
+from agentflow.llm.providers.openai.chat_plain import read_plain
 from agentflow.llm.providers.openai.dialects import DIALECTS
 from agentflow.llm.streaming.join import join
 from agentflow.llm.streaming.sse import ServerSentEvent
@@ -1479,3 +1481,50 @@ def test_whatever_comes_is_an_answer_or_a_model_error(data: bytes) -> None:
         Response.from_json(reply.to_json())
         with suppress(ModelError):
             sent(Request("m", (reply.message,)), dialect)
+
+
+# ---- the short way -------------------------------------------------------------------------------------------
+
+COUNTS = st.integers(0, 10_000)
+PLAIN_BODIES = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["m", "gpt-4o-2024-08-06"]),
+        "choices": st.fixed_dictionaries(
+            {"message": st.fixed_dictionaries({"role": st.just("assistant"), "content": st.text(min_size=1)})},
+            optional={"index": st.just(0), "finish_reason": st.sampled_from(["stop", "length", None])},
+        ).map(lambda choice: [choice]),
+    },
+    optional={
+        "id": st.sampled_from(["c1", ""]),
+        "usage": st.fixed_dictionaries(
+            {"prompt_tokens": COUNTS, "completion_tokens": COUNTS, "total_tokens": COUNTS},
+            optional={"prompt_tokens_details": st.sampled_from([None, {"cached_tokens": 3, "audio_tokens": 0}])},
+        ),
+        "service_tier": st.sampled_from(["default", None]),
+        "system_fingerprint": st.sampled_from(["fp", None, ""]),
+    },
+)
+
+
+@given(PLAIN_BODIES)
+def test_the_short_way_says_what_the_long_one_does(body: dict[str, Any]) -> None:
+    """For every answer that it takes; the others it leaves alone."""
+    raw = json.dumps(body).encode()
+    short = read_plain(raw, SOURCE, "openai")
+    if short is not None:
+        assert short == read_response(raw, SOURCE, DIALECTS["openai"])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"surprise": 1},
+        {"choices": [{"message": {"role": "assistant", "content": "x", "reasoning": "hm"}}]},
+        {"choices": [{"message": {"role": "assistant", "content": "x"}, "finish_reason": "eos"}]},
+        {"usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 9}},
+        {"error": {"message": "no"}},
+    ],
+)
+def test_what_is_more_than_words_goes_the_long_way(odd: dict[str, Any]) -> None:
+    whole = {"model": "m", "choices": [{"message": {"role": "assistant", "content": "x"}}], **odd}
+    assert read_plain(json.dumps(whole).encode(), SOURCE, "openai") is None

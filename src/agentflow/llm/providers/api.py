@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -38,6 +38,7 @@ from agentflow.llm.streaming.sse import ServerSentEvent, SSEParser
 __all__ = ["Api", "Auth", "HTTPProvider", "Reading", "Wire", "decoded", "merged"]
 
 T = TypeVar("T")
+_Headers: TypeAlias = Mapping[str, str] | None
 
 _LONGEST_PARTIAL: Final = 4 * 1024 * 1024  # characters of a stream that its error may quote
 _LONGEST_EVENT: Final = 64 * 1024 * 1024  # bytes, as a whole body may have: a picture comes in one event
@@ -128,6 +129,7 @@ class HTTPProvider:
         self.api = api
         self._name = settings.name
         self._settings = settings
+        self._key = settings.api_key
         self._total = settings.timeouts.total
         fixed = SecretHeaders({**auth.headers(settings), **(headers or {})})
         self._transport: Transport = transport or AiohttpTransport(settings, base_url=base_url, headers=fixed)
@@ -144,7 +146,9 @@ class HTTPProvider:
     async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
         wire = self.api.write(request, stream=True)
         body = self._encode(wire, request.model)
-        key, headers = await self._credentials(wire.headers)
+        key, headers = self._key, wire.headers or None
+        if self._settings.token is not None:
+            key, headers = await self._fresh(self._settings.token, wire.headers)
         answer = await self._transport.stream(
             wire.path, body, model=request.model, total=self._limit(request.timeout), headers=headers
         )
@@ -176,13 +180,17 @@ class HTTPProvider:
     async def _post(self, wire: Wire, model: str, timeout: float | None) -> tuple[Answer, Source]:
         """A whole answer with status 200, and where it comes from; else the error that it stands for."""
         body = self._encode(wire, model)
-        key, headers = await self._credentials(wire.headers)
+        key, headers = self._key, wire.headers or None
+        if self._settings.token is not None:
+            key, headers = await self._fresh(self._settings.token, wire.headers)
         answer = await self._transport.post(wire.path, body, model=model, total=self._limit(timeout), headers=headers)
         return self._good(answer, model, key)
 
     async def _get(self, path: str) -> tuple[Answer, Source]:
         """As `_post`, for what is only read, such as a list of models."""
-        key, headers = await self._credentials({})
+        key, headers = self._key, None
+        if self._settings.token is not None:
+            key, headers = await self._fresh(self._settings.token, {})
         answer = await self._transport.get(path, model="", total=self._total, headers=headers)
         return self._good(answer, "", key)
 
@@ -195,11 +203,8 @@ class HTTPProvider:
     def _limit(self, timeout: float | None) -> float | None:
         return self._total if timeout is None else timeout
 
-    async def _credentials(self, headers: Mapping[str, str]) -> tuple[Secret | None, Mapping[str, str] | None]:
-        """The key that a call goes with, and the headers that are its own."""
-        token = self._settings.token
-        if token is None:
-            return self._settings.api_key, headers or None
+    async def _fresh(self, token: TokenSource, headers: Mapping[str, str]) -> tuple[Secret | None, _Headers]:
+        """A token made for this call, and the headers that carry it."""
         key = Secret(await self._token(token))
         return key, SecretHeaders({**headers, **_BEARER.carry(key, self._settings)})
 
@@ -225,9 +230,13 @@ class HTTPProvider:
             ) from error
 
     def _source(self, model: str, answer: Answer | ByteStream, key: Secret | None) -> Source:
-        headers = answer.headers
-        found = next((value for name in _REQUEST_IDS if (value := headers.get(name))), "")
-        return Source(self._name, model, without_key(found, key) or None, key)
+        found = None
+        for name in _REQUEST_IDS:
+            found = answer.headers.get(name)
+            if found:
+                found = without_key(found, key)
+                break
+        return Source(self._name, model, found or None, key)
 
     def _unstreamed(self, answer: Answer, source: Source, reader: _StreamReader) -> Iterator[StreamChunk]:
         """A whole answer in chunks: some servers do not stream, whatever they are asked, and some stream under the name

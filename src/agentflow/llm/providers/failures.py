@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agentflow.errors import (
     AuthenticationError,
@@ -51,8 +51,7 @@ _MESSAGE = 600  # characters of a provider's own error message
 _SHORTEST_KEY = 8  # what is shorter may be a word, such as the "ollama" that stands for no key
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """What a response or an error says of where it comes from. `key` is taken out of every quoted text."""
 
     provider: str

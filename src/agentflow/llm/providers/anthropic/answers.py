@@ -11,10 +11,10 @@ answer's opaque data under "answer", which never goes back to the API: it takes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from agentflow.errors import ModelError
 from agentflow.llm.content import Json, Raw, Reasoning, Text, ToolCall, content_of

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Final
 
 from agentflow.errors import (
     ModelConnectionError,
@@ -11,6 +12,7 @@ from agentflow.errors import (
     ModelTimeoutError,
     ProtocolError,
 )
+from agentflow.llm.deadline import Deadline, is_bounded_by
 from agentflow.llm.providers.base import Timeouts
 from agentflow.llm.providers.http.proxies import Proxy
 
@@ -23,6 +25,9 @@ MAX_LINE = 16 * 1024  # bytes of the status line, and of one header
 _UNKNOWN_ISSUER = (18, 19, 20, 21)  # OpenSSL's codes: signed by itself, or by somebody that cannot be found
 _CHECK_ISSUER = "if an authority of your own has issued the certificate, name it in ca_bundle"
 _CHECK_TLS = "does the server speak TLS there, and is base_url right?"
+
+
+_BOUNDED: Final = nullcontext()  # whoever asked keeps the time
 
 
 class Call:
@@ -48,16 +53,19 @@ class Call:
         self.total = total
         self.deadline = None if total is None else now + total
         self.first_by: float | None = None  # when the first byte of the body is due
-        self.limit: asyncio.Timeout | None = None
+        own = limits.first_byte is not None or self.deadline is None or not is_bounded_by(self.deadline)
+        self.limit = Deadline(total, provider=provider, model=model, failure=self._late) if own else None
 
     async def wait_for_place(self, places: asyncio.Semaphore) -> None:
         """Take one of the places once it is free. Raises ModelTimeoutError where that takes longer than the whole call
         may."""
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                await places.acquire()
-        except TimeoutError:
-            raise self.timeout("total") from None
+        with self.bounds:
+            await places.acquire()
+
+    @property
+    def bounds(self) -> AbstractContextManager[object]:
+        """What limits the wait for the head."""
+        return self.limit or _BOUNDED
 
     def sent(self, now: float) -> None:
         """The request is on its way: from now on the first byte is awaited."""
@@ -65,7 +73,7 @@ class Call:
             return
         self.first_by = now + self.limits.first_byte
         if self.limit is not None:
-            self.limit.reschedule(earliest(self.deadline, self.first_by))
+            self.limit.end_at(earliest(self.deadline, self.first_by))
 
     def due(self, waiting_since: float, begun: bool) -> tuple[float | None, str]:
         """When the read that began at `waiting_since` is late, and by which limit."""
@@ -77,6 +85,10 @@ class Call:
         if self.deadline is not None and (when is None or self.deadline < when):
             return self.deadline, "total"
         return when, phase
+
+    def _late(self) -> ModelTimeoutError:
+        """The head has not come in time: by the limit that was the nearer one."""
+        return self.timeout(self.due(0.0, begun=False)[1])
 
     def timeout(self, phase: str) -> ModelTimeoutError:
         limits = {
@@ -92,10 +104,10 @@ class Call:
         import aiohttp
         from aiohttp.http_exceptions import LineTooLong
 
+        if isinstance(error, ModelTimeoutError):
+            return self._late()  # anew: behind the one that is caught stand frames that hold the headers
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return self.timeout("connect")
-        if self.limit is not None and self.limit.expired():
-            return self.timeout(self.due(0.0, begun=False)[1])
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return self._refused_by_proxy(error.status)
         if isinstance(error, aiohttp.ClientResponseError):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import quote, urlencode
 
 from agentflow.llm.providers.base import ProviderSettings, SecretHeaders, Timeouts
@@ -88,10 +88,10 @@ class AiohttpTransport:
     ) -> Answer:
         return await self._whole("GET", path, None, model, total, headers)
 
-    async def post(
+    def post(
         self, path: str, body: bytes, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        return await self._whole("POST", path, body, model, total, headers)
+    ) -> Coroutine[Any, Any, Answer]:
+        return self._whole("POST", path, body, model, total, headers)
 
     async def stream(
         self, path: str, body: bytes, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
@@ -141,7 +141,7 @@ class AiohttpTransport:
         await (call.wait_for_place(places) if places.locked() else places.acquire())
         response = None
         try:
-            async with asyncio.timeout_at(call.deadline) as call.limit:
+            with call.bounds:
                 response = await session.client.request(
                     method, target.url, data=body, allow_redirects=False, trace_request_ctx=call, **options
                 )
@@ -149,6 +149,8 @@ class AiohttpTransport:
         except network_errors() as error:
             failure = call.failure(error)
         finally:
+            if call.limit is not None:
+                call.limit.close()
             if response is None:
                 places.release()
         # Raised out here because aiohttp's exceptions show the request's headers, and so the key, in their repr.

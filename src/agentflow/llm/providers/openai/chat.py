@@ -20,6 +20,7 @@ from agentflow.llm.providers.efforts import effort_of
 from agentflow.llm.providers.failures import Source
 from agentflow.llm.providers.openai.chat_answers import read_response
 from agentflow.llm.providers.openai.chat_messages import cache_mark, wire_messages
+from agentflow.llm.providers.openai.chat_plain import read_plain
 from agentflow.llm.providers.openai.chat_stream import ChatReading
 from agentflow.llm.providers.openai.dialects import DIALECTS, Dialect, thinking_fields
 
@@ -62,7 +63,8 @@ class ChatApi:
         return Wire(_PATH, self._streamed(body) if stream else _unstreamed(body))
 
     def read(self, body: bytes, source: Source) -> Response:
-        return read_response(body, source, self.dialect)
+        plain = None if self.dialect.cost else read_plain(body, source, self.name)
+        return read_response(body, source, self.dialect) if plain is None else plain
 
     def reading(self, source: Source) -> Reading:
         return ChatReading(source, self.dialect)

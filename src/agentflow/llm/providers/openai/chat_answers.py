@@ -77,9 +77,6 @@ _FINISH: Final = {
 }
 
 
-_PLAIN: Final = ("role", "content")  # most answers say nothing else
-
-
 # ---- a whole answer ------------------------------------------------------------------------------------------
 
 
@@ -128,10 +125,6 @@ def _answer(
     """One of the answers, by its number; the first is one like the others until it becomes the response."""
     index = at if choice.index is None else choice.index
     message = choice.message or {}
-    content = message.get("content")
-    if type(content) is str and not any(message[name] for name in message if name not in _PLAIN):
-        reason, raw = finish_reason(choice.finish_reason, refused=False, calls=False), choice.finish_reason or None
-        return index, Alternative(content, reason, raw, logprobs_of(choice.logprobs), opaque_of(dialect, {}, facts))
     calls, voice = ToolCalls(dialect.name, index), Voice(dialect.name)
     parts = _parts(message, calls, voice, id_, dialect)
     refused = bool(text(message.get("refusal")))

@@ -37,6 +37,7 @@ from agentflow.llm.providers.openai.dialects import Dialect
 __all__ = ["cache_mark", "wire_messages"]
 
 _FORMATS: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "x-flac": "flac", "x-m4a": "m4a"}
+_SPOKEN: Final = ("user", "assistant", "system")
 _EMPTY: Final = {"role": "assistant", "content": ""}  # what is left of thoughts that nobody else can read
 _ENDINGS: Final = {"plain": "txt", "markdown": "md", "x-yaml": "yaml", "javascript": "js", "msword": "doc"}
 
@@ -46,6 +47,8 @@ def wire_messages(
 ) -> list[dict[str, Json]]:
     """All turns in their order. Raises BadRequestError for what the API has no word for. `blank` is the field that no
     turn with tool calls may be without."""
+    if all(map(_is_plain, messages)):
+        return [{"role": message.role, "content": message.text} for message in messages]
     writer = _Writer(dialect, model)
     wires = [wire for message in fitted(messages, _rules(dialect)) for wire in writer.write(message) if wire != _EMPTY]
     if blank is not None:
@@ -53,6 +56,12 @@ def wire_messages(
             if "tool_calls" in wire and not wire.get(blank):
                 wire[blank] = " "
     return wires
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether a turn is words and nothing else, as most are."""
+    content, role = message.content, message.role
+    return type(content) is str and bool(content) and role in _SPOKEN and message.name is None and not message.opaque
 
 
 def _rules(dialect: Dialect) -> Rules:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import quote, urlencode
 
 from agentflow.llm.providers.base import ProviderSettings, SecretHeaders, Timeouts
@@ -83,14 +83,14 @@ class AiohttpTransport:
         self._targets: dict[str, _Target] = {}
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
-    async def get(
+    def get(
         self, path: str, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        return await self._whole("GET", path, None, model, total, headers)
+    ) -> Awaitable[Answer]:
+        return self._whole("GET", path, None, model, total, headers)
 
     def post(
         self, path: str, body: bytes, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
-    ) -> Coroutine[Any, Any, Answer]:
+    ) -> Awaitable[Answer]:
         return self._whole("POST", path, body, model, total, headers)
 
     async def stream(

@@ -9,7 +9,7 @@ provider's business, also when the status says failure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -59,13 +59,13 @@ class Transport(Protocol):
     is percent-encoded in it stays as it is. `headers` are for this call and win over all others.
     """
 
-    async def get(
+    def get(
         self, path: str, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
-    ) -> Answer: ...
+    ) -> Awaitable[Answer]: ...
 
-    async def post(
+    def post(
         self, path: str, body: bytes, *, model: str, total: float | None, headers: Mapping[str, str] | None = None
-    ) -> Answer: ...
+    ) -> Awaitable[Answer]: ...
 
     async def stream(
         self, path: str, body: bytes, *, model: str, total: float | None, headers: Mapping[str, str] | None = None

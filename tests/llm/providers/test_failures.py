@@ -146,3 +146,47 @@ def test_an_error_that_is_nested_too_deeply_is_still_one():
         deep = [deep]
     assert type(wire_error({"message": deep, "code": 429}, SOURCE)) is RateLimitError
     assert type(wire_error({"oops": deep}, SOURCE)) is ModelError
+
+
+# ---- when to come back ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "1m6.5s"}, 66.5),
+        ({"retry-after": "12ms"}, 0.012),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
+        ({"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "6m0s"}, None),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "2m",
+            },
+            120.0,
+        ),
+        ({"x-ratelimit-remaining-tokens": "-1", "x-ratelimit-reset-tokens": "0"}, None),
+        (
+            {
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2026-09-21T14:14:05Z",
+                "date": "Mon, 21 Sep 2026 14:13:35 GMT",
+            },
+            30.0,
+        ),
+        ({"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": "soon"}, None),
+        ({"retry-after": "3", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 3.0),
+    ],
+)
+def test_a_limit_that_is_used_up_says_when_it_is_free_again(headers: dict[str, str], seconds: float | None) -> None:
+    """What the server says of retrying comes first; else the limits of which nothing is left do, the latest of them."""
+    error = read_error(Answer(429, headers, b'{"error": {"message": "slow down"}}'), Source("lab", "m"))
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_other_failures_do_not_wait_for_a_limit() -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}
+    error = read_error(Answer(500, headers, b"{}"), Source("lab", "m"))
+    assert error.retry_after is None

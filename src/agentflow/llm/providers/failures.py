@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -337,7 +338,10 @@ def _failure(
 ) -> ModelError:
     """`delay` is what the body says of when to try again; a header says it first. Another says whether to."""
     remedy = _REMEDY.get(kind)
-    told = retry_after(answer.headers, now=time.time())
+    now = time.time()
+    told = retry_after(answer.headers, now=now)
+    if told is None and delay is None and answer.status == 429:
+        told = _free_again(answer.headers, now)
     failure = kind(
         f"{message.rstrip('.')}; {remedy}" if remedy else message,
         provider=source.provider,
@@ -380,14 +384,38 @@ def _excerpt(body: bytes, source: Source) -> str:
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Seconds to wait before the next attempt, where the server says so.
 
-    Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP date. A date counts from the answer's own
-    `date`, so that a wrong clock here does no harm; without one from `now` (wall time, seconds since 1970).
+    Reads `retry-after-ms`, then `retry-after` as seconds, as a duration or as an HTTP date. A date counts from the
+    answer's own `date`, so that a wrong clock here does no harm; without one from `now` (wall time, seconds since
+    1970).
     """
     milliseconds = _positive(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after", "")
     seconds = _positive(value)
+    return _until(value, headers, now) if seconds is None else seconds
+
+
+# What is left of a limit, and when it is free again: OpenAI's and those who follow it say a duration, Anthropic a time.
+_LIMITS: Final = (
+    *((f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")),
+    *(
+        (f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset")
+        for what in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+)
+
+
+def _free_again(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds until every limit of which nothing is left is free again."""
+    used_up = [reset for remaining, reset in _LIMITS if headers.get(remaining) == "0"]
+    found = [_until(headers.get(reset, ""), headers, now) for reset in used_up]
+    return max([seconds for seconds in found if seconds is not None], default=None)
+
+
+def _until(value: str, headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds, from a duration or until a time."""
+    seconds = duration(value)
     then = _date(value) if seconds is None else None
     if then is None:
         return seconds
@@ -413,9 +441,12 @@ def _positive(value: str | None) -> float | None:
 
 
 def _date(value: str) -> float | None:
+    """Seconds since 1970 of a time as HTTP writes it, or ISO 8601."""
     from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
 
-    try:
-        return parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError):
-        return None
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            return read(value).timestamp()
+        except (ValueError, OverflowError):
+            continue
+    return None

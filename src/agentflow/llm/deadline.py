@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final
 
@@ -23,13 +22,14 @@ from agentflow.errors import ModelTimeoutError
 __all__ = ["Deadline", "is_bounded_by"]
 
 
-_enclosing: ContextVar[Deadline | None] = ContextVar("agentflow_deadline", default=None)
-
-
 def is_bounded_by(when: float) -> bool:
-    """Whether what runs here is under a deadline that ends no later, so that it needs no timer of its own."""
-    outer = _enclosing.get()
-    return outer is not None and outer.ends_by(when)
+    """Whether this task is under a deadline that will end it no later, so that it needs no timer of its own.
+
+    Only this task: what it starts in another one, or in a thread, outlives the deadline and is not cancelled by it.
+    """
+    alarm = _alarms.get(asyncio.get_running_loop())
+    task = asyncio.current_task()
+    return alarm is not None and task is not None and alarm.ends(task, when)
 
 
 class Deadline:
@@ -43,12 +43,12 @@ class Deadline:
         "_expires",
         "_failure",
         "_late",
-        "_loop",
         "_model",
         "_outer",
         "_provider",
         "_seconds",
         "_task",
+        "loop",
     )
 
     def __init__(
@@ -67,26 +67,21 @@ class Deadline:
         self._cancelled = False
         self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
-        self._outer: Token[Deadline | None] | None = None
-        self._loop = asyncio.get_running_loop()
+        self._outer: Deadline | None = None
+        self.loop = asyncio.get_running_loop()
+        self._alarm = _alarm_of(self.loop)
         self._expires: float | None = None
-        self._alarm: _Alarm | None = None
         if seconds is not None:
-            self._expires = self._loop.time() + seconds
-            self._alarm = _alarm_of(self._loop)
+            self._expires = self.loop.time() + seconds
             self._alarm.add(self, self._expires)
 
     def allows(self, seconds: float) -> bool:
         """Whether a wait of so many seconds would end in time."""
-        return self._expires is None or self._loop.time() + seconds < self._expires
-
-    def ends_by(self, when: float) -> bool:
-        """Whether it is over at that time of the loop's clock, give or take a hundredth of a second."""
-        return self._expires is not None and self._expires <= when + 0.01
+        return self._expires is None or self.loop.time() + seconds < self._expires
 
     def extend(self, seconds: float) -> None:
         """Give so much more time: what was spent waiting for a person does not count."""
-        if self._expires is None or self._alarm is None:
+        if self._expires is None:
             return
         self._expires += seconds
         self._late = False
@@ -97,13 +92,11 @@ class Deadline:
         self.close()
         self._expires = when
         if when is not None:
-            self._alarm = self._alarm or _alarm_of(self._loop)
             self._alarm.add(self, when)
 
     def close(self) -> None:
         """It is over: nothing is cancelled any more. Safe to call twice."""
-        if self._alarm is not None:
-            self._alarm.remove(self)
+        self._alarm.remove(self)
 
     def __enter__(self) -> Deadline:
         if self._late:
@@ -111,17 +104,18 @@ class Deadline:
         self._task = task = asyncio.current_task()
         if task is not None:
             self._cancelling = task.cancelling()
-        self._outer = _enclosing.set(self)
+            self._outer = self._alarm.enter(task, self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        if self._outer is not None:
-            _enclosing.reset(self._outer)
-            self._outer = None
-        if not self._cancelled or task is None:
+        if task is None:
+            return
+        self._alarm.leave(task, self._outer)
+        self._outer = None
+        if not self._cancelled:
             return
         self._cancelled = False
         # A count above the one at entry means that somebody else cancelled too: theirs wins.
@@ -146,11 +140,12 @@ class _Alarm:
     next. With many waiting it does so less often, a microsecond later for each, so that a storm of them stays linear.
     """
 
-    __slots__ = ("_loop", "_timer", "_waiting", "_when")
+    __slots__ = ("_inside", "_loop", "_timer", "_waiting", "_when")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: dict[Deadline, float] = {}
+        self._inside: dict[asyncio.Task[object], Deadline] = {}  # the innermost that each task waits under
         self._when = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -164,6 +159,23 @@ class _Alarm:
         if not self._waiting and self._timer is not None:
             self._timer.cancel()
             self._timer, self._when = None, math.inf
+
+    def enter(self, task: asyncio.Task[object], deadline: Deadline) -> Deadline | None:
+        """From now on this one bounds the task. Returns the one around it."""
+        outer = self._inside.get(task)
+        self._inside[task] = deadline
+        return outer
+
+    def leave(self, task: asyncio.Task[object], outer: Deadline | None) -> None:
+        if outer is None:
+            self._inside.pop(task, None)
+        else:
+            self._inside[task] = outer
+
+    def ends(self, task: asyncio.Task[object], when: float) -> bool:
+        """Whether the task is going to be cancelled by that time, give or take a hundredth of a second."""
+        deadline = self._inside.get(task)
+        return deadline is not None and self._waiting.get(deadline, math.inf) <= when + 0.01
 
     def _set(self, when: float) -> None:
         if self._timer is not None:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.errors import ConfigurationError, ModelConnectionError, ModelTimeoutError, ProtocolError
+from agentflow.llm.deadline import Deadline
 from agentflow.llm.messages import Json
 from agentflow.llm.providers.base import ProviderSettings, Secret, Timeouts
 from agentflow.llm.providers.http import AiohttpTransport, ByteStream
@@ -593,6 +594,31 @@ async def test_total_limits_the_wait_for_a_place(serve: Any) -> None:
     assert caught.value.operation == "total"
     first.close()
     await client.aclose()
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "a\nb"}])
+async def test_a_call_that_is_never_sent_leaves_no_timer(serve: Any, headers: dict[str, str]) -> None:
+    """It was cancelled while it waited for a place, or has a header that cannot be sent."""
+
+    async def handler(exchange: Any) -> None:
+        await exchange.begin_stream()
+        await forever()
+
+    client = transport((await serve(handler)).url, max_connections=1)
+    first = await client.stream("/chat", b"{}", model="m", total=None)
+    waiting = [
+        asyncio.ensure_future(client.post("/chat", b"{}", model="m", total=600, headers=headers)) for _ in range(20)
+    ]
+    await asyncio.sleep(0)
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    first.close()
+    await client.aclose()
+    del waiting, call, first
+    gc.collect()
+    here = asyncio.get_running_loop()
+    assert not [each for each in gc.get_objects() if isinstance(each, Deadline) and each.loop is here]
 
 
 async def test_first_byte_limits_the_wait_for_headers(serve: Any) -> None:

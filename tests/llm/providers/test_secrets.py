@@ -199,6 +199,13 @@ async def failing(model: LLMClientBuilder) -> AgentFlowError:
     return caught.value
 
 
+async def left_by_caller(model: LLMClientBuilder) -> BaseException:
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.2):
+            await model.execute()
+    return caught.value
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_no_failure_shows_the_key(
@@ -285,6 +292,24 @@ async def test_a_token_that_is_made_for_each_call_is_no_less_secret(
     for streaming in (False, True):
         assert_clean("a token", everything_about(await failing(model.streaming(streaming))))
     assert all(exchange.headers["authorization"] == f"Bearer {KEY}" for exchange in server.requests)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("ended_by", ["the limit of the call", "the caller"])
+async def test_a_call_that_is_ended_while_it_waits_does_not_show_the_key(
+    serve: Any, tmp_path: Path, streaming: bool, ended_by: str
+) -> None:
+    """The wait is cancelled deep inside the HTTP client, in frames that hold the headers."""
+    server = await serve(silence)
+    (tmp_path / "models.yml").write_text(
+        f'providers:\n  lab: {{{KINDS["openai"]}, base_url: "{server.url}", api_key_env: LAB_KEY}}\n'
+    )
+    registry = ModelRegistry.load(environ={"LAB_KEY": KEY}, cwd=tmp_path, home=tmp_path)
+    model = AgentFlow.model("lab/m", registry=registry).prompt("Hi").streaming(streaming)
+    error = await (left_by_caller(model) if ended_by == "the caller" else failing(model.timeout(0.2)))
+    assert server.requests
+    assert_clean(ended_by, everything_about(error))
+    await registry.aclose()
 
 
 def test_a_test_that_finds_nothing_would_find_a_key() -> None:

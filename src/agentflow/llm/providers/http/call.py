@@ -67,6 +67,11 @@ class Call:
         """What limits the wait for the head."""
         return self.limit or _BOUNDED
 
+    def close(self) -> None:
+        """The head has come, or will not: nothing is cancelled any more."""
+        if self.limit is not None:
+            self.limit.close()
+
     def sent(self, now: float) -> None:
         """The request is on its way: from now on the first byte is awaited."""
         if self.limits.first_byte is None:

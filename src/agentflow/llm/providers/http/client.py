@@ -131,27 +131,30 @@ class AiohttpTransport:
         if session is None or session.client.closed:
             session = await self._open(loop)
         target = self._targets.get(path) or self._target(path)
-        call = Call(self._provider, model, target.where, self._proxy, self._limits, total, loop.time())
         options: _Options = {"headers": self._headers}
         if headers:
             options["headers"] = SecretHeaders({**self._headers, **checked_headers(headers, self._provider)})
         if self._proxy is not None:
             options["proxy"], options["proxy_headers"] = self._proxy.url, self._proxy.headers
+        call = Call(self._provider, model, target.where, self._proxy, self._limits, total, loop.time())
         places = session.places
-        await (call.wait_for_place(places) if places.locked() else places.acquire())
-        response = None
+        response, placed = None, False
         try:
+            await (call.wait_for_place(places) if places.locked() else places.acquire())
+            placed = True
             with call.bounds:
                 response = await session.client.request(
                     method, target.url, data=body, allow_redirects=False, trace_request_ctx=call, **options
                 )
             return response, call, places
+        except asyncio.CancelledError as error:
+            error.__traceback__ = None  # behind it stand frames that hold the headers, and so the key
+            raise
         except network_errors() as error:
             failure = call.failure(error)
         finally:
-            if call.limit is not None:
-                call.limit.close()
-            if response is None:
+            call.close()
+            if placed and response is None:
                 places.release()
         # Raised out here because aiohttp's exceptions show the request's headers, and so the key, in their repr.
         raise failure

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -502,6 +504,68 @@ def test_without_a_model_the_default_one_answers(tmp_path: Path) -> None:
     answer = asyncio.run(builder.prompt(f"Summarise in 1 sentence:\n\n{text}").execute_full())
     assert (answer.provider, answer.model) == ("local", "extractive")
     assert answer.text in text
+
+
+async def test_a_deadline_bounds_nothing_but_the_task_that_entered_it() -> None:
+    """A task that is started inside outlives it, and a thread has a loop of its own: both need their own limits."""
+    deadline = Deadline(5.0, provider="toy", model="m")
+    now = asyncio.get_running_loop().time()
+
+    async def bounded() -> bool:
+        return is_bounded_by(now + 10_000)
+
+    with deadline:
+        assert await bounded()
+        assert not await asyncio.create_task(bounded())
+        assert not await asyncio.to_thread(lambda: asyncio.run(bounded()))
+    deadline.close()
+    with deadline:  # over, so it cancels nothing any more
+        assert not await bounded()
+
+
+def test_a_call_that_is_closed_under_a_deadline_ends_quietly() -> None:
+    """As the end of an event loop does it: from outside, in another context."""
+    deadlines: list[Deadline] = []
+
+    async def wait() -> None:
+        deadlines.append(Deadline(5.0, provider="toy", model="m"))
+        with deadlines[0]:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        waiting = wait()
+        with suppress(RuntimeError):
+            contextvars.copy_context().run(waiting.send, None)
+        waiting.close()
+        deadlines[0].close()
+
+    asyncio.run(main())
+    assert deadlines
+
+
+def test_an_answer_that_is_whole_is_not_late(tmp_path: Path) -> None:
+    """Usage and the last reason have come, and what the server still holds back is nobody's."""
+
+    class Lingering(ScriptedProvider):
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
+            yield StreamChunk("all", finish_reason="stop", usage=Usage(1, 1))
+            await asyncio.sleep(1000)
+
+    bench = Bench(Lingering([]), tmp_path)
+    answer = bench.run(bench.builder.timeout(5.0).streaming().execute_full())
+    assert (answer.text, answer.finish_reason, bench.clock.monotonic()) == ("all", "stop", 5.0)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_answer_that_lacks_its_usage_or_another_choice_is_late(tmp_path: Path, n: int) -> None:
+    class Lingering(ScriptedProvider):
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
+            yield StreamChunk("half", finish_reason="stop", usage=None if n == 1 else Usage(1, 1))
+            await asyncio.sleep(1000)
+
+    bench = Bench(Lingering([]), tmp_path)
+    with pytest.raises(ModelTimeoutError):
+        bench.run(bench.builder.n(n).timeout(5.0).streaming().execute_full())
 
 
 async def test_what_runs_under_a_deadline_knows_whether_it_needs_one_of_its_own() -> None:

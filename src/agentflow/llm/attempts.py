@@ -22,7 +22,7 @@ from agentflow.clock import Clock
 from agentflow.core.limits import Ledger
 from agentflow.core.observability.events import emit, observed
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.errors import ModelError, NotFoundError, ProtocolError, describe
+from agentflow.errors import ModelError, ModelTimeoutError, NotFoundError, ProtocolError, describe
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.deadline import Deadline
 from agentflow.llm.estimate import estimated_tokens, text_tokens
@@ -132,8 +132,13 @@ class Attempts:
                     if asked.watched:
                         await asked.chunk(chunk)
                     yield chunk
-                    with asked.deadline:
-                        chunk = await anext(source, None)
+                    try:
+                        with asked.deadline:
+                            chunk = await anext(source, None)
+                    except ModelTimeoutError:
+                        if not bill.whole:
+                            raise
+                        chunk = None  # nothing but the end of the connection is late
             finally:
                 bill.settle()
                 await close(source)
@@ -205,7 +210,7 @@ class _Bill:
     estimated, where somebody keeps a ledger.
     """
 
-    __slots__ = ("_cost", "_guards", "_said", "_tier", "_usage", "request")
+    __slots__ = ("_cost", "_ended", "_guards", "_said", "_tier", "_usage", "request")
 
     def __init__(self, guards: Guards, request: Request) -> None:
         self._guards = guards
@@ -214,11 +219,18 @@ class _Bill:
         self._cost: float | None = None
         self._tier: str | None = None
         self._said = 0
+        self._ended = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was asked for has come: every answer's end, and what it used."""
+        return self._usage is not None and self._ended >= (self.request.n or 1)
 
     def note(self, chunk: StreamChunk) -> StreamChunk:
         """The chunk, with the cost so far where its usage is known."""
         self._said += len(chunk.content) + len(chunk.reasoning)
         self._tier = chunk.service_tier or self._tier
+        self._ended += chunk.finish_reason is not None
         if chunk.usage is None:
             return chunk
         self._usage, self._cost = chunk.usage, chunk.cost

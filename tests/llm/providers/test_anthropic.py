@@ -495,7 +495,10 @@ def test_texts_without_words_are_not_sent(blank):
             ToolCall("toolu_1", "f", {"a": 1}, '{"a": 1}', opaque={"anthropic": {"caller": {"type": "direct"}}}),
             {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}, "caller": {"type": "direct"}},
         ),
-        (ToolCall("toolu_1", "f", {}, "[1"), {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}),
+        (
+            ToolCall("toolu_1", "f", {}, "[1"),
+            {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"INVALID_JSON": "[1"}},
+        ),
         (
             Reasoning("hm", opaque={"anthropic": {"signature": "Ev"}}),
             {"type": "thinking", "thinking": "hm", "signature": "Ev"},

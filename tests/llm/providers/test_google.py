@@ -43,6 +43,7 @@ from agentflow.llm.messages import (
 )
 from agentflow.llm.providers.base import EmbeddingProvider, ModelLister, ProviderSettings, Secret, TokenCounter
 from agentflow.llm.providers.failures import Source, duration, read_error, wire_error
+from agentflow.llm.providers.google.answers import GoogleReading
 from agentflow.llm.providers.google.provider import GoogleApi, GoogleProvider
 from agentflow.llm.providers.http import Answer
 from agentflow.llm.streaming.join import join
@@ -133,10 +134,32 @@ def test_an_assistant_turn_without_a_word_is_left_out() -> None:
     assert len(contents_of(Message("user", "Hi"), Message("assistant", ""), Message("user", "Again"))) == 2
 
 
-@pytest.mark.parametrize("blank", ["", " ", (Text("\n"),)])
-def test_texts_without_words_are_not_sent(blank: Any) -> None:
+@pytest.mark.parametrize("empty", ["", (Text(""),)])
+def test_empty_texts_are_not_sent(empty: Any) -> None:
     """They say nothing, and Vertex refuses them."""
-    assert contents_of(Message("user", blank), Message("user", "q")) == [{"role": "user", "parts": [{"text": "q"}]}]
+    assert contents_of(Message("user", empty), Message("user", "q")) == [{"role": "user", "parts": [{"text": "q"}]}]
+
+
+def test_blanks_are_text() -> None:
+    """A model's line break between its calls goes back where it stood."""
+    parts = [{"text": "\n"}, {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "s"}]
+    assert contents_of(read(answer(*parts)).message)[0]["parts"] == parts
+    assert contents_of(Message("user", " ")) == [{"role": "user", "parts": [{"text": " "}]}]
+
+
+def test_arguments_that_are_no_json_go_back_inside_an_object() -> None:
+    turn = contents_of(Message("user", "?"), Message("assistant", (ToolCall.parse("1", "f", "[1"),)))[1]
+    assert turn["parts"][0]["functionCall"]["args"] == {"INVALID_JSON": "[1"}
+
+
+def test_a_block_that_comes_in_the_middle_of_an_answer_ends_it() -> None:
+    reading = GoogleReading(SOURCE)
+    chunks = reading.read_piece({"candidates": [{"content": {"role": "model", "parts": [{"text": "Hi"}]}}]})
+    assert not reading.finished
+    chunks += reading.read_piece({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}})
+    assert reading.finished
+    told = join([*chunks, *reading.end()], provider="google", model="m")
+    assert (told.text, told.finish_reason, told.raw_finish_reason) == ("Hi", "content_filter", "PROHIBITED_CONTENT")
 
 
 def test_an_empty_text_with_a_signature_of_its_own_goes_back() -> None:

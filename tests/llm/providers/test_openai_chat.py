@@ -629,6 +629,11 @@ def test_stop_with_tool_calls_is_tool_calls() -> None:
         assert (reply.finish_reason, reply.raw_finish_reason) == ("tool_calls", "stop")
 
 
+def test_groq_says_usage_of_its_own_accord_in_a_field_of_its_own() -> None:
+    last = {**delta("stop"), "x_groq": {"id": "req_1", "usage": {"prompt_tokens": 18, "completion_tokens": 439}}}
+    assert read_stream([delta(content="Hi"), last]).usage == Usage(18, 439)
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -646,6 +651,16 @@ def test_stop_with_tool_calls_is_tool_calls() -> None:
         ({"prompt_tokens": 10, "completion_tokens": 7, "prompt_tokens_details": None}, Usage(10, 7)),
         ({"prompt_tokens": 10, "completion_tokens": 7.0}, Usage(10, 7)),
         ({"prompt_tokens": 10}, Usage(10, 0)),
+        ({"prompt_tokens": 10, "completion_tokens": 30, "reasoning_tokens": 20}, Usage(10, 30, 0, 20)),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 30,
+                "reasoning_tokens": 20,
+                "prompt_tokens_details": {"cached_tokens": 4},
+            },
+            Usage(10, 30, 4, 20),
+        ),
         (
             {
                 "prompt_tokens": 32,

@@ -728,11 +728,11 @@ def test_a_picture_that_another_model_drew_is_shown_by_the_user() -> None:
     ]
 
 
-def test_texts_without_words_are_not_sent() -> None:
-    """Gemini ends its streams with one that has a signature, and users type them."""
+def test_empty_texts_are_not_sent() -> None:
+    """Gemini ends its streams with one that has a signature. Blanks are text."""
     signed = Text("", opaque={"google": {"thoughtSignature": "s"}})
-    assert items(Message("user", " "), USER, Message("assistant", (Text("a"), signed))) == [
-        *items(USER),
+    assert items(Message("user", ""), Message("user", " "), Message("assistant", (Text("a"), signed))) == [
+        {"role": "user", "content": " "},
         {"role": "assistant", "content": "a"},
     ]
 

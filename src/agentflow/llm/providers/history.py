@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import is_
 from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agentflow.llm.content import Audio, Document, Image, Part, Raw, Text, ToolCall, ToolResult, content_of
+from agentflow.llm.content import Audio, Document, Image, Json, Part, Raw, Text, ToolCall, ToolResult, content_of
 from agentflow.llm.messages import Message
 
-__all__ = ["ANSWER", "NINE_LETTERS", "WORD", "Rules", "ToolIds", "fitted"]
+__all__ = ["ANSWER", "NINE_LETTERS", "WORD", "Rules", "ToolIds", "arguments_of", "fitted"]
 
 ANSWER: Final = "answer"
 """Where a turn's opaque data holds what belongs to the answer and not to the turn, so that it never goes back."""
@@ -65,6 +65,12 @@ class Rules(Struct, frozen=True):
     media_in_results: bool = True
     media_in_answers: bool = True
     blanks: bool = False
+
+
+def arguments_of(call: ToolCall) -> Mapping[str, Json]:
+    """A call's arguments for an API that takes nothing but an object: what is none stands in one, so that the model
+    sees what it wrote (as Anthropic documents for fine-grained tool streaming)."""
+    return call.arguments if call.arguments or not call.invalid else {"INVALID_JSON": call.raw}
 
 
 def fitted(messages: tuple[Message, ...], rules: Rules) -> tuple[Message, ...]:

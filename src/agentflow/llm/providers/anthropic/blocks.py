@@ -17,6 +17,7 @@ import msgspec
 
 from agentflow.errors import BadRequestError
 from agentflow.llm.content import Audio, Document, Image, Json, Media, Part, Raw, Reasoning, Text, ToolCall, ToolResult
+from agentflow.llm.providers.history import arguments_of
 from agentflow.llm.providers.lenient import mapping, text
 
 __all__ = ["API", "block_of", "blocks_of", "cache_mark", "own", "part_of", "said"]
@@ -78,7 +79,7 @@ def _block(part: Text | Media | ToolCall | ToolResult, model: str) -> dict[str, 
         case Text():
             return {"type": "text", "text": part.text}
         case ToolCall():
-            return {"type": "tool_use", "id": part.id, "name": part.name, "input": part.arguments}
+            return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_of(part)}
         case ToolResult():
             return _result(part, model)
         case Image():

@@ -170,7 +170,7 @@ class GoogleReading:
             if answer is None:
                 answer = self._answers[index] = _Answer(index, self._source)
             answer.read(candidate, facts, chunks)
-        if not self._answers and (blocked := _blocked(wire)):
+        if not self._blocked and not self._is_finished() and (blocked := _blocked(wire)):
             self._blocked = True
             chunks.append(_with(facts, finish_reason="content_filter", raw_finish_reason=blocked))
         if not chunks and facts.usage is not None:
@@ -179,10 +179,12 @@ class GoogleReading:
         return chunks
 
     def _is_finished(self) -> bool:
+        if self._blocked:
+            return True
         for answer in self._answers.values():
             if answer.raw is None:
                 return False
-        return self._blocked or bool(self._answers)
+        return bool(self._answers)
 
     def end(self) -> list[StreamChunk]:
         """What was said of each answer while it came."""

@@ -35,7 +35,7 @@ from agentflow.llm.content import (
 )
 from agentflow.llm.messages import Message
 from agentflow.llm.providers.api import merged
-from agentflow.llm.providers.history import Rules, fitted
+from agentflow.llm.providers.history import Rules, arguments_of, fitted
 from agentflow.llm.providers.lenient import mapping, text
 
 __all__ = ["FILES", "NAME", "is_third_generation", "part_from_wire", "turns_to_wire"]
@@ -46,7 +46,7 @@ NAME: Final = "google"
 FILES: Final = "https://generativelanguage.googleapis.com/v1beta/files/"
 """Where uploaded files lie: `file-id:abc` and `file-id:files/abc` are addresses below it."""
 
-_RULES: Final = Rules(NAME)  # ids of calls go out only to the API that gave them, so any will do
+_RULES: Final = Rules(NAME, blanks=True)  # ids of calls go out only to the API that gave them, so any will do
 _ROLES: Final = {"assistant": "model", "tool": "user"}
 _SYSTEM: Final = ("system", "developer")
 
@@ -160,7 +160,7 @@ class _Writer:
     def _call(self, call: ToolCall) -> dict[str, Json]:
         wire: dict[str, Json] = {"name": call.name}
         if call.raw or call.arguments:
-            wire["args"] = call.arguments if call.arguments or not call.invalid else {"INVALID_JSON": call.raw}
+            wire["args"] = arguments_of(call)
         whole = _laid_back({"functionCall": wire}, call)
         own_id = mapping(whole["functionCall"]).get("id")
         self._count += 1

@@ -53,7 +53,7 @@ def wire_messages(
     wires = [wire for message in fitted(messages, _rules(dialect)) for wire in writer.write(message) if wire != _EMPTY]
     if blank is not None:
         for wire in wires:
-            if "tool_calls" in wire and not wire.get(blank):
+            if wire.get("tool_calls") and not wire.get(blank):
                 wire[blank] = " "
     return wires
 

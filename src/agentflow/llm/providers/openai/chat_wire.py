@@ -54,6 +54,7 @@ class WireAnswer(Struct, gc=False):
     service_tier: str | None = None
     error: object = None
     message: object = None  # an error without an envelope
+    x_groq: object = None
 
     @property
     def failure(self) -> object:
@@ -62,10 +63,12 @@ class WireAnswer(Struct, gc=False):
 
     @property
     def counted(self) -> Mapping[str, Any] | None:
-        """Usage, in either of the places where it stands."""
-        if self.usage is not None or not self.choices:
+        """Usage, in one of the places where it stands."""
+        if self.usage is not None:
             return self.usage
-        return next((choice.usage for choice in self.choices if choice.usage is not None), None)
+        if self.x_groq is not None and (told := mapping(mapping(self.x_groq).get("usage"))):
+            return told  # Groq, where a stream was not asked for it
+        return next((choice.usage for choice in self.choices or () if choice.usage is not None), None)
 
 
 _PLAUSIBLE: Final = 10**12  # tokens; whether more are any is for `count` to say
@@ -117,14 +120,15 @@ def usage_of(wire: Mapping[str, Any] | None) -> Usage | None:
     output = total - asked if total - asked > said and wire.get("prompt_tokens") is not None else said
     prompt, completion = wire.get("prompt_tokens_details"), wire.get("completion_tokens_details")
     hit = _count(wire, "cached_tokens") or _count(wire, "prompt_cache_hit_tokens")  # Moonshot, DeepSeek
+    thought = _count(wire, "reasoning_tokens")  # SGLang and Perplexity say it beside the counts, not in their details
     if not prompt and not completion:
-        return Usage(asked, output, hit)
+        return Usage(asked, output, hit, thought)
     prompt, completion = mapping(prompt), mapping(completion)
     return Usage(
         asked,
         output,
         _count(prompt, "cached_tokens") or hit,
-        _count(completion, "reasoning_tokens"),
+        _count(completion, "reasoning_tokens") or thought,
         _count(prompt, "cache_write_tokens"),
         0,
         _count(prompt, "audio_tokens"),

@@ -92,7 +92,7 @@ def _body(request: Request, name: str) -> dict[str, Json]:
     body: dict[str, Json] = {"model": request.model}
     if instructions is not None:
         body["instructions"] = instructions
-    body["input"] = _input(fitted(turns, Rules(name, WORD, media_in_answers=False)), how)
+    body["input"] = _input(fitted(turns, Rules(name, WORD, media_in_answers=False, blanks=True)), how)
     named: dict[str, Json] = {
         "temperature": request.temperature,
         "top_p": request.top_p,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Image, Text, ToolCall, ToolResult
 from agentflow.llm.conversation import Conversation
 from agentflow.llm.estimate import estimated_tokens
-from agentflow.llm.messages import Message, Response
+from agentflow.llm.messages import Message, Request, Response
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
 
 
@@ -120,6 +121,58 @@ async def test_not_every_question_needs_a_summary(model: tuple[LLMClientBuilder,
     assert 2 <= summaries <= 10
     assert max(sum(map(by_words, request.messages)) for request in provider.requests) <= 60
     assert any("Summary" in turn.text for turn in provider.requests[-1].messages)
+
+
+async def test_what_a_long_question_leaves_no_room_for_is_summed_up_after_it(
+    model: tuple[LLMClientBuilder, ScriptedProvider],
+) -> None:
+    builder, provider = model
+
+    async def summarise(turns: Sequence[Message]) -> str:
+        return " ".join(turn.text for turn in turns if "Ada" in turn.text)
+
+    chat = Conversation(max_tokens=40, count=by_words, summarise=summarise)
+    await chat.ask(builder, "Ada is my name.")
+    await chat.ask(builder, "word " * 38)
+    assert [turn.text.strip() for turn in provider.requests[-1].messages] == [("word " * 38).strip()]
+    await chat.ask(builder, "Who am I?")
+    sent = provider.requests[-1].messages
+    assert "Ada" in sent[0].text
+    assert sum(map(by_words, sent)) <= 40
+
+
+class Slow(ScriptedProvider):
+    """Answers a step of the event loop later."""
+
+    async def execute(self, request: Request) -> Response:
+        await asyncio.sleep(0)
+        return await super().execute(request)
+
+
+async def test_a_question_beside_another_one_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    """Each builds on the answer before it; one of them would be lost."""
+    provider = Slow(lambda request: f"you said {request.prompt}", name="toy")
+    registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+    registry.register_provider("toy", lambda _: provider)
+    builder, chat = AgentFlow.model("toy/m", registry=registry), Conversation()
+    first, second = await asyncio.gather(*[chat.ask(builder, q) for q in ("one", "two")], return_exceptions=True)
+    assert isinstance(first, Response)
+    assert isinstance(second, ConfigurationError)
+    assert [request.prompt for request in provider.requests] == ["one"]
+    await chat.ask(builder, "two")
+    assert [turn.text for turn in chat.messages if turn.role == "user"] == ["one", "two"]
+
+
+async def test_no_words_of_a_question_are_dropped_in_silence(
+    model: tuple[LLMClientBuilder, ScriptedProvider],
+) -> None:
+    builder, provider = model
+    chat = Conversation()
+    with pytest.raises(ConfigurationError, match="has a prompt already"):
+        await chat.ask(builder.prompt("keep me"), "two")
+    with pytest.raises(ConfigurationError, match="nothing to ask"):
+        await chat.ask(builder, "")
+    assert not provider.requests
 
 
 async def test_a_summary_is_not_longer_than_what_it_stands_for() -> None:

@@ -49,13 +49,14 @@ class _History:
 
 
 class Conversation:
-    """A bounded history of one conversation. One task at a time may use it.
+    """A bounded history of one conversation, which answers one question after the other.
 
     `max_tokens` bounds what is sent: system text, history and question; `count` says how many tokens a turn has
     (estimated from its length where it is left out). What no longer fits is dropped before the next question, oldest
     first and whole exchanges at a time. With `summarise` it is summed up instead: exchanges are left half the room, the
-    summary a quarter, so that not every question needs one; what is longer, or than what it stands for, is cut. The
-    system text is always sent, and `add` keeps the newest exchange, however long it is.
+    summary a quarter, so that not every question needs one; what is longer, or than what it stands for, is cut. Where a
+    long question leaves no room for a summary, `ask` does not send the exchanges this once, and keeps them. The system
+    text is always sent, and `add` keeps the newest exchange, however long it is.
 
     System turns at the head of `messages` are the system text. Raises ConfigurationError for a bound that is none, and
     where both `system` and `messages` give a system text.
@@ -81,6 +82,7 @@ class Conversation:
         self._count = count or estimated_tokens
         self._summarise = summarise
         self._history = _History(turns[len(leading) :])
+        self._asking = False
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -99,34 +101,51 @@ class Conversation:
         and is not kept; its `.system` is the system text of a conversation that has none.
 
         A question that fails, and a summary that does, leave the history as it was. Raises as
-        `LLMClientBuilder.execute_full`; ConfigurationError without a question, and where both have a system text. To
-        stream, ask the model with `.messages(chat.messages)`, and `add` the question and the collected answer's
-        `messages`.
+        `LLMClientBuilder.execute_full`; ConfigurationError without a question, where the model has one already, where
+        both have a system text, and while another question is being answered. To stream, ask the model with
+        `.messages(chat.messages)`, and `add` the question and the collected answer's `messages`.
         """
-        if not parts:
+        if model.call.prompt is not None:
+            raise ConfigurationError("the model has a prompt already: chat.ask(model, …) takes the question alone")
+        if not parts or not any(not isinstance(part, str) or part for part in parts):
             raise ConfigurationError("there is nothing to ask: chat.ask(model, …) takes the question, not the model")
+        if self._asking:
+            raise ConfigurationError(
+                "this conversation is still waiting for an answer, which the next question builds on: await it first, "
+                "or give each task a Conversation of its own"
+            )
+        self._asking = True
+        try:
+            return await self._asked(model, parts)
+        finally:
+            self._asking = False
+
+    async def _asked(
+        self, model: LLMClientBuilder[T], parts: tuple[str | Text | Image | Document | Audio | Raw, ...]
+    ) -> Response:
         own = (*(() if (system := model.call.system) is None else (Message("system", system),)), *model.call.messages)
         if self._system and own and own[0].role == "system":
             raise ConfigurationError("both the conversation and the model have a system text: leave one of them out")
         asked = Message("user", model.prompt(*parts).call.prompt or "")
-        history = await self._shortened(self._history, self._tokens((*self._system, *own, asked)), keep=0)
-        turns = (*self._system, *model.call.messages, *history.messages)
+        sent, kept = await self._shortened(self._history, self._tokens((*self._system, *own, asked)), keep=0)
+        turns = (*self._system, *model.call.messages, *sent.messages)
         reply = await model.messages(turns).prompt(*parts).execute_full()
-        self._history = history.plus(asked, *reply.messages)
+        self._history = kept.plus(asked, *reply.messages)
         return reply
 
     async def add(self, *turns: Message) -> None:
         """Keep these turns, and shorten what comes before them. They are kept, too, where the summary fails."""
         self._history = self._history.plus(*turns)
-        self._history = await self._shortened(self._history, self._tokens(self._system), keep=1)
+        self._history, _ = await self._shortened(self._history, self._tokens(self._system), keep=1)
 
-    async def _shortened(self, history: _History, others: int, *, keep: int) -> _History:
-        """The history without its oldest exchanges, so that it fits together with `others`; `keep` stay at any rate."""
+    async def _shortened(self, history: _History, others: int, *, keep: int) -> tuple[_History, _History]:
+        """The history without its oldest exchanges, so that it fits together with `others`; `keep` stay at any rate.
+        First what is sent, then what may be kept: all of it, where there is no room to sum up what is not sent."""
         if self._max_tokens is None:
-            return history
+            return history, history
         room = self._max_tokens - others
         if self._tokens(history.messages) <= room:
-            return history
+            return history, history
         goal = room if self._summarise is None else room // 2
         exchanges = _exchanges(history.turns)
         size, gone = self._tokens(history.turns), 0
@@ -136,14 +155,21 @@ class Conversation:
             size -= self._tokens(exchange)
             gone += len(exchange)
         replaced = (*history.messages[: len(history.messages) - len(history.turns)], *history.turns[:gone])
-        most = min(self._tokens(replaced), room - size, room // 4)
-        return _History(history.turns[gone:], await self._summary(replaced, most))
+        rest = _History(history.turns[gone:])
+        if self._summarise is None:
+            return rest, rest
+        heading = self._count(_summed_up(""))
+        most = min(self._tokens(replaced), room - size)
+        if heading < room // 4:
+            most = min(most, room // 4)
+        if heading >= most:
+            return rest, history
+        rest = _History(rest.turns, await self._summary(self._summarise, replaced, most))
+        return rest, rest
 
-    async def _summary(self, turns: Sequence[Message], most: int) -> Message | None:
+    async def _summary(self, summarise: Summarise, turns: Sequence[Message], most: int) -> Message | None:
         """What stands in place of these turns, in at most so many tokens."""
-        if self._summarise is None or self._count(_summed_up("")) >= most:
-            return None
-        text = await self._summarise(turns)
+        text = await summarise(turns)
         while (size := self._count(made := _summed_up(text))) > most and text:
             text = text[: min(len(text) * most // size, len(text) - 1)]
         return made if text else None

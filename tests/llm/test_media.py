@@ -232,3 +232,23 @@ def test_a_name_that_says_nothing_needs_a_type() -> None:
     with pytest.raises(DocumentError, match="say media_type"):
         attachment("data")
     assert attachment("data", "image/png") == Image("data", "image/png")
+
+
+@pytest.mark.parametrize("name", ["cat.png", "cat.jpg", "report.pdf", "talk.mp3"])
+@pytest.mark.parametrize(
+    "data", [b"<!DOCTYPE html><h1>404</h1>", b"\n<html>", b"<?xml version='1.0'?>", b'{"error": 1}', b"PK\x03\x04\x14"]
+)
+async def test_a_page_that_was_kept_as_a_picture_is_none(tmp_path: Path, name: str, data: bytes) -> None:
+    """The commonest wrong file is the error that a server gave instead."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DocumentError, match="begins like text or an archive"):
+        await loaded((Message("user", (attachment(tmp_path / name),)),))
+
+
+@pytest.mark.parametrize("data", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<?xml version='1.0'?><svg/>"])
+async def test_a_drawing_in_xml_is_a_picture(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "cat.svg").write_bytes(data)
+    [message] = await loaded((Message("user", (Image(tmp_path / "cat.svg"),)),))
+    [image] = message.parts
+    assert isinstance(image, Image)
+    assert image.kind == "image/svg+xml"

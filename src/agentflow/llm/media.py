@@ -55,6 +55,7 @@ _MAGIC: Final = tuple(
         (rb"\x00\x00..ftyp", "video/mp4"),
     )
 )
+_FOREIGN: Final = re.compile(rb"\s*(?:<[!?a-zA-Z]|[{\[]\s*[\"{\[\]}]|PK\x03\x04)")  # HTML, XML, JSON, zip
 _KINDS: Final[dict[type[Media], str]] = {Image: "image/", Audio: "audio/"}
 _ALIASES: Final = {
     "audio/x-wav": "audio/wav",
@@ -167,11 +168,19 @@ def _kind(part: Media, data: bytes, said: str | None) -> str:
     if kind is None or (found is not None and _container(found) != _container(kind)):
         kind = found
     what = type(part).__name__
+    if kind is not None and found is None and _is_something_else(data, kind):
+        raise _refused(part, f"it begins like text or an archive, and not like {kind}")
     if kind is None:
         raise DocumentError(f"the type of this {what} is unknown: say {what}(…, media_type='…')")
     if not kind.startswith(_KINDS.get(type(part), "")):
         raise DocumentError(f"{what}({_shown(part)}) is {kind}, which is no {what.lower()}")
     return kind
+
+
+def _is_something_else(data: bytes, kind: str) -> bool:
+    """Whether the page of an error, say, was kept under the name of what was asked for."""
+    binary = kind == "application/pdf" or (kind.startswith(("image/", "audio/")) and not kind.endswith("+xml"))
+    return binary and _FOREIGN.match(data[:_HEAD]) is not None
 
 
 def _container(kind: str) -> str:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.messages import Response
+from agentflow.llm.providers.scripted import ScriptedProvider
+
 SCRIPTED = (
     "providers: {stage: {kind: scripted, options: {answers: [[Curtain, ' up', '!']]}}}\n"
     "models: {play: {provider: stage}}\ndefaults: {model: play}\n"
@@ -18,6 +22,23 @@ def test_the_answer_is_printed_with_one_line_end(invoke, place: Path, how: str) 
     (place / "models.yml").write_text(SCRIPTED)
     shown = invoke("ask", "What", "now?", how)
     assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "Curtain up!\n", "")
+
+
+@pytest.mark.parametrize("how", ["--stream", "--no-stream"])
+@pytest.mark.parametrize(
+    ("text", "finish", "code", "said"),
+    [
+        ("", "content_filter", 1, "blocked the answer"),
+        ("Once", "content_filter", 0, "blocked the rest"),
+        ("Once", "length", 0, "max_tokens is reached"),
+    ],
+)
+def test_what_is_not_the_whole_answer_is_told(invoke, how: str, text: str, finish: str, code: int, said: str) -> None:
+    provider = ScriptedProvider([Response(text, "m", "toy", finish_reason=finish)], name="toy")
+    AgentFlow.registry.register_provider("toy", lambda _: provider)
+    shown = invoke("ask", "Tell", "--model", "toy/m", how)
+    assert (shown.exit_code, shown.stdout.strip()) == (code, text)
+    assert said in shown.stderr
 
 
 def test_piped_text_follows_the_prompt(invoke) -> None:

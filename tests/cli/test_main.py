@@ -16,6 +16,7 @@ from agentflow.errors import (
     FlowFileError,
     InputError,
     NodeError,
+    PermissionDeniedError,
     RateLimitError,
     StateKeyError,
 )
@@ -93,6 +94,7 @@ def _failed(cause: Exception) -> NodeError:
         (_failed(DocumentError("no such folder")), 2),
         (ConfigurationError("broken"), 3),
         (_failed(AuthenticationError("wrong key")), 3),
+        (_failed(PermissionDeniedError("not this model")), 3),
         (_failed(_failed(ConfigurationError("broken"))), 3),
     ],
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Final
 
 import click
 
@@ -14,6 +15,7 @@ from agentflow.cli.debug import debug_option
 from agentflow.cli.interrupt import leave_interrupted
 from agentflow.cli.models import stand_in_notice, use_model
 from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.answer import text_of
 from agentflow.llm.builder import LLMClientBuilder
 
 __all__ = ["command"]
@@ -44,17 +46,31 @@ def command(words: tuple[str, ...], model: str | None, system: str | None, strea
 
 async def _answer(builder: LLMClientBuilder, *, stream: bool) -> None:
     if not stream:
-        click.echo((await builder.execute()).rstrip("\n"))
+        reply = await builder.execute_full()
+        click.echo(text_of(reply).rstrip("\n"))
+        _note(reply.finish_reason)
         return
-    last = ""
+    last, finish = "", None
     try:
         async with builder.execute_streaming() as chunks:
             async for chunk in chunks:
                 click.echo(chunk.content, nl=False)  # flushes
-                last = chunk.content or last
+                last, finish = chunk.content or last, chunk.finish_reason or finish
+            if not last:
+                text_of(await chunks.collect())
     finally:
         if last and not last.endswith("\n"):
             click.echo()
+    _note(finish)
+
+
+_CUT_OFF: Final = {"length": "max_tokens is reached", "content_filter": "the provider blocked the rest"}
+
+
+def _note(finish: str | None) -> None:
+    """Say where what stands above is not the whole answer."""
+    if (reason := _CUT_OFF.get(finish or "")) is not None:
+        click.echo(f"note: the answer is cut off: {reason}", err=True)
 
 
 def _piped() -> str:

@@ -21,6 +21,7 @@ from agentflow.errors import (
     InputError,
     NodeError,
     NotFoundError,
+    PermissionDeniedError,
     StateKeyError,
     describe,
 )
@@ -42,7 +43,7 @@ EXIT_CODES: Final = {
 }
 
 _BAD_INPUT: Final = (FlowFileError, DocumentError, InputError, GraphError)
-_BAD_CONFIGURATION: Final = (ConfigurationError, AuthenticationError, NotFoundError)
+_BAD_CONFIGURATION: Final = (ConfigurationError, AuthenticationError, PermissionDeniedError, NotFoundError)
 
 
 def exit_code(error: BaseException) -> int:

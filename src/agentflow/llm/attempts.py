@@ -86,7 +86,8 @@ class Guards(Struct, frozen=True):
     def _helpful(self, error: ModelError) -> ModelError:
         """A model that is not found may have been misspelled: say which ones are like it."""
         if isinstance(error, NotFoundError) and not error.suggestions:
-            error.suggest(self.suggest(self.config.name))
+            own = f"{self.config.provider}/"  # the same id elsewhere is no help: this provider was asked
+            error.suggest([name for name in self.suggest(self.config.name) if "/" not in name or name.startswith(own)])
         return error
 
 

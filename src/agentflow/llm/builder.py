@@ -116,8 +116,8 @@ class LLMClientBuilder(Generic[T]):
     def thinking(
         self, effort: str | None = None, *, budget: int | None = None, show: bool | None = None
     ) -> LLMClientBuilder[T]:
-        """How much the model thinks first: an effort (none, minimal, low, medium, high, max), or a budget in tokens.
-        `show` asks for a summary of the thoughts, which comes as `reasoning`."""
+        """How much the model thinks first: an effort (none, minimal, low, medium, high, xhigh, max), or a budget in
+        tokens. `show` asks for a summary of the thoughts, which comes as `reasoning`."""
         if effort is not None and budget is not None:
             raise ConfigurationError("thinking takes an effort or a budget, not both")
         said = Thinking(checked("effort", effort), checked("budget", budget), show)

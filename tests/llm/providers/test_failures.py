@@ -148,6 +148,13 @@ def test_an_error_that_is_nested_too_deeply_is_still_one():
     assert type(wire_error({"oops": deep}, SOURCE)) is ModelError
 
 
+def test_what_a_terminal_would_obey_is_taken_out_of_a_message():
+    found = read_error(
+        Answer(400, {}, b'{"error": {"message": "a\\u0007b\\u001b]0;title\\u0007c\\u009b31m\\u0000"}}'), SOURCE
+    )
+    assert "a b ]0;title c 31m" in str(found)
+
+
 # ---- when to come back ---------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,7 @@ __all__ = [
 
 EXCERPT = 200  # characters of a foreign body that an error may quote
 _MESSAGE = 600  # characters of a provider's own error message
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")  # a terminal would obey them
 _SHORTEST_KEY = 8  # what is shorter may be a word, such as the "ollama" that stands for no key
 
 
@@ -62,7 +63,7 @@ class Source(Struct, frozen=True):
 
     def quote(self, words: str, limit: int) -> str:
         """Foreign text on one line, cut to `limit` characters, without the key."""
-        words = " ".join(without_key(words, self.key).split())
+        words = " ".join(without_key(words, self.key).translate(_CONTROLS).split())
         return words if len(words) <= limit else words[: limit - 1] + "…"
 
 

@@ -128,6 +128,9 @@ def test_a_missing_extra_gives_the_command_that_installs_it() -> None:
 def test_an_unknown_model_suggests_the_nearest() -> None:
     assert str(UnknownModelError("gpt-4", ["gpt-4o"])) == "unknown model 'gpt-4': did you mean gpt-4o?"
     assert "agentflow models" in str(UnknownModelError("gpt-4"))
+    assert str(UnknownModelError("lb/x", provider="lb")).startswith(
+        "unknown model 'lb/x' (no provider 'lb' is configured): "
+    )
 
 
 def test_a_configuration_error_names_its_source_where_known() -> None:
@@ -188,7 +191,7 @@ def test_describe_names_the_type_unless_the_message_speaks_for_itself() -> None:
 MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     ConfigurationError: lambda: ConfigurationError("bad", source="models.yml:3"),
     MissingExtraError: lambda: MissingExtraError("tracing", "otel"),
-    UnknownModelError: lambda: UnknownModelError("gpt-4", ["gpt-4o"]),
+    UnknownModelError: lambda: UnknownModelError("lb/gpt-4", ["lab/gpt-4"], provider="lb"),
     NodeError: lambda: NodeError("f/a#1", "exec", 2, ServerError("down")),
     UnknownTransition: lambda: UnknownTransition("f/a#1", "maybe", ["yes", "no"]),
     StepLimitError: lambda: StepLimitError("f", 10, "a"),

@@ -133,11 +133,13 @@ class MissingExtraError(ConfigurationError):
 
 
 class UnknownModelError(ConfigurationError):
-    """No configured model has that name; `suggestions` holds the nearest ones."""
+    """No configured model has that name, nor is there a `provider` of the one before its slash; `suggestions` holds
+    the nearest ones."""
 
-    def __init__(self, model: str, suggestions: Sequence[str] = ()) -> None:
+    def __init__(self, model: str, suggestions: Sequence[str] = (), *, provider: str | None = None) -> None:
         hint = f"did you mean {' or '.join(suggestions)}?" if suggestions else "`agentflow models` lists them"
-        super().__init__(f"unknown model {model!r}: {hint}")
+        reason = "" if provider is None else f" (no provider {provider!r} is configured)"
+        super().__init__(f"unknown model {model!r}{reason}: {hint}")
         self.model = model
         self.suggestions = tuple(suggestions)
 

@@ -387,7 +387,7 @@ class ModelRegistry:
         """`provider/model_id` without an entry. Raises UnknownModelError."""
         provider, _, model_id = name.partition("/")
         if not model_id or (provider not in self._provider_entries and plugin(provider) is None):
-            raise UnknownModelError(name, self.suggestions(name))
+            raise UnknownModelError(name, self.suggestions(name), provider=provider if model_id else None)
         return ModelEntry(provider=provider, model_id=model_id)
 
     def suggestions(self, name: str) -> list[str]:

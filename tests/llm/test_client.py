@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from agentflow.errors import (
     ModelConnectionError,
     ModelError,
     ModelTimeoutError,
+    NotFoundError,
     OverloadedError,
     QuotaExceededError,
     RateLimitError,
@@ -271,6 +271,15 @@ def test_a_wrong_name_is_an_error_before_the_stream_begins(scripted: Scripted) -
     bench, _ = scripted()
     with pytest.raises(ConfigurationError, match="unknown model"):
         LLMClientBuilder(lambda: bench.registry, Call(model="nonsense")).prompt("Hi").execute_streaming()
+
+
+def test_a_model_that_the_provider_does_not_know_is_looked_for_where_it_was_asked(scripted: Scripted) -> None:
+    """The same id at another provider is no help."""
+    bench, _ = scripted(NotFoundError("no such model"))
+    bench.registry.register_model("toy/maximal", provider="toy", model_id="maximal-1")
+    with pytest.raises(NotFoundError, match=r"did you mean toy/maximal\?$") as caught:
+        bench.run(LLMClientBuilder(lambda: bench.registry, Call(model="toy/maximl")).prompt("Hi").execute())
+    assert caught.value.suggestions == ("toy/maximal",)
 
 
 # ---- the total limit -----------------------------------------------------------------------------------------
@@ -534,8 +543,7 @@ def test_a_call_that_is_closed_under_a_deadline_ends_quietly() -> None:
 
     async def main() -> None:
         waiting = wait()
-        with suppress(RuntimeError):
-            contextvars.copy_context().run(waiting.send, None)
+        contextvars.copy_context().run(waiting.send, None)
         waiting.close()
         deadlines[0].close()
 
@@ -584,7 +592,7 @@ async def test_what_runs_under_a_deadline_knows_whether_it_needs_one_of_its_own(
     inner.close()
 
 
-def test_a_storm_of_deadlines_is_kept_by_one_timer(scripted: Scripted) -> None:
+def test_a_storm_of_deadlines_is_kept_by_one_timer() -> None:
     """Each ends in its time, whatever the others do."""
     clock = VirtualClock()
     late: list[float] = []

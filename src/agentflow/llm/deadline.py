@@ -43,12 +43,12 @@ class Deadline:
         "_expires",
         "_failure",
         "_late",
+        "_loop",
         "_model",
         "_outer",
         "_provider",
         "_seconds",
         "_task",
-        "loop",
     )
 
     def __init__(
@@ -68,16 +68,16 @@ class Deadline:
         self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
         self._outer: Deadline | None = None
-        self.loop = asyncio.get_running_loop()
-        self._alarm = _alarm_of(self.loop)
+        self._loop = asyncio.get_running_loop()
+        self._alarm = _alarm_of(self._loop)
         self._expires: float | None = None
         if seconds is not None:
-            self._expires = self.loop.time() + seconds
+            self._expires = self._loop.time() + seconds
             self._alarm.add(self, self._expires)
 
     def allows(self, seconds: float) -> bool:
         """Whether a wait of so many seconds would end in time."""
-        return self._expires is None or self.loop.time() + seconds < self._expires
+        return self._expires is None or self._loop.time() + seconds < self._expires
 
     def extend(self, seconds: float) -> None:
         """Give so much more time: what was spent waiting for a person does not count."""

@@ -107,7 +107,7 @@ class Conversation:
         """
         if model.call.prompt is not None:
             raise ConfigurationError("the model has a prompt already: chat.ask(model, …) takes the question alone")
-        if not parts or not any(not isinstance(part, str) or part for part in parts):
+        if not any(part or not isinstance(part, str) for part in parts):
             raise ConfigurationError("there is nothing to ask: chat.ask(model, …) takes the question, not the model")
         if self._asking:
             raise ConfigurationError(

@@ -170,7 +170,7 @@ class GoogleReading:
             if answer is None:
                 answer = self._answers[index] = _Answer(index, self._source)
             answer.read(candidate, facts, chunks)
-        if not self._blocked and not self._is_finished() and (blocked := _blocked(wire)):
+        if (blocked := _blocked(wire)) and not self._is_finished():
             self._blocked = True
             chunks.append(_with(facts, finish_reason="content_filter", raw_finish_reason=blocked))
         if not chunks and facts.usage is not None:

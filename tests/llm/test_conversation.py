@@ -163,6 +163,20 @@ async def test_a_question_beside_another_one_is_refused_before_anything_is_sent(
     assert [turn.text for turn in chat.messages if turn.role == "user"] == ["one", "two"]
 
 
+async def test_nothing_is_added_while_a_summary_is_being_made() -> None:
+    """It would be overwritten with what was there before."""
+
+    async def summarise(turns: Sequence[Message]) -> str:
+        with pytest.raises(ConfigurationError, match="await it first"):
+            await chat.add(Message("user", "lost"))
+        return "short"
+
+    chat = Conversation(max_tokens=60, count=by_words, summarise=summarise)
+    for number in range(3):
+        await chat.add(Message("user", f"q{number} " * 25))
+    assert "short" in chat.messages[0].text
+
+
 async def test_no_words_of_a_question_are_dropped_in_silence(
     model: tuple[LLMClientBuilder, ScriptedProvider],
 ) -> None:

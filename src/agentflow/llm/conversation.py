@@ -12,7 +12,8 @@ An exchange is a user's turn with everything up to the next one, so that a tool 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -82,7 +83,7 @@ class Conversation:
         self._count = count or estimated_tokens
         self._summarise = summarise
         self._history = _History(turns[len(leading) :])
-        self._asking = False
+        self._busy = False
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -109,16 +110,8 @@ class Conversation:
             raise ConfigurationError("the model has a prompt already: chat.ask(model, …) takes the question alone")
         if not any(part or not isinstance(part, str) for part in parts):
             raise ConfigurationError("there is nothing to ask: chat.ask(model, …) takes the question, not the model")
-        if self._asking:
-            raise ConfigurationError(
-                "this conversation is still waiting for an answer, which the next question builds on: await it first, "
-                "or give each task a Conversation of its own"
-            )
-        self._asking = True
-        try:
+        with self._alone():
             return await self._asked(model, parts)
-        finally:
-            self._asking = False
 
     async def _asked(
         self, model: LLMClientBuilder[T], parts: tuple[str | Text | Image | Document | Audio | Raw, ...]
@@ -134,9 +127,25 @@ class Conversation:
         return reply
 
     async def add(self, *turns: Message) -> None:
-        """Keep these turns, and shorten what comes before them. They are kept, too, where the summary fails."""
-        self._history = self._history.plus(*turns)
-        self._history, _ = await self._shortened(self._history, self._tokens(self._system), keep=1)
+        """Keep these turns, and shorten what comes before them. They are kept, too, where the summary fails. Raises
+        ConfigurationError while a question is being answered."""
+        with self._alone():
+            self._history = self._history.plus(*turns)
+            self._history, _ = await self._shortened(self._history, self._tokens(self._system), keep=1)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else may change the history meanwhile: what they kept would be lost."""
+        if self._busy:
+            raise ConfigurationError(
+                "this conversation is still waiting for an answer, which what comes next builds on: await it first, "
+                "or give each task a Conversation of its own"
+            )
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     async def _shortened(self, history: _History, others: int, *, keep: int) -> tuple[_History, _History]:
         """The history without its oldest exchanges, so that it fits together with `others`; `keep` stay at any rate.

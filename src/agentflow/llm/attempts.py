@@ -220,18 +220,19 @@ class _Bill:
         self._cost: float | None = None
         self._tier: str | None = None
         self._said = 0
-        self._ended = 0
+        self._ended: set[int] = set()
 
     @property
     def whole(self) -> bool:
         """Whether all that was asked for has come: every answer's end, and what it used."""
-        return self._usage is not None and self._ended >= (self.request.n or 1)
+        return self._usage is not None and len(self._ended) >= (self.request.n or 1)
 
     def note(self, chunk: StreamChunk) -> StreamChunk:
         """The chunk, with the cost so far where its usage is known."""
         self._said += len(chunk.content) + len(chunk.reasoning)
         self._tier = chunk.service_tier or self._tier
-        self._ended += chunk.finish_reason is not None
+        if chunk.finish_reason is not None:
+            self._ended.add(chunk.index)
         if chunk.usage is None:
             return chunk
         self._usage, self._cost = chunk.usage, chunk.cost

@@ -201,6 +201,7 @@ MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     StateConflict: lambda: StateConflict("draft", "left", "right"),
     errors.SerializationError: lambda: errors.SerializationError("state.x", "no JSON"),
     OperationTimeoutError: lambda: OperationTimeoutError("exec", 1.5),
+    errors.PoolTimeoutError: lambda: errors.PoolTimeoutError("browsers", 2.0, in_use=4),
     errors.LimitExceededError: lambda: errors.LimitExceededError("tool_rounds", 10, 11),
     errors.ToolError: lambda: errors.ToolError("search", "no"),
     errors.ToolArgumentsError: lambda: errors.ToolArgumentsError("search", "no"),
@@ -214,6 +215,8 @@ def made(kind: type[AgentFlowError]) -> AgentFlowError:
     """One error of a class, with all that its class can hold."""
     if kind in MADE:
         return MADE[kind]()
+    if issubclass(kind, errors.RejectedError):
+        return kind("openai", "come back later", retry_after=3.0)
     if issubclass(kind, ModelError):
         return kind("no", provider="lab", model="m", status=500, code="c", request_id="r1", retry_after=2.5)
     return kind("no")

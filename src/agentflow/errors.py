@@ -22,6 +22,12 @@
     ├── ToolError                     a tool failed, and the caller wanted to know
     │   └── ToolArgumentsError        a model called a tool with arguments that do not fit
     ├── OperationTimeoutError         a time limit of ours expired (also a TimeoutError)
+    │   └── PoolTimeoutError          no resource came free in time
+    ├── RejectedError                 a guard of ours refused a call before it was made; says when to come back
+    │   ├── CircuitOpenError          the breaker is open: what is behind it has failed too often
+    │   ├── LoadShedError             there is too much to do already
+    │   ├── LimiterError              the limiter would wait too long, or may not wait (also a RateLimitError)
+    │   └── PoolClosedError           the pool is closed or closing
     ├── DocumentError                 a file cannot be read as a document, an image or sound
     ├── FlowFileError                 a file has no flow to run, or cannot be imported
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
@@ -53,6 +59,7 @@ __all__ = [
     "AgentFlowError",
     "AuthenticationError",
     "BadRequestError",
+    "CircuitOpenError",
     "ConfigurationError",
     "ContentFilterError",
     "ContextError",
@@ -64,6 +71,8 @@ __all__ = [
     "InputError",
     "JoinError",
     "LimitExceededError",
+    "LimiterError",
+    "LoadShedError",
     "MissingExtraError",
     "MissingKeyError",
     "ModelConnectionError",
@@ -75,9 +84,12 @@ __all__ = [
     "OutputError",
     "OverloadedError",
     "PermissionDeniedError",
+    "PoolClosedError",
+    "PoolTimeoutError",
     "ProtocolError",
     "QuotaExceededError",
     "RateLimitError",
+    "RejectedError",
     "SerializationError",
     "ServerError",
     "StateConflict",
@@ -278,6 +290,46 @@ class OperationTimeoutError(AgentFlowError, TimeoutError):
         self.seconds = seconds
 
 
+class PoolTimeoutError(OperationTimeoutError):
+    """No resource of a pool came free in time."""
+
+    def __init__(self, pool: str, seconds: float, *, in_use: int) -> None:
+        super().__init__(f"waiting for a resource of {pool} ({in_use} in use)", seconds)
+        self.pool = pool
+        self.in_use = in_use
+
+
+# ---- guards --------------------------------------------------------------------------------------------------
+
+
+class RejectedError(AgentFlowError):
+    """A guard of ours refused a call before it was made, so nothing was sent and nothing paid.
+
+    `guard` is the guard's name; `retry_after` is in seconds, None where nobody can say.
+    """
+
+    retryable = True
+
+    def __init__(self, guard: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"{guard}: {message}")
+        self.guard = guard
+        self.retry_after = retry_after
+
+
+class CircuitOpenError(RejectedError):
+    """The circuit breaker is open: what is behind it failed too often, and is left alone for `retry_after` seconds."""
+
+
+class LoadShedError(RejectedError):
+    """There is too much to do already, and this call was not important enough, or would have come too late."""
+
+
+class PoolClosedError(RejectedError):
+    """The pool gives nothing away any more."""
+
+    retryable = False
+
+
 # ---- limits and tools ----------------------------------------------------------------------------------------
 
 
@@ -412,6 +464,14 @@ class QuotaExceededError(RateLimitError):
     """The account has no quota or money left; waiting does not help."""
 
     retryable = False
+
+
+class LimiterError(RejectedError, RateLimitError):
+    """A rate limiter of ours cannot let the call through in time, or was told not to let it wait.
+
+    Not retryable where the call asks for more than the limiter ever holds. It is a RateLimitError, too: whoever slows
+    down for the provider's slows down for this.
+    """
 
 
 class OverloadedError(ModelError):

@@ -12,6 +12,7 @@ model_error. A caller's own cancellation passes through and is reported as nothi
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
@@ -21,10 +22,10 @@ from msgspec.structs import replace
 from agentflow.clock import Clock
 from agentflow.core.limits import Ledger
 from agentflow.core.observability.events import emit, observed
+from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import ModelError, ModelTimeoutError, NotFoundError, ProtocolError, describe
 from agentflow.llm.config.model import ModelConfig
-from agentflow.llm.deadline import Deadline
 from agentflow.llm.estimate import estimated_tokens, text_tokens
 from agentflow.llm.media import loaded, needs_loading
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
@@ -52,7 +53,7 @@ class Guards(Struct, frozen=True):
     suggest: Suggest
 
     def deadline(self, seconds: float | None, model: str) -> Deadline:
-        return Deadline(seconds, provider=self.config.provider, model=model)
+        return Deadline(seconds, failure=partial(ModelTimeoutError, provider=self.config.provider, model=model))
 
     def cost(self, usage: Usage, model: str, tier: str | None) -> float | None:
         return self.config.cost(usage, model=model, service_tier=tier)

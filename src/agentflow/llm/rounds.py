@@ -20,11 +20,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.core.observability.events import emit, observed
+from agentflow.core.robustness.deadline import Deadline
 from agentflow.errors import LimitExceededError, OutputError, ToolError
 from agentflow.llm.answer import answer_call, value_of
 from agentflow.llm.attempts import Attempts, Guards, ready
 from agentflow.llm.content import ToolCall, ToolResult
-from agentflow.llm.deadline import Deadline
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Tool, Usage
 from agentflow.llm.output import OutputType
 from agentflow.llm.streaming.join import Joiner, total

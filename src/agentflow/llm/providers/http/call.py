@@ -6,13 +6,13 @@ import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
+from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.errors import (
     ModelConnectionError,
     ModelError,
     ModelTimeoutError,
     ProtocolError,
 )
-from agentflow.llm.deadline import Deadline, is_bounded_by
 from agentflow.llm.providers.base import Timeouts
 from agentflow.llm.providers.http.proxies import Proxy
 
@@ -54,7 +54,7 @@ class Call:
         self.deadline = None if total is None else now + total
         self.first_by: float | None = None  # when the first byte of the body is due
         own = limits.first_byte is not None or self.deadline is None or not is_bounded_by(self.deadline)
-        self.limit = Deadline(total, provider=provider, model=model, failure=self._late) if own else None
+        self.limit = Deadline(total, failure=self._late) if own else None
 
     async def wait_for_place(self, places: asyncio.Semaphore) -> None:
         """Take one of the places once it is free. Raises ModelTimeoutError where that takes longer than the whole call
@@ -91,7 +91,7 @@ class Call:
             return self.deadline, "total"
         return when, phase
 
-    def _late(self) -> ModelTimeoutError:
+    def _late(self, *_: object) -> ModelTimeoutError:
         """The head has not come in time: by the limit that was the nearer one."""
         return self.timeout(self.due(0.0, begun=False)[1])
 

@@ -1,6 +1,6 @@
-"""One time limit for a whole model call, however many waits it consists of.
+"""One time limit for a whole operation, however many waits it consists of.
 
-    deadline = Deadline(60.0, provider="openai", model="gpt-4o")
+    deadline = Deadline(60.0, "translate")
     with deadline:                        # as often as you like; only what is awaited inside is ever cancelled
         chunk = await anext(chunks)
     deadline.close()
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from agentflow.errors import ModelTimeoutError
+from agentflow.errors import OperationTimeoutError
 
 __all__ = ["Deadline", "is_bounded_by"]
 
@@ -33,8 +33,8 @@ def is_bounded_by(when: float) -> bool:
 
 
 class Deadline:
-    """`seconds` from now on, None for no limit. What is late raises ModelTimeoutError with operation "total", or what
-    `failure` makes."""
+    """`seconds` from now on, None for no limit. What is late raises OperationTimeoutError for the `operation`, or what
+    `failure` makes of it and of the seconds."""
 
     __slots__ = (
         "_alarm",
@@ -44,9 +44,8 @@ class Deadline:
         "_failure",
         "_late",
         "_loop",
-        "_model",
+        "_operation",
         "_outer",
-        "_provider",
         "_seconds",
         "_task",
     )
@@ -54,15 +53,13 @@ class Deadline:
     def __init__(
         self,
         seconds: float | None,
+        operation: str = "total",
         *,
-        provider: str,
-        model: str,
-        failure: Callable[[], ModelTimeoutError] | None = None,
+        failure: Callable[[str, float], Exception] = OperationTimeoutError,
     ) -> None:
-        self._provider = provider
-        self._model = model
+        self._operation = operation
         self._seconds = seconds
-        self._failure = failure or self._total
+        self._failure = failure
         self._late = False
         self._cancelled = False
         self._cancelling = 0
@@ -74,6 +71,11 @@ class Deadline:
         if seconds is not None:
             self._expires = self._loop.time() + seconds
             self._alarm.add(self, self._expires)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left, 0 or more; infinite without a limit."""
+        return math.inf if self._expires is None else max(0.0, self._expires - self._loop.time())
 
     def allows(self, seconds: float) -> bool:
         """Whether a wait of so many seconds would end in time."""
@@ -100,7 +102,7 @@ class Deadline:
 
     def __enter__(self) -> Deadline:
         if self._late:
-            raise self._failure()
+            raise self._failure(self._operation, self._seconds or 0.0)
         self._task = task = asyncio.current_task()
         if task is not None:
             self._cancelling = task.cancelling()
@@ -120,7 +122,7 @@ class Deadline:
         self._cancelled = False
         # A count above the one at entry means that somebody else cancelled too: theirs wins.
         if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise self._failure() from error
+            raise self._failure(self._operation, self._seconds or 0.0) from error
 
     def expire(self) -> None:
         """The time is up; the alarm says so."""
@@ -128,9 +130,6 @@ class Deadline:
         if self._task is not None:
             self._cancelled = True
             self._task.cancel()
-
-    def _total(self) -> ModelTimeoutError:
-        return ModelTimeoutError("total", self._seconds or 0.0, provider=self._provider, model=self._model)
 
 
 class _Alarm:

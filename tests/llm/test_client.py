@@ -13,6 +13,7 @@ import pytest
 
 from agentflow.clock import VirtualClock
 from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import (
     AuthenticationError,
@@ -21,6 +22,7 @@ from agentflow.errors import (
     ModelError,
     ModelTimeoutError,
     NotFoundError,
+    OperationTimeoutError,
     OverloadedError,
     QuotaExceededError,
     RateLimitError,
@@ -30,7 +32,6 @@ from agentflow.errors import (
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.client import Call
 from agentflow.llm.config.registry import ModelRegistry
-from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider

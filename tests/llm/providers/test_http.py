@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.errors import ConfigurationError, ModelConnectionError, ModelTimeoutError, ProtocolError
 from agentflow.core.robustness.deadline import Deadline
+from agentflow.errors import ConfigurationError, ModelConnectionError, ModelTimeoutError, ProtocolError
 from agentflow.llm.messages import Json
 from agentflow.llm.providers.base import ProviderSettings, Secret, Timeouts
 from agentflow.llm.providers.http import AiohttpTransport, ByteStream

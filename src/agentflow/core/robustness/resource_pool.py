@@ -1,0 +1,439 @@
+"""A pool of whatever takes long to make: connections, sessions, loaded models.
+
+    pool = ResourcePool(connect, name="database", size=10, close=lambda connection: connection.close())
+
+    async with pool.acquire(timeout=5.0) as connection:      # or: lease = await pool.acquire()
+        await connection.send(…)
+
+    acquire ──▶ idle? the last used (after `validate_after` s idle, validated) ──▶ lent ──▶ release ──▶ idle ─┐
+        │                                                                       ▲          └▶ closed: too old, │
+        ├─────▶ a slot free? made by `factory` ─────────────────────────────────┤             invalidated      │
+        └─────▶ wait: whoever came first is served first ───────────────────────┘◀─────────────────────────────┘
+
+Edges:
+
+- A resource belongs to the event loop that it was made on, and is lent, validated and closed there alone. One pool may
+  serve several loops in several threads: `size` is their sum, and the queue is one. Where a waiter of one loop is next
+  and only resources of other loops are idle, the longest idle of these is closed to make room.
+- `size` counts what is lent, idle, or being made. What is being closed no longer counts.
+- Made and validated in the task that acquires, outside of any lock. If that fails or is cancelled, the slot goes to the
+  next in the queue. What fails its validation, or takes more than `validate_timeout` for it, is closed, and another one
+  is made in its place.
+- A block that raises gives its resource back like any other, unless the error is one of `discard_on`. For a connection
+  that is useless after half an answer: `discard_on=(OSError, asyncio.CancelledError)`.
+- A resource is closed in a task of the pool's, which gets ten seconds for it. An error of `close` is told to the
+  listener, and harms nobody.
+- A lifetime ends while nobody uses the resource: it is looked at when lent and when given back. Each is shorter than
+  `max_lifetime` by a random part of up to `lifetime_jitter`, so that those made together do not end together.
+
+Times are seconds. Errors: PoolTimeoutError (also where the time went into making or validating), PoolClosedError, and
+whatever the factory raises. Decisions told: `pool_wait` (seconds), `pool_timeout` (seconds, in_use), `pool_created`
+(seconds), `pool_closed_resource` (error, and why: idle, lifetime, invalid, invalidated, lost, other_loop, loop_ended or
+closed).
+LIFO reuse, validation after idling and jittered lifetimes are HikariCP's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial, wraps
+from types import TracebackType
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
+
+from agentflow.clock import Clock, SystemClock
+from agentflow.core.robustness.deadline import Deadline
+from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.pool_disposal import Disposal, call_within, on_loop
+from agentflow.core.robustness.pool_lease import Acquiring, Lease, Trace
+from agentflow.core.robustness.pool_slots import Claim, Entry, Home, Make, Slots, Turn
+from agentflow.core.robustness.waiting import Waiter
+from agentflow.errors import PoolClosedError, PoolTimeoutError
+
+__all__ = ["Acquiring", "Lease", "PoolSnapshot", "ResourcePool"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_CLOCK: Final = SystemClock()
+_SOONEST: Final = 0.001  # a timer that comes a hair too early must not spin
+_NOTES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """A pool at one moment. `in_use` is lent, or made or validated for somebody; `closing` comes on top of `size`."""
+
+    name: str
+    size: int
+    in_use: int
+    idle: int
+    waiting: int
+    closing: int
+    closed: bool
+
+
+class ResourcePool(Generic[R]):
+    """See the module. `idle_timeout`, `max_lifetime` and `acquire_timeout` are None for no limit."""
+
+    __slots__ = (
+        "_acquire_timeout",
+        "_clock",
+        "_disposal",
+        "_drains",
+        "_factory",
+        "_jitter",
+        "_listener",
+        "_lock",
+        "_lost",
+        "_max_lifetime",
+        "_slots",
+        "_traces",
+        "_validate",
+        "_validate_after",
+        "_validate_timeout",
+        "discard_on",
+        "name",
+    )
+
+    def __init__(
+        self,
+        factory: Callable[[], Awaitable[R]],
+        *,
+        name: str = "pool",
+        size: int = 10,
+        close: Callable[[R], Awaitable[None] | None] | None = None,
+        validate: Callable[[R], Awaitable[bool] | bool] | None = None,
+        validate_after: float = 5.0,
+        validate_timeout: float = 5.0,
+        idle_timeout: float | None = 300.0,
+        max_lifetime: float | None = 1800.0,
+        lifetime_jitter: float = 0.1,
+        acquire_timeout: float | None = 30.0,
+        discard_on: tuple[type[BaseException], ...] = (),
+        trace_leaks: bool = False,
+        clock: Clock = _CLOCK,
+        listener: Listener | None = None,
+    ) -> None:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"size is the number of resources, 1 or more, not {size!r}")
+        if not 0 <= lifetime_jitter <= 1:
+            raise ValueError(f"lifetime_jitter is a share of max_lifetime, from 0 to 1, not {lifetime_jitter!r}")
+        self._factory = factory
+        self.name = name
+        self._validate = validate
+        self._validate_after = _seconds("validate_after", validate_after, least=0.0)
+        self._validate_timeout = _seconds("validate_timeout", validate_timeout)
+        self._max_lifetime = _seconds("max_lifetime", max_lifetime)
+        self._jitter = lifetime_jitter
+        self._acquire_timeout = _seconds("acquire_timeout", acquire_timeout, least=0.0)
+        self.discard_on = discard_on
+        self._clock = clock
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._slots: Slots[R] = Slots(size, _seconds("idle_timeout", idle_timeout))
+        self._lost: deque[tuple[Entry[R], int]] = deque()
+        self._traces: dict[Entry[R], Trace] | None = {} if trace_leaks else None
+        self._drains: set[Waiter[None]] = set()
+        self._disposal = Disposal(close, name=name, listener=listener, done=self._disposed)
+
+    # ---- what callers do
+
+    def acquire(self, *, timeout: float | None = None) -> Acquiring[R]:
+        """`async with` gives a resource, `await` a Lease. `timeout` replaces the pool's `acquire_timeout`; infinite
+        waits for ever, and 0 is for what needs no waiting at all."""
+        if timeout is not None:
+            _seconds("timeout", timeout, least=0.0)
+        return Acquiring(self._take, timeout)
+
+    def __call__(self, function: Callable[Concatenate[R, P], Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        """As a decorator: each call gets a resource as its first argument."""
+
+        @wraps(function)
+        async def with_resource(*args: P.args, **kwargs: P.kwargs) -> T:
+            async with self.acquire() as resource:
+                return await function(resource, *args, **kwargs)
+
+        return with_resource
+
+    async def aclose(self, timeout: float | None = 10.0) -> int:
+        """Lend nothing any more, close what is idle, and wait up to `timeout` seconds (None: as long as it takes) for
+        what is lent to come back and be closed. Returns how many resources are still lent: each is closed when it comes
+        back. Safe to call again. Whoever waits for a resource gets a PoolClosedError."""
+        seconds = _seconds("timeout", timeout, least=0.0)
+        with self._lock:
+            refused = self._slots.close()
+            for turn in refused:
+                turn.refuse(self._closed_error())
+            homes = list(self._slots.homes.values())
+        for home in homes:
+            on_loop(home.loop, _disarm, home)
+        self._bury()
+        await self._drain(seconds)
+        return self.in_use
+
+    async def __aenter__(self) -> ResourcePool[R]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # ---- what can be seen
+
+    @property
+    def size(self) -> int:
+        return self._slots.size
+
+    @property
+    def in_use(self) -> int:
+        """Lent, or being made or validated for somebody."""
+        return self.snapshot().in_use
+
+    @property
+    def idle(self) -> int:
+        return self.snapshot().idle
+
+    @property
+    def waiting(self) -> int:
+        return self.snapshot().waiting
+
+    def snapshot(self) -> PoolSnapshot:
+        self._find_lost()
+        with self._lock:
+            slots = self._slots
+            return PoolSnapshot(
+                self.name, slots.size, slots.in_use, slots.idle, len(slots.waiting), slots.closing, slots.closed
+            )
+
+    # ---- acquiring
+
+    async def _take(self, timeout: float | None) -> Lease[R]:
+        if self._lost:
+            self._find_lost()
+        loop = asyncio.get_running_loop()
+        now = self._clock.monotonic()
+        slots = self._slots
+        with self._lock:
+            if slots.closed:
+                raise self._closed_error()
+            claim = slots.claim(loop, now)
+        if slots.doomed:
+            self._bury()
+        if isinstance(claim, Entry) and not self._is_doubtful(claim, now):
+            return self._lend(claim)
+        return await self._take_slowly(claim, loop, now, timeout)
+
+    async def _take_slowly(
+        self, claim: Claim[R], loop: asyncio.AbstractEventLoop, start: float, timeout: float | None
+    ) -> Lease[R]:
+        seconds = self._acquire_timeout if timeout is None else timeout
+        deadline = Deadline(None if seconds == math.inf else seconds, "pool", failure=self._late)
+        try:
+            with deadline:
+                if isinstance(claim, Turn):
+                    claim = await claim.wait(self._withdraw)
+                    tell(self._listener, "pool_wait", self.name, seconds=self._clock.monotonic() - start)
+                return self._lend(await self._ready(claim, loop))
+        finally:
+            deadline.close()
+
+    async def _ready(self, claim: Entry[R] | Make, loop: asyncio.AbstractEventLoop) -> Entry[R]:
+        """A resource that works, in the slot that is ours; the slot goes to the next where there is none."""
+        try:
+            if isinstance(claim, Entry) and await self._is_valid(claim):
+                return claim
+            return await self._make(loop)
+        except BaseException:
+            with self._lock:
+                self._slots.free(self._clock.monotonic())
+                self._tell_drains()
+            self._bury()
+            raise
+
+    async def _make(self, loop: asyncio.AbstractEventLoop) -> Entry[R]:
+        start = self._clock.monotonic()
+        resource = await self._factory()
+        now = self._clock.monotonic()
+        lifetime = self._max_lifetime * (1 - self._jitter * self._clock.random())
+        with self._lock:
+            entry = Entry(resource, self._slots.home(loop), now, now + lifetime)
+            closed = self._slots.closed
+            if closed:
+                self._slots.doom(entry, "closed")
+        tell(self._listener, "pool_created", self.name, seconds=now - start)
+        if closed:
+            raise self._closed_error()
+        return entry
+
+    def _is_doubtful(self, entry: Entry[R], now: float) -> bool:
+        return self._validate is not None and now - entry.idle_since >= self._validate_after
+
+    async def _is_valid(self, entry: Entry[R]) -> bool:
+        if self._validate is None or not self._is_doubtful(entry, self._clock.monotonic()):
+            return True
+        valid = False
+        try:
+            with suppress(Exception):  # whatever it is, the resource does not work
+                valid = await call_within(
+                    self._validate_timeout, f"validating {self.name}", self._validate, entry.resource
+                )
+        finally:
+            if not valid:
+                self._scrap(entry, "invalid")
+        return bool(valid)
+
+    def _lend(self, entry: Entry[R]) -> Lease[R]:
+        if self._traces is not None:
+            self._traces[entry] = Trace(self._clock.monotonic())
+        return Lease(self, entry)
+
+    def _withdraw(self, turn: Waiter[Entry[R] | Make]) -> None:
+        assert isinstance(turn, Turn)
+        with self._lock:
+            self._slots.withdraw(turn, self._clock.monotonic())
+            self._tell_drains()
+        self._bury()
+        if turn.granted:
+            self._arm(turn.home)
+
+    def _late(self, _: str, seconds: float) -> PoolTimeoutError:
+        in_use = self.in_use
+        error = PoolTimeoutError(self.name, seconds, in_use=in_use)
+        now = self._clock.monotonic()
+        with self._lock:
+            traces = sorted((self._traces or {}).values(), key=lambda trace: trace.since)
+        for trace in traces[:_NOTES]:
+            error.add_note(f"one is held for {now - trace.since:.3f} s, and was acquired here:\n{trace}")
+        if len(traces) > _NOTES:
+            error.add_note(f"{len(traces) - _NOTES} more are held for less long")
+        tell(self._listener, "pool_timeout", self.name, seconds=seconds, in_use=in_use)
+        return error
+
+    def _closed_error(self) -> PoolClosedError:
+        return PoolClosedError(self.name, "the pool is closed")
+
+    # ---- giving back
+
+    def take_back(self, entry: Entry[R], lending: int, why: str | None) -> None:
+        """For leases: the resource is free again."""
+        slots, now = self._slots, self._clock.monotonic()
+        with self._lock:
+            if entry.lending != lending:
+                return
+            entry.lending += 1
+            if self._traces is not None:
+                self._traces.pop(entry, None)
+            slots.give_back(entry, why, now)
+            if slots.closed:
+                self._tell_drains()
+        if slots.doomed:
+            self._bury()
+        home = entry.home
+        if entry.expires < home.when and not slots.closed:
+            on_loop(home.loop, self._arm, home)
+
+    def lost(self, entry: Entry[R], lending: int) -> str:
+        """For leases: one was collected, perhaps by a garbage collection in the midst of our own lock. So it is only
+        noted here, and looked at from the loop, or by whoever comes next."""
+        trace = None if self._traces is None else self._traces.get(entry)
+        self._lost.append((entry, lending))
+        for loop in (entry.home.loop, *self._slots.homes):
+            with suppress(RuntimeError):  # that loop has ended
+                loop.call_soon_threadsafe(self._find_lost)
+                break
+        where = "trace_leaks=True tells where it was acquired" if trace is None else f"it was acquired here:\n{trace}"
+        return f"a lease of {self.name} was never released; {where}"
+
+    def _find_lost(self) -> None:
+        while self._lost:
+            try:
+                entry, lending = self._lost.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.take_back(entry, lending, "lost")
+
+    def _scrap(self, entry: Entry[R], why: str) -> None:
+        """Close it; its slot stays with us."""
+        with self._lock:
+            self._slots.doom(entry, why)
+        self._bury()
+
+    # ---- closing
+
+    def _bury(self) -> None:
+        """Have the doomed closed, each on its own loop."""
+        with self._lock:
+            doomed, self._slots.doomed = self._slots.doomed, []
+        for entry, why in doomed:
+            self._disposal.dispose(entry, why)
+
+    def _disposed(self) -> None:
+        with self._lock:
+            self._slots.closing -= 1
+            self._tell_drains()
+
+    async def _drain(self, seconds: float) -> None:
+        waiter: Waiter[None] = Waiter()
+        with self._lock:
+            if self._slots.is_drained:
+                return
+            self._drains.add(waiter)
+        bound = None if seconds == math.inf else seconds
+        await waiter.wait(self._stop_draining, seconds=bound, late=partial(self._enough, waiter))
+
+    def _tell_drains(self) -> None:
+        """Under the lock."""
+        if self._drains and self._slots.is_drained:
+            for waiter in self._drains:
+                waiter.grant(None)
+            self._drains.clear()
+
+    def _enough(self, waiter: Waiter[None]) -> None:
+        with self._lock:
+            if waiter in self._drains:
+                self._drains.discard(waiter)
+                waiter.grant(None)
+
+    def _stop_draining(self, waiter: Waiter[None]) -> None:
+        with self._lock:
+            self._drains.discard(waiter)
+
+    # ---- idle resources: one timer of each loop
+
+    def _arm(self, home: Home[R]) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            when = self._slots.expire(home, now)
+        self._bury()
+        if when < home.when:
+            _disarm(home)
+            home.when = when
+            home.timer = home.loop.call_later(max(_SOONEST, when - now), self._ring, home)
+
+    def _ring(self, home: Home[R]) -> None:
+        home.timer, home.when = None, math.inf
+        self._arm(home)
+
+
+def _disarm(home: Home[R]) -> None:
+    if home.timer is not None:
+        home.timer.cancel()
+    home.timer, home.when = None, math.inf
+
+
+def _seconds(name: str, value: float | None, *, least: float | None = None) -> float:
+    """A limit, infinite for None; more than nothing unless `least` allows it."""
+    if value is None:
+        return math.inf
+    if not (value > 0 if least is None else value >= least):
+        bound = "more than 0" if least is None else f"{least:g} or more"
+        raise ValueError(f"{name} is a number of seconds, {bound}, not {value!r}")
+    return value

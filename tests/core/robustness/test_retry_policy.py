@@ -15,10 +15,17 @@ from hypothesis import strategies as st
 from tests.support.sweep import sweep
 
 from agentflow.clock import VirtualClock
-from agentflow.core.robustness.attempt import Attempt, current_attempt, idempotency_key, is_owned, mark_owned
+from agentflow.core.robustness.attempt import (
+    Attempt,
+    current_attempt,
+    idempotency_key,
+    is_owned,
+    mark_owned,
+    note_pool_wait,
+)
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.decision import Decision
-from agentflow.core.robustness.retry import RetryPolicy, inherited_policy
+from agentflow.core.robustness.retry import Repetition, RetryPolicy, inherited_policy
 from agentflow.core.robustness.retry_budget import RetryBudget
 from agentflow.errors import (
     BadRequestError,
@@ -358,7 +365,7 @@ def test_a_wait_that_would_outlast_the_time_left_is_not_begun(form: Any) -> None
         clock.run(form(EVEN, work, timeout=20))
     assert caught.value is error
     assert clock.monotonic() == 0
-    assert error.__notes__ == ["attempt 1 was the last: the next wait, 30 s, would outlast the time left"]
+    assert error.__notes__ == ["not tried again: the next wait, 30 s, would outlast the time left"]
 
 
 @bounded_forms
@@ -410,7 +417,7 @@ def test_without_budget_left_a_failure_is_final(form: Any) -> None:
     with pytest.raises(ServerError, match="1") as caught:
         VirtualClock().run(form(policy, work))
     assert work.calls == 2
-    assert caught.value.__notes__[-1] == "attempt 2 was the last: the retry budget is used up"
+    assert caught.value.__notes__[-1] == "not tried again: the retry budget is used up"
     assert (budget.snapshot().requests, budget.snapshot().retries) == (1, 1)
 
 
@@ -565,6 +572,45 @@ def test_a_layer_without_a_policy_takes_over_the_nearest_one_around() -> None:
 
     VirtualClock().run(main())
     assert found == [None, outer, inner, outer]
+
+
+def test_a_wait_for_a_connection_goes_to_the_account_of_the_nearest_layer_that_keeps_one() -> None:
+    @dataclass
+    class Kept:
+        pool: float = 0.0
+
+    account = Kept()
+
+    async def call() -> None:
+        note_pool_wait(1.5)
+
+    async def kept() -> None:
+        attempt = current_attempt.get()
+        assert attempt is not None
+        attempt.account = account
+        await call()
+        await EVEN.run(call)
+
+    async def main() -> None:
+        await call()  # nobody keeps one
+        await EVEN.run(call)
+        await EVEN.run(kept)
+
+    VirtualClock().run(main())
+    assert account.pool == 3.0
+
+
+def test_who_keeps_count_by_itself_may_give_up_for_a_reason_of_its_own() -> None:
+    async def main() -> ServerError:
+        repetition = Repetition(EVEN, Attempt(EVEN), VirtualClock())
+        first, second = ServerError("1"), ServerError("2")
+        assert repetition.after(first) == 1
+        repetition.give_up(second, "not tried again: the breaker is open")
+        return second
+
+    error = VirtualClock().run(main())
+    assert is_owned(error)
+    assert error.__notes__ == ["attempt 1 of 3: ServerError: 1; waited 1 s", "not tried again: the breaker is open"]
 
 
 # ---- cancelled anywhere --------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from agentflow.llm.messages import (
     Usage,
 )
 from agentflow.llm.providers.base import EmbeddingProvider, ModelLister, ProviderSettings, Secret, TokenCounter
-from agentflow.llm.providers.failures import Source, duration, read_error, wire_error
+from agentflow.llm.providers.failures import Source, read_error, wire_error
 from agentflow.llm.providers.google.answers import GoogleReading
 from agentflow.llm.providers.google.provider import GoogleApi, GoogleProvider
 from agentflow.llm.providers.http import Answer
@@ -1006,31 +1006,6 @@ def test_details_of_another_shape_are_passed_over(details: Any) -> None:
     error = wire_error({"code": 429, "status": "RESOURCE_EXHAUSTED", "details": details}, SOURCE)
     assert type(error) is RateLimitError
     assert error.retry_after is None
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("34.4s", 34.4),
-        ("1m6.779s", 66.779),
-        ("6h0m0s", 21600.0),
-        ("12ms", 0.012),
-        ("1.5h", 5400.0),
-        ("7µs", 7e-6),
-        ("0", 0.0),
-        ("0s", 0.0),
-        (".5s", 0.5),
-        ("", None),
-        ("12", None),
-        ("-1s", None),
-        ("1m x", None),
-        ("soon", None),
-        ("9" * 400 + "s", None),
-    ],
-)
-def test_durations_are_read_as_go_and_google_write_them(text: str, seconds: float | None) -> None:
-    """Anything else is none."""
-    assert duration(text) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_an_error_in_a_good_answer_is_raised_as_what_it_is() -> None:

@@ -33,7 +33,6 @@ from agentflow.errors import (
 from agentflow.llm.content import Json
 from agentflow.llm.messages import Message, ModelInfo, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider, ModelLister, ProviderSettings, Secret
-from agentflow.llm.providers.failures import retry_after
 from agentflow.llm.providers.openai import OpenAIProvider
 from agentflow.llm.streaming.stream import StreamingResponse
 
@@ -506,27 +505,6 @@ async def test_a_long_error_is_cut(serve: Any) -> None:
         await ask(serve, answering({"error": {"message": "x\n" * 5000}}, 500))
     assert len(str(caught.value)) < 800
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
-        ({"retry-after-ms": "soon", "retry-after": "7"}, 7.0),
-        ({"retry-after": "Sun, 22 Nov 2026 10:00:30 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 30.0),
-        ({"retry-after": "Sun, 22 Nov 2026 09:00:00 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 0.0),
-        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 40.0),
-        ({"retry-after": "-3"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "in a while"}, None),
-    ],
-)
-def test_retry_after_in_all_its_spellings(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, now=60.0) == seconds
 
 
 async def test_the_error_says_when_to_come_back(serve: Any) -> None:

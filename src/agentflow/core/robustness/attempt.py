@@ -21,25 +21,34 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["Attempt", "current_attempt", "idempotency_key", "is_owned", "mark_owned"]
+__all__ = ["Account", "Attempt", "current_attempt", "idempotency_key", "is_owned", "mark_owned", "note_pool_wait"]
+
+
+class Account(Protocol):
+    """Where the seconds of an operation go."""
+
+    pool: float
 
 
 class Attempt:
     """One operation under way. `number` counts its attempts, from 1; whoever repeats it counts up.
 
     `policy` is the retry policy that its layer was explicitly given, None where it was given none. `began` is the
-    machine's monotonic time: a mark that is older belongs to another operation.
+    machine's monotonic time: a mark that is older belongs to another operation. `account` is where the time of the
+    operation is written down, `resource` what it was lent from a pool.
     """
 
-    __slots__ = ("_key", "began", "number", "outer", "policy")
+    __slots__ = ("_key", "account", "began", "number", "outer", "policy", "resource")
 
     def __init__(self, policy: object | None = None) -> None:
         self.number = 1
         self.policy = policy
         self.outer = current_attempt.get()
         self.began = time.monotonic()
+        self.account: Account | None = None
+        self.resource: object = None
         self._key: str | None = None
 
     @property
@@ -63,6 +72,17 @@ def idempotency_key() -> str | None:
     """The key of the operation around: the same at each of its attempts. None outside of any."""
     attempt = current_attempt.get()
     return None if attempt is None else attempt.idempotency_key
+
+
+def note_pool_wait(seconds: float) -> None:
+    """This code has waited so long for a connection, or for something else that is pooled: the nearest layer around
+    that keeps an account writes it down."""
+    attempt = current_attempt.get()
+    while attempt is not None:
+        if attempt.account is not None:
+            attempt.account.pool += seconds
+            return
+        attempt = attempt.outer
 
 
 _MARK: Final = "_repeated_at"

@@ -95,6 +95,12 @@ class RetryPolicy:
         if self.retry_on is not None and not _is_condition(self.retry_on):
             raise TypeError(f"retry_on is a tuple of exception types or a predicate of an error, not {self.retry_on!r}")
 
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        waits = f"waits from {self.base_delay:g} s to {self.max_delay:g} s, jitter {self.jitter}"
+        return f"{self.max_attempts} attempts, {waits}"
+
     def delay(self, attempt: int, chance: float, previous: float | None = None) -> float:
         """Seconds to wait after the failed `attempt` (from 1); `chance` is uniform in [0, 1).
 
@@ -222,7 +228,7 @@ class Repetition:
         """Seconds until the next attempt. None: raise `error`, which has its notes and marks now."""
         wait = self._next_wait(error)
         if wait is None:
-            self._give_up(error)
+            self.give_up(error)
             return None
         policy, number = self.policy, self.attempt.number
         self._earlier.append(f"attempt {number} of {policy.max_attempts}: {_brief(error)}; waited {wait:.3g} s")
@@ -237,12 +243,10 @@ class Repetition:
             return None
         wait = policy.wait_for(number, error, self._clock.random(), self._previous)
         if not self._has_time_for(wait):
-            self._earlier.append(
-                f"attempt {number} was the last: the next wait, {wait:.3g} s, would outlast the time left"
-            )
+            self._earlier.append(f"not tried again: the next wait, {wait:.3g} s, would outlast the time left")
             return None
         if policy.budget is not None and not policy.budget.try_spend():
-            self._earlier.append(f"attempt {number} was the last: the retry budget is used up")
+            self._earlier.append("not tried again: the retry budget is used up")
             return None
         return wait
 
@@ -251,7 +255,10 @@ class Repetition:
             return False
         return not is_bounded_by(asyncio.get_running_loop().time() + wait)
 
-    def _give_up(self, error: Exception) -> None:
+    def give_up(self, error: Exception, why: str | None = None) -> None:
+        """Mark and note what is raised now; `why` is a last note, where it might have been tried again."""
+        if why is not None:
+            self._earlier.append(why)
         if self.policy.max_attempts > 1:  # who never repeats leaves that to the layers around
             mark_owned(error)
         with suppress(Exception):  # an exception class may refuse attributes

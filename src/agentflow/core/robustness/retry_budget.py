@@ -69,6 +69,11 @@ class RetryBudget:
         self._lock = Lock()
         self._counts = _Counts(window / _BUCKETS)
 
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        return f"retries up to {self.ratio:.0%} of calls, and {self.minimum} in {self.window:g} s always"
+
     def request(self) -> None:
         """Note a first attempt."""
         with self._lock:

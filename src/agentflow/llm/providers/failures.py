@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
+from agentflow.core.robustness.retry_after import duration, retry_after, seconds_until
 from agentflow.errors import (
     AuthenticationError,
     BadRequestError,
@@ -38,10 +38,8 @@ from agentflow.llm.providers.lenient import mapping, mappings, number, text
 __all__ = [
     "EXCERPT",
     "Source",
-    "duration",
     "no_answer",
     "read_error",
-    "retry_after",
     "too_deep",
     "wire_error",
     "without_key",
@@ -382,21 +380,6 @@ def _excerpt(body: bytes, source: Source) -> str:
     return source.quote(body[: 16 * EXCERPT].decode("utf-8", "replace"), EXCERPT) or "an empty body"
 
 
-def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds to wait before the next attempt, where the server says so.
-
-    Reads `retry-after-ms`, then `retry-after` as seconds, as a duration or as an HTTP date. A date counts from the
-    answer's own `date`, so that a wrong clock here does no harm; without one from `now` (wall time, seconds since
-    1970).
-    """
-    milliseconds = _positive(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after", "")
-    seconds = _positive(value)
-    return _until(value, headers, now) if seconds is None else seconds
-
-
 # What is left of a limit, and when it is free again: OpenAI's and those who follow it say a duration, Anthropic a time.
 _LIMITS: Final = (
     *((f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")),
@@ -410,44 +393,5 @@ _LIMITS: Final = (
 def _free_again(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds until every limit of which nothing is left is free again."""
     used_up = [reset for remaining, reset in _LIMITS if headers.get(remaining) == "0"]
-    found = [_until(headers.get(reset, ""), headers, now) for reset in used_up]
+    found = [seconds_until(headers.get(reset, ""), headers, now) for reset in used_up]
     return max([seconds for seconds in found if seconds is not None], default=None)
-
-
-def _until(value: str, headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds, from a duration or until a time."""
-    seconds = duration(value)
-    then = _date(value) if seconds is None else None
-    if then is None:
-        return seconds
-    return max(0.0, then - (_date(headers.get("date", "")) or now))
-
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-_STEP = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-
-
-def duration(written: str) -> float | None:
-    """Seconds, from a duration as Go and Google write it: "34.4s", "1m6.779s", "6h0m0s", "12ms". None for the rest."""
-    steps = _STEP.findall(written)
-    if not steps or "".join([digits + unit for digits, unit in steps]) != written:
-        return 0.0 if written == "0" else None
-    seconds = sum([float(digits) * _UNITS[unit] for digits, unit in steps])
-    return seconds if seconds < float("inf") else None
-
-
-def _positive(value: str | None) -> float | None:
-    seconds = number(value)
-    return seconds if seconds is not None and seconds >= 0 else None
-
-
-def _date(value: str) -> float | None:
-    """Seconds since 1970 of a time as HTTP writes it, or ISO 8601."""
-    from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
-
-    for read in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            return read(value).timestamp()
-        except (ValueError, OverflowError):
-            continue
-    return None

@@ -1,0 +1,485 @@
+"""Requests and tokens per minute, and how many calls at a time: whoever must wait goes in the order of coming.
+
+    limiter = RateLimiter(name="openai/gpt-4o", requests_per_minute=500, tokens_per_minute=30_000, concurrency=20)
+
+    async with limiter.reserve(input_tokens=900, output_tokens=400, timeout=30) as reservation:
+        answer = await call()
+        reservation.settle(input_tokens=answer.input, output_tokens=answer.output)
+    limiter.observe(ServerLimits(requests_remaining=12, requests_reset=3.5))     the headers of an answer
+    limiter.drain(retry_after)                                                   an answer was 429
+
+All that a call needs is taken at once or not at all, and nobody overtakes: behind a large request small ones wait, or
+it would never be its turn. What was reserved is a guess. Settling gives back what was too much and takes what was too
+little, if need be into debt, which later requests wait out. A call that ends without a word counts as it was guessed,
+because it was sent; `reservation.cancel()` says that it was not.
+
+Raised is LimiterError: at once where the wait would be longer than `timeout`, after `timeout` where it turned out so
+(with a `concurrency`, nobody can know before), instead of any wait with `on_limit="raise"`, and, not retryable, for
+what is more than a full bucket holds. Times are seconds. One limiter serves any number of event loops and threads.
+
+The listener is told `limiter_wait` (seconds), `limiter_refused` (reason, retry_after), `limiter_drained` (seconds) and
+`limiter_clamped` (a number for each quantity that the server has less of).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import wraps
+from types import TracebackType
+from typing import Any, Final, Literal, ParamSpec, TypeVar
+
+from agentflow.clock import Clock, SystemClock
+from agentflow.core.robustness.buckets import QUANTITIES, Buckets, Need, ServerLimits
+from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.waiting import Waiter, running_loop
+from agentflow.errors import LimiterError
+
+__all__ = ["Available", "RateLimiter", "Reservation", "Reserving", "ServerLimits"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CLOCK: Final = SystemClock()
+_NOTHING: Final = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """What could be taken now if nobody waited; infinite where there is no limit, negative in debt. For `held` seconds
+    nothing is granted at all."""
+
+    requests: float
+    tokens: float
+    input_tokens: float
+    output_tokens: float
+    slots: float
+    held: float
+
+
+class RateLimiter:
+    """Without any limit it lets all pass, and still obeys `observe` and `drain`.
+
+    `tokens_per_minute` counts input and output together. A full bucket holds `burst` times a minute's amount, and is
+    full at first: in any T seconds at most `burst + T/60` times that amount is granted, beside what settling takes.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_buckets",
+        "_clock",
+        "_in_use",
+        "_listener",
+        "_lock",
+        "_name",
+        "_queue",
+        "_queued",
+        "_slots",
+        "_wait",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str = "limiter",
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        input_tokens_per_minute: float | None = None,
+        output_tokens_per_minute: float | None = None,
+        concurrency: int | None = None,
+        burst: float = 1.0,
+        on_limit: Literal["wait", "raise"] = "wait",
+        clock: Clock = _CLOCK,
+        listener: Listener | None = None,
+    ) -> None:
+        rates = (requests_per_minute, tokens_per_minute, input_tokens_per_minute, output_tokens_per_minute)
+        _check(rates, burst, concurrency, on_limit)
+        self._name = name
+        self._slots: float = math.inf if concurrency is None else concurrency
+        self._wait = on_limit == "wait"
+        self._clock = clock
+        self._listener = listener
+        self._buckets = Buckets(rates, burst)
+        self._in_use = 0
+        self._queue: OrderedDict[_Queued, None] = OrderedDict()  # in order; anyone may leave in constant time
+        self._queued: Need = _NOTHING  # what all in the queue need
+        self._alarm = _Alarm(self._rung)
+        self._lock = threading.Lock()
+
+    # ---- taking
+
+    def try_reserve(self, *, requests: int = 1, input_tokens: int = 0, output_tokens: int = 0) -> Reservation | None:
+        """Take it now; None where that would mean to wait, or to overtake somebody who waits."""
+        need = _need(requests, input_tokens, output_tokens)
+        reservation = self._try(need)
+        if reservation is None and (error := self._too_much(need)) is not None:
+            raise self._refused("capacity", error)
+        return reservation
+
+    def reserve(
+        self,
+        *,
+        requests: int = 1,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        tokens: int = 0,
+        timeout: float | None = None,
+    ) -> Reserving:
+        """Take it when it is there: `await` it, or `async with` it. `tokens` is a short word for input tokens.
+
+        `timeout` is how long the caller may wait, in seconds.
+        """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout is 0 or more seconds, not {timeout:g}")
+        return Reserving(self, _need(requests, input_tokens + tokens, output_tokens), timeout)
+
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        """Limit the calls of an async function; each is one request."""
+
+        @wraps(function)
+        async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            async with self.reserve():
+                return await function(*args, **kwargs)
+
+        return limited
+
+    # ---- the server's word
+
+    def observe(self, limits: ServerLimits) -> None:
+        """An answer said how much is left. Settle its call first, or what that took may count twice for a while.
+
+        What is held here is lowered to it, never raised. A quantity without a rate of its own is held at it until its
+        reset.
+        """
+        with self._lock:
+            held = self._buckets.observe(limits, self._clock.monotonic())
+            if self._queue:
+                self._pump()
+        if held:
+            tell(self._listener, "limiter_clamped", self._name, **held)
+
+    def drain(self, seconds: float) -> None:
+        """The server refused a call, and wants to be left alone for so long: nothing is granted until then.
+
+        Calls under way go on. Afterwards it starts slowly, however much was in the buckets (`Buckets.drain`).
+        """
+        with self._lock:
+            seconds = self._buckets.drain(seconds, self._clock.monotonic())
+        tell(self._listener, "limiter_drained", self._name, seconds=seconds)
+
+    # ---- looking
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._queue)
+
+    @property
+    def in_use(self) -> int:
+        """How many reservations are neither settled nor cancelled."""
+        return self._in_use
+
+    def available(self) -> Available:
+        """What is there at this moment."""
+        with self._lock:
+            now = self._clock.monotonic()
+            levels = self._buckets.levels(now)
+            return Available(*levels, self._slots - self._in_use, self._buckets.held(now))
+
+    # ---- the queue; what has no lock of its own runs under the caller's
+
+    def _try(self, need: Need) -> Reservation | None:
+        with self._lock:
+            if self._queue or self._in_use >= self._slots or not self._buckets.take(need, self._clock.monotonic()):
+                return None
+            self._in_use += 1
+        return Reservation(self, need)
+
+    async def _wait_for(self, need: Need, timeout: float | None) -> Reservation:
+        """Join the queue, unless it is known already that this is no use."""
+        with self._lock:
+            hopeless = self._hopeless(need, timeout)
+            waiter = None if hopeless else self._join(need)
+        if waiter is None:
+            assert hopeless is not None
+            raise self._refused(*hopeless)
+        reservation = await waiter.wait(self._withdraw, seconds=timeout, late=lambda: self._late(waiter, timeout))
+        if reservation.waited > 0:
+            tell(self._listener, "limiter_wait", self._name, seconds=reservation.waited)
+        return reservation
+
+    def _hopeless(self, need: Need, timeout: float | None) -> tuple[str, LimiterError] | None:
+        """Why it must not wait, if so."""
+        if (error := self._too_much(need)) is not None:
+            return "capacity", error
+        if timeout is None and self._wait:
+            return None
+        seconds = self._predicted(need)
+        if not self._wait and (seconds > 0 or self._queue or self._in_use >= self._slots):
+            return "on_limit", self._error("it would have to wait, and must not", seconds)
+        if timeout is not None and seconds > timeout:
+            return "timeout", self._error(f"the wait would be {seconds:.3g} s, longer than {timeout:g} s", seconds)
+        return None
+
+    def _predicted(self, need: Need) -> float:
+        """How long it will wait, at least: for all those in front and itself. When a slot comes free nobody knows."""
+        now = self._clock.monotonic()
+        return self._buckets.when(_sum(self._queued, need), now, ahead=len(self._queue)) - now
+
+    def _join(self, need: Need) -> _Queued:
+        waiter = _Queued(need, self._clock.monotonic())
+        self._queue[waiter] = None
+        self._queued = _sum(self._queued, need)
+        self._pump()
+        return waiter
+
+    def _leave(self, waiter: _Queued) -> None:
+        if waiter in self._queue:
+            del self._queue[waiter]
+            self._queued = _less(self._queued, waiter.need)
+
+    def _pump(self) -> None:
+        """Grant in order whatever can be granted, and have the rest looked at when the first of them can be."""
+        now = self._clock.monotonic()
+        while self._queue:
+            head = next(iter(self._queue))
+            if head.loop.is_closed():  # its task is gone with it
+                self._leave(head)
+            elif self._in_use >= self._slots:
+                break  # whoever frees a slot comes by here
+            elif self._buckets.take(head.need, now):
+                self._grant(head, now)
+            else:
+                self._alarm.set(head.loop, self._buckets.when(head.need, now), now)
+                return
+        self._alarm.clear()
+
+    def _grant(self, head: _Queued, now: float) -> None:
+        self._leave(head)
+        if head.grant(Reservation(self, head.need, max(0.0, now - head.since))):
+            self._in_use += 1
+        else:
+            self._buckets.give_back(head.need)
+
+    def _rung(self, ring: int) -> None:
+        with self._lock:
+            self._alarm.rung(ring)
+            self._pump()
+
+    def _withdraw(self, waiter: Waiter[Reservation]) -> None:
+        """Its caller has left: out of the queue with it, or on with what it was granted."""
+        with self._lock:
+            reservation = waiter.value
+            if reservation is None and isinstance(waiter, _Queued):
+                self._leave(waiter)
+                self._pump()
+        if reservation is not None:
+            reservation.cancel()
+
+    def _late(self, waiter: _Queued, timeout: float | None) -> None:
+        with self._lock:
+            self._pump()  # it may be just in time
+            if waiter.granted:
+                return
+            self._leave(waiter)
+            error = self._error(f"still not its turn after {timeout or 0.0:g} s", self._predicted(waiter.need))
+            waiter.refuse(error)
+            self._pump()
+        self._refused("late", error)
+
+    def _close(self, reservation: Reservation, change: Need | None, *, unsent: bool = False) -> None:
+        """The end of a reservation; only the first counts."""
+        with self._lock:
+            if reservation._closed:
+                return
+            reservation._closed = True
+            self._in_use -= 1
+            if unsent:
+                self._buckets.give_back(reservation.need)
+            elif change is not None:
+                self._buckets.adjust(change, self._clock.monotonic())
+            if self._queue:
+                self._pump()
+
+    # ---- refusing
+
+    def _too_much(self, need: Need) -> LimiterError | None:
+        above = self._buckets.above_capacity(need)
+        if above is None:
+            return None
+        what, amount, capacity = above
+        words = what.replace("_", " ")
+        error = self._error(f"{amount:,} {words} at once are more than {what}_per_minute × burst = {capacity:,g}", None)
+        error.retryable = False
+        return error
+
+    def _error(self, message: str, retry_after: float | None) -> LimiterError:
+        return LimiterError(self._name, message, retry_after=retry_after or None)
+
+    def _refused(self, reason: str, error: LimiterError) -> LimiterError:
+        tell(self._listener, "limiter_refused", self._name, reason=reason, retry_after=error.retry_after)
+        return error
+
+
+class Reservation:
+    """What a call took. The first of `settle`, `cancel` and `release` counts; all of them may be called anywhere."""
+
+    __slots__ = ("_closed", "_limiter", "need", "waited")
+
+    def __init__(self, limiter: RateLimiter, need: Need, waited: float = 0.0) -> None:
+        self._limiter = limiter
+        self._closed = False
+        self.need = need
+        self.waited = waited
+
+    def settle(
+        self, *, input_tokens: int | None = None, output_tokens: int | None = None, tokens: int | None = None
+    ) -> None:
+        """The call has ended and took this much; None is as much as was reserved.
+
+        `tokens` is the sum, for those who know no more: what it differs by is put down to the output where output was
+        reserved, else to the input.
+        """
+        _, _, asked, answer = self.need
+        if tokens is not None and input_tokens is None and output_tokens is None:
+            input_tokens = min(asked, tokens) if answer else tokens
+            output_tokens = tokens - input_tokens
+        more_in = 0 if input_tokens is None else max(0, input_tokens) - asked
+        more_out = 0 if output_tokens is None else max(0, output_tokens) - answer
+        self._limiter._close(self, (0, more_in + more_out, more_in, more_out) if more_in or more_out else None)
+
+    def release(self) -> None:
+        """It was sent, and nobody knows what it took: as much as was reserved."""
+        self._limiter._close(self, None)
+
+    def cancel(self) -> None:
+        """It was never sent: all is given back."""
+        self._limiter._close(self, None, unsent=True)
+
+
+class Reserving:
+    """A reservation to come: `reservation = await it`, or `async with it as reservation`, once.
+
+    At the end of the block the reservation is released, unless it was settled or cancelled inside: however the block
+    ends, the call may have been sent.
+    """
+
+    __slots__ = ("_held", "_limiter", "_need", "_timeout")
+
+    def __init__(self, limiter: RateLimiter, need: Need, timeout: float | None) -> None:
+        self._limiter = limiter
+        self._need = need
+        self._timeout = timeout
+        self._held: Reservation | None = None
+
+    def __await__(self) -> Generator[Any, None, Reservation]:
+        reservation = self._limiter._try(self._need)
+        if reservation is None:
+            reservation = yield from self._limiter._wait_for(self._need, self._timeout).__await__()
+        return reservation
+
+    async def __aenter__(self) -> Reservation:
+        self._held = held = await self
+        return held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._held is not None:
+            self._held.release()
+
+
+class _Queued(Waiter[Reservation]):
+    """One that waits, for what, and since when."""
+
+    __slots__ = ("loop", "need", "since")
+
+    def __init__(self, need: Need, since: float) -> None:
+        super().__init__()
+        self.loop = get_running_loop()
+        self.need = need
+        self.since = since
+
+
+class _Alarm:
+    """The limiter's one timer, on the event loop of whoever is first in the queue. Called under the limiter's lock.
+
+    A timer belongs to the thread of its loop. From another thread, the loop is asked to look at once, and sets it then.
+    """
+
+    __slots__ = ("_loop", "_ring", "_rings", "_timer", "_when")
+
+    def __init__(self, ring: Callable[[int], None]) -> None:
+        self._ring = ring
+        self._rings = 0  # counted, so that one that comes late does not pass for the next
+        self._loop: AbstractEventLoop | None = None
+        self._timer: TimerHandle | None = None
+        self._when = math.inf
+
+    def set(self, loop: AbstractEventLoop, when: float, now: float) -> None:
+        """Ring on that loop at `when`. One that is set for earlier stays: it rings, and is set again."""
+        if self._loop is loop and self._when <= when:
+            return
+        self.clear()
+        self._loop = loop
+        if running_loop() is loop:
+            self._when, self._timer = when, loop.call_later(max(0.0, when - now), self._ring, self._rings)
+        else:
+            self._when = -math.inf
+            with suppress(RuntimeError):  # closed just now: the next who comes by sees it
+                loop.call_soon_threadsafe(self._ring, self._rings)
+
+    def rung(self, ring: int) -> None:
+        if ring == self._rings:
+            self._forget()
+
+    def clear(self) -> None:
+        loop, timer = self._loop, self._timer
+        if loop is None:
+            return
+        self._forget()
+        if timer is not None and running_loop() is loop:
+            timer.cancel()
+        elif timer is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(timer.cancel)
+
+    def _forget(self) -> None:
+        self._rings += 1
+        self._loop, self._timer, self._when = None, None, math.inf
+
+
+def _need(requests: int, input_tokens: int, output_tokens: int) -> Need:
+    if (requests | input_tokens | output_tokens) < 0:
+        raise ValueError(f"amounts are 0 or more, not {requests} requests, {input_tokens} + {output_tokens} tokens")
+    return requests, input_tokens + output_tokens, input_tokens, output_tokens
+
+
+def _sum(one: Need, other: Need) -> Need:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+
+
+def _less(one: Need, other: Need) -> Need:
+    return one[0] - other[0], one[1] - other[1], one[2] - other[2], one[3] - other[3]
+
+
+def _check(rates: tuple[float | None, ...], burst: float, concurrency: int | None, on_limit: str) -> None:
+    """Limits that nothing could ever pass are a mistake."""
+    if not 0 < burst < math.inf:
+        raise ValueError(f"burst is a share of a minute's amount, above 0 and finite, not {burst:g}")
+    for quantity, rate in zip(QUANTITIES, rates, strict=True):
+        if rate is not None and not (0 < rate < math.inf and rate * burst >= 1):
+            raise ValueError(f"{quantity}_per_minute × burst is 1 or more and finite, not {rate:g} × {burst:g}")
+    if concurrency is not None and concurrency < 1:
+        raise ValueError(f"concurrency is at least 1, or None for no limit, not {concurrency}")
+    if on_limit not in ("wait", "raise"):
+        raise ValueError(f'on_limit is "wait" or "raise", not {on_limit!r}')

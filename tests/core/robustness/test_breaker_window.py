@@ -33,6 +33,24 @@ def test_a_count_ring_holds_the_last_calls(size: int, outcomes: list[tuple[bool,
         assert sums(ring) == counted(outcomes[:number][-size:])
 
 
+@given(st.integers(1, 6), st.lists(st.sampled_from([(False, False)] * 5 + [(True, False), (False, True)]), max_size=40))
+def test_a_count_ring_is_quiet_when_one_more_good_call_changes_nothing(
+    size: int, outcomes: list[tuple[bool, bool]]
+) -> None:
+    ring = CountWindow(size).ring()
+    assert not ring.quiet
+    for number, (failed, slow) in enumerate(outcomes, 1):
+        ring.record(0.0, failed, slow)
+        assert ring.quiet == (number >= size and counted(outcomes[:number][-size:]) == (size, 0, 0))
+
+
+def test_a_time_ring_is_never_quiet() -> None:
+    ring = TimeWindow(1.0, 1).ring()
+    for _ in range(100):
+        ring.record(0.0, False, False)
+        assert not ring.quiet
+
+
 def test_a_call_may_be_both_failed_and_slow() -> None:
     ring = CountWindow(2).ring()
     ring.record(0.0, True, True)

@@ -20,7 +20,7 @@ from tests.support.sweep import sweep
 
 from agentflow import errors
 from agentflow.clock import SystemClock, VirtualClock
-from agentflow.core.robustness.breaker_window import CountWindow, TimeWindow
+from agentflow.core.robustness.breaker_window import CountWindow, TimeWindow, Window
 from agentflow.core.robustness.circuit_breaker import (
     TRANSITIONS,
     BreakerCounts,
@@ -141,6 +141,25 @@ def test_old_calls_leave_the_count_window(clock: VirtualClock) -> None:
     assert breaker.state is CLOSED
     fail(breaker)
     assert breaker.state is OPEN
+
+
+def test_after_a_long_good_time_failures_open_it_as_soon_as_the_window_says(clock: VirtualClock) -> None:
+    breaker = breaker_of(clock)
+    succeed(breaker, 1000)
+    late = breaker.acquire()
+    fail(breaker, 4)
+    assert (breaker.state, breaker.counts().calls, breaker.counts().failures) == (CLOSED, 10, 4)
+    late.success()
+    assert breaker.counts().failures == 4
+    fail(breaker)
+    assert breaker.state is OPEN
+
+
+def test_a_slow_call_after_a_long_good_time_is_recorded(clock: VirtualClock) -> None:
+    breaker = breaker_of(clock, slow_call=2.0)
+    succeed(breaker, 100, seconds=1.0)
+    succeed(breaker, 1, seconds=3.0)
+    assert breaker.counts().slow == 1
 
 
 def test_old_calls_leave_the_time_window_bucket_by_bucket(clock: VirtualClock) -> None:
@@ -1143,10 +1162,12 @@ def test_it_tells_its_name_and_state() -> None:
 class Model(RuleBasedStateMachine):
     """The rules as one would write them down: lists that are never cleaned up, and every batch tried to its end."""
 
+    window: Window = TimeWindow(30.0, 3)
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = VirtualClock()
-        self.breaker = breaker_of(self.clock, window=TimeWindow(30.0, 3), slow_call=2.0, slow_rate=0.75)
+        self.breaker = breaker_of(self.clock, window=self.window, slow_call=2.0, slow_rate=0.75)
         self.permits: list[tuple[Permit, int, float]] = []  # with its generation and time
         self.generation = 0
         self.refused = 0
@@ -1182,6 +1203,8 @@ class Model(RuleBasedStateMachine):
             self.change(HALF_OPEN)
 
     def recent(self) -> list[tuple[float, bool, bool]]:
+        if isinstance(self.window, CountWindow):
+            return self.seen[-self.window.size :]
         return [call for call in self.seen if call[0] // 10.0 > self.now // 10.0 - 3]
 
     def record(self, permit: Permit, generation: int, failed: bool, slow: bool) -> None:
@@ -1274,5 +1297,11 @@ class Model(RuleBasedStateMachine):
             assert (counts.failures, counts.slow) == (sum(call[1] for call in kept), sum(call[2] for call in kept))
 
 
+class CountModel(Model):
+    window = CountWindow(5)
+
+
 TestAgainstTheModel = Model.TestCase
-TestAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAgainstTheModel.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestAgainstTheModelThatCounts = CountModel.TestCase
+TestAgainstTheModelThatCounts.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)

@@ -21,11 +21,15 @@ __all__ = ["CountRing", "CountWindow", "Ring", "TimeRing", "TimeWindow", "Window
 
 
 class Ring(Protocol):
-    """What is remembered of the last calls. The numbers hold for the time of the last `record` or `move_to`."""
+    """What is remembered of the last calls. The numbers hold for the time of the last `record` or `move_to`.
+
+    `quiet`: it is full of good and quick calls, so that one more of them would change nothing and need not be recorded.
+    """
 
     total: int
     failures: int
     slow: int
+    quiet: bool
 
     def record(self, now: float, failed: bool, slow: bool) -> None:
         """Remember one call that ended at `now`. It may be both failed and slow."""
@@ -78,10 +82,11 @@ class TimeWindow:
 class CountRing:
     """One byte for each call: its lowest bit says failed, the next one slow."""
 
-    __slots__ = ("_at", "_outcomes", "_size", "failures", "slow", "total")
+    __slots__ = ("_at", "_outcomes", "_size", "failures", "quiet", "slow", "total")
 
     def __init__(self, size: int) -> None:
         self.total = self.failures = self.slow = 0
+        self.quiet = False
         self._size = size
         self._at = 0
         self._outcomes = bytearray(size)
@@ -102,6 +107,7 @@ class CountRing:
             self._outcomes[at] = 0
         at += 1
         self._at = at if at < self._size else 0
+        self.quiet = self.total == self._size and not self.failures and not self.slow
 
     def move_to(self, now: float) -> None:
         """Calls do not grow old here."""
@@ -110,10 +116,11 @@ class CountRing:
 class TimeRing:
     """Each bucket holds [total, failures, slow] of its share of the time; the sums are kept beside them."""
 
-    __slots__ = ("_bucket", "_buckets", "_epoch", "_width", "failures", "slow", "total")
+    __slots__ = ("_bucket", "_buckets", "_epoch", "_width", "failures", "quiet", "slow", "total")
 
     def __init__(self, seconds: float, buckets: int) -> None:
         self.total = self.failures = self.slow = 0
+        self.quiet = False  # never: what is here grows old
         self._width = seconds / buckets
         self._buckets = [[0, 0, 0] for _ in range(buckets)]
         self._epoch: int | None = None  # the number of the newest bucket, counted from the clock's zero

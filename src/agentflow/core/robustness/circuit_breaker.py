@@ -218,7 +218,7 @@ class Permit:
             self.failure(error)
 
 
-class _Guard(AbstractContextManager[Permit]):
+class _Guard:
     """Takes its permit when it is entered, not when it is made: one that is never entered holds nothing."""
 
     __slots__ = ("_breaker", "_permit")
@@ -233,7 +233,10 @@ class _Guard(AbstractContextManager[Permit]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._permit.__exit__(kind, error, trace)
+        if error is None:
+            self._permit.success()
+        else:
+            self._permit.failure(error)
 
 
 # ---- the breaker ---------------------------------------------------------------------------------------------
@@ -336,7 +339,9 @@ class CircuitBreaker:
         self._failure_rate = failure_rate
         self._slow_call = math.inf if slow_call is None else slow_call
         self._slow_rate = slow_rate
-        self._timed = slow_call is not None or not isinstance(window, CountWindow)  # whether closed, time matters
+        self._timed = slow_call is not None or not isinstance(
+            window, CountWindow
+        )  # whether it must know the time while closed
         self._open_for = self._span = open_for  # _span: how long the next opening lasts
         self._growth = growth
         self._max_open = max_open
@@ -514,11 +519,14 @@ class CircuitBreaker:
         if self._timed:  # a look at the clock is a tenth of the whole
             now = self._monotonic()
             slow = (now - permit._since if seconds is None else seconds) > self._slow_call
+        ring = phase.ring
+        if ring.quiet and not failed and not slow:
+            permit._phase = None  # the usual case takes no lock
+            return
         lock = self._lock
         lock.acquire()  # `with` takes twice as long
         try:
             if phase is self._phase and permit._phase is not None:
-                ring = phase.ring
                 ring.record(now, failed, slow)
                 if (ring.failures or ring.slow) and phase.state is _CLOSED:
                     self._judge(ring)

@@ -49,6 +49,7 @@ THIRD_PARTY = {
     "typing_extensions": "agentflow.llm",  # for type checkers alone, which bring it: defaults of type variables
     "click": "agentflow.cli",
     "rich": "agentflow.cli",
+    "redis": "agentflow.integrations.valkey.connection",
 }
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc", "shared"}
 
@@ -258,8 +259,10 @@ def test_the_face_offers_what_it_tells_type_checkers() -> None:
 
 
 def test_each_dependency_has_its_place() -> None:
-    """Every base dependency of the package is one whose use the rule above confines, and the other way round."""
-    named = {re.split(r"[^\w-]", line)[0] for line in PROJECT["dependencies"]}
+    """Every dependency, those of the extras included, is one whose use the rule above confines, and the other way
+    round."""
+    lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+    named = {re.split(r"[^\w-]", line)[0] for line in lines}
     assert {name.replace("PyYAML", "yaml") for name in named} == set(THIRD_PARTY) - {"yarl", "typing_extensions"}
 
 
@@ -273,7 +276,7 @@ def test_the_changelog_names_the_version() -> None:
 
 # ---- the front door is light ---------------------------------------------------------------------------------
 
-HEAVY = {"aiohttp", "yaml", "numpy", "torch", "opentelemetry", "rich"}
+HEAVY = {"aiohttp", "yaml", "numpy", "torch", "opentelemetry", "rich", "redis"}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.attempt import Attempt, current_attempt, is_owned, mark_owned
 from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.notes import add_notes, brief
 from agentflow.core.robustness.retry_budget import RetryBudget
 from agentflow.errors import RejectedError
 
@@ -50,7 +51,6 @@ RetryOn: TypeAlias = tuple[type[BaseException], ...] | Callable[[BaseException],
 
 _CLOCK: Final = SystemClock()
 _LARGEST: Final = sys.float_info.max
-_LONGEST: Final = 300  # characters that a note quotes of an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class Repetition:
             self.give_up(error)
             return None
         policy, number = self.policy, self.attempt.number
-        self._earlier.append(f"attempt {number} of {policy.max_attempts}: {_brief(error)}; waited {wait:.3g} s")
+        self._earlier.append(f"attempt {number} of {policy.max_attempts}: {brief(error)}; waited {wait:.3g} s")
         self._previous = wait
         self.attempt.number = number + 1
         tell(policy.listener, "retry", policy.name, attempt=number, error=type(error).__name__, delay=wait)
@@ -239,6 +239,9 @@ class Repetition:
 
     def _next_wait(self, error: Exception) -> float | None:
         policy, number = self.policy, self.attempt.number
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return None  # somebody made another error of the caller's cancellation
         if not policy.allows(number, error, self.attempt.began):
             return None
         wait = policy.wait_for(number, error, self._clock.random(), self._previous)
@@ -261,11 +264,7 @@ class Repetition:
             self._earlier.append(why)
         if self.policy.max_attempts > 1:  # who never repeats leaves that to the layers around
             mark_owned(error)
-        with suppress(Exception):  # an exception class may refuse attributes
-            known = getattr(error, "__notes__", ())
-            for note in self._earlier:
-                if note not in known:  # the object may be one that is kept and raised again and again
-                    error.add_note(note)
+        add_notes(error, self._earlier)
 
 
 class Attempts:
@@ -308,16 +307,23 @@ class Attempts:
     def leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         """A block has ended. Whether it failed, and is going to be repeated."""
         try:
+            self._wait = self._next_wait(kind, error, trace)
+        finally:
             if self._deadline is not None:
                 self._deadline.close()  # between blocks no timer is left behind, should the loop be left there
+        self._ended = self._wait is None
+        return not self._ended
+
+    def _next_wait(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> float | None:
+        try:
+            if self._deadline is not None:
                 self._deadline.__exit__(kind, error, trace)
         except Exception as late:
             self._repetition.after(late)
             raise
-        if isinstance(error, Exception):
-            self._wait = self._repetition.after(error)
-            self._ended = self._wait is None
-        return not self._ended
+        return self._repetition.after(error) if isinstance(error, Exception) else None
 
     def _begin(self) -> None:
         policy = self._repetition.policy
@@ -373,13 +379,3 @@ def _told(error: BaseException) -> float | None:
     if not isinstance(seconds, int | float) or not 0 <= seconds <= _LARGEST:
         return None
     return float(seconds)
-
-
-def _brief(error: BaseException) -> str:
-    """The error on one line."""
-    try:
-        words = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - a foreign __str__ may do anything
-        words = ""
-    words = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -1,0 +1,327 @@
+"""Time limits that know of each other: work within work has no more time than what is around it.
+
+    with limit(5.0, "search"):            # around awaits; raises OperationTimeoutError("search", 5.0)
+        with limit(60.0, "fetch"):        # has at most what is left of the five seconds
+            await fetch(headers={"x-timeout-ms": str(remaining_ms())})
+
+    timeouts = TimeoutManager({"search": 5.0, "index": 120.0}, default=30.0)
+    with timeouts.limit("search"): …      @timeouts("search")
+                                          async def search(…): …
+
+A limit travels in a context variable, so a task that is started inside inherits it: its own limits are bounded by it,
+but the task is not cancelled by it. A limit that was left binds nobody any more, also not the tasks started in it.
+
+Edges:
+
+- The rules of `asyncio.timeout`: what is awaited is cancelled when the time is up. A caller's own cancellation passes
+  through, also when both come at once. A block that does not wait is not interrupted, and one that ends is not late.
+- The error names the limit that expired, not the one that noticed: the outer's name and seconds, if that was nearer.
+- Where the time is up already (0 s, or a blocked loop), entering raises, and the block does not run.
+- A thread started with `asyncio.to_thread` can ask for `remaining_ms()`, but cannot be interrupted.
+- An async generator should not yield inside of a limit: it would bind whoever iterates.
+
+A limit without a nearer one around it costs one entry in the loop's one timer (see deadline.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import partial, wraps
+from types import TracebackType
+from typing import Any, Final, ParamSpec, TypeVar
+
+from agentflow.clock import Clock, SystemClock
+from agentflow.core.robustness.adaptive_timeout import Adaptive, Latencies
+from agentflow.core.robustness.deadline import Deadline
+from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.waiting import running_loop
+from agentflow.errors import ConfigurationError, OperationTimeoutError
+
+__all__ = [
+    "Adaptive",
+    "Limit",
+    "Phase",
+    "Phases",
+    "TimeoutManager",
+    "bounded_by_context",
+    "current_deadline",
+    "limit",
+    "remaining",
+    "remaining_ms",
+]
+
+R = TypeVar("R")
+P = ParamSpec("P")
+
+_CLOCK: Final = SystemClock()
+_NO_TIMEOUTS: Final[Mapping[str, float | None]] = {}
+_MOST_NAMES: Final = 1_000  # that are learned about; a name made of a user's words must not fill the memory
+
+
+# ---- the limit around us
+
+
+def remaining() -> float:
+    """Seconds until the work around must be done, 0 or more; infinite without a limit."""
+    around = _around()
+    return math.inf if around is None else around.remaining
+
+
+def remaining_ms() -> int | None:
+    """The same for another process, whose clock is another: whole milliseconds, rounded down. None without a limit."""
+    seconds = remaining()
+    return None if seconds == math.inf else int(seconds * 1000)
+
+
+def current_deadline() -> float | None:
+    """The moment by which the work around must be done, by the clock of the event loop that runs here (of the one that
+    set the limit, in a thread without); None without a limit."""
+    around, here = _around(), running_loop()
+    if around is None or around.when == math.inf:
+        return None
+    return around.when if here is None or here is around.loop else here.time() + around.remaining
+
+
+def bounded_by_context(seconds: float | None) -> float | None:
+    """A limit of so many seconds (None: no limit) where the work around may have less time left."""
+    left = remaining()
+    if left == math.inf:
+        return seconds
+    return left if seconds is None else min(seconds, left)
+
+
+def limit(seconds: float | None, operation: str = "operation") -> Limit:
+    """`with limit(5.0, "search"):` gives what is awaited inside five seconds, or what is left around it; None sets no
+    limit of its own. `operation` is named by the error."""
+    if seconds is not None and seconds != seconds:
+        raise ValueError("seconds is a number of seconds or None, not nan")
+    return Limit(seconds, operation)
+
+
+class Limit:
+    """Made by `limit`. Used for one block; `when` is the moment (of the loop's clock) at which the time is up."""
+
+    __slots__ = ("_counts", "_deadline", "_outer", "_task", "_token", "_watch", "expired", "left", "loop", "operation",
+                 "seconds", "when")  # fmt: skip
+
+    def __init__(
+        self, seconds: float | None, operation: str, watch: Callable[[Limit, bool], None] | None = None
+    ) -> None:
+        """`watch` hears of the end of the block: and whether it was a success."""
+        self.seconds = seconds
+        self.operation = operation
+        self.when = math.inf
+        self.expired = False
+        """Whether the time was up: our own, not the nearer one around."""
+        self.left = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._counts: Limit = self  # whose moment it is
+        self._outer: Limit | None = None
+        self._task: asyncio.Task[object] | None = None  # which is cancelled at that moment
+        self._deadline: Deadline | None = None
+        self._token: Token[Limit | None] | None = None
+        self._watch = watch
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left, 0 or more; infinite without a limit, here or around."""
+        if self.loop is None or self.when == math.inf:
+            return math.inf if self.seconds is None else max(0.0, self.seconds)
+        return max(0.0, self.when - self.loop.time())
+
+    def __enter__(self) -> Limit:
+        if self.loop is not None:
+            raise RuntimeError(f"the limit of {self.operation} was used already: make one for each block")
+        self.loop = loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self.seconds is not None:
+            self.when = now + self.seconds
+        task = self._task = asyncio.current_task()
+        outer = self._outer = _around()
+        bound = outer is not None and self._bound_by(outer, now)
+        if self.when <= now:
+            self.left = True
+            raise self._late("", 0.0)
+        # A nearer limit around us cancels this very task: no second timer for the same moment.
+        if self.when != math.inf and not (bound and outer is not None and outer._task is task):
+            self._deadline = deadline = Deadline(self.when - now, failure=self._late)
+            deadline.__enter__()
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.left, self._task, self._outer = True, None, _living(self._outer)
+        token, self._token = self._token, None
+        if token is not None:
+            with suppress(ValueError):  # a generator that is closed from another context, whose variable is its own
+                _current.reset(token)
+        try:
+            if self._deadline is not None:
+                self._deadline.close()
+                self._deadline.__exit__(kind, error, trace)
+        finally:
+            if self._watch is not None:
+                self._watch(self, kind is None)
+
+    def _bound_by(self, outer: Limit, now: float) -> bool:
+        """Whether the one around us is nearer; then its moment is ours."""
+        when = outer.when if outer.loop is self.loop else now + outer.remaining
+        if when > self.when or when == math.inf:
+            return False
+        self.when, self._counts = when, outer._counts
+        return True
+
+    def _late(self, _: str, __: float) -> Exception:
+        counts = self._counts
+        self.expired = counts is self
+        return OperationTimeoutError(counts.operation, counts.seconds or 0.0)
+
+
+_current: ContextVar[Limit | None] = ContextVar("agentflow_limit", default=None)
+
+
+def _around() -> Limit | None:
+    return _living(_current.get())
+
+
+def _living(innermost: Limit | None) -> Limit | None:
+    """The innermost that was not left yet: a task inherits limits that may end before it does."""
+    while innermost is not None and innermost.left:
+        innermost = innermost._outer
+    return innermost
+
+
+# ---- named limits
+
+
+class Phase(StrEnum):
+    """The names of a request's phases."""
+
+    POOL = "pool"
+    """the wait for a free connection"""
+    CONNECT = "connect"
+    """name look-up, TCP, TLS"""
+    FIRST_BYTE = "first_byte"
+    """from the sent request to the first byte of the answer"""
+    IDLE = "idle"
+    """the longest silence between two pieces"""
+    TOTAL = "total"
+    """all of it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Seconds that each phase of a request may take: `TimeoutManager(Phases(connect=10, total=600).timeouts())`."""
+
+    pool: float | None = None
+    connect: float | None = None
+    first_byte: float | None = None
+    idle: float | None = None
+    total: float | None = None
+
+    def timeouts(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+class TimeoutManager:
+    """The time limits of named operations, in seconds; None is no limit. `default` is for all other names: without it
+    an unknown name is a ConfigurationError.
+
+    With `adaptive` a limit follows what the operation takes, and is never longer than the configured one; None stays no
+    limit. A success counts, and a time-out of ours; a caller that leaves, another error, and a nearer limit around
+    count as nothing. One manager may serve several threads. Told: `operation_timeout` (operation, seconds).
+    """
+
+    __slots__ = ("_adaptive", "_clock", "_default", "_latencies", "_listener", "_lock", "_timeouts", "name")
+
+    def __init__(
+        self,
+        timeouts: Mapping[str, float | None] = _NO_TIMEOUTS,
+        *,
+        default: float | None = None,
+        adaptive: Adaptive | None = None,
+        name: str = "timeouts",
+        clock: Clock = _CLOCK,
+        listener: Listener | None = None,
+    ) -> None:
+        for operation, seconds in [*timeouts.items(), ("default", default)]:
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"timeouts: {operation} is a number of seconds, more than 0, or None, not {seconds!r}")
+        self.name = name
+        self._timeouts: dict[str, float | None] = dict(timeouts)
+        self._default = default
+        self._adaptive = adaptive
+        self._clock = clock
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._latencies: dict[str, Latencies] = {}
+
+    def seconds(self, operation: str) -> float | None:
+        """The limit as it is now; None for no limit."""
+        configured = self._configured(operation)
+        latencies = self._latencies.get(operation)
+        learned = None if latencies is None else latencies.limit()
+        return configured if learned is None or configured is None else min(configured, learned)
+
+    def limit(self, operation: str) -> Limit:
+        """`with timeouts.limit("search"):` as the function `limit` does."""
+        seconds = self.seconds(operation)
+        if self._adaptive is None and self._listener is None:
+            return Limit(seconds, operation)
+        return Limit(seconds, operation, partial(self._ended, self._clock.monotonic()))
+
+    def __call__(self, operation: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
+        """As a decorator: each call has the limit of that name."""
+        self._configured(operation)
+
+        def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+            @wraps(function)
+            async def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+                with self.limit(operation):
+                    return await function(*args, **kwargs)
+
+            return limited
+
+        return decorate
+
+    def observe(self, operation: str, seconds: float) -> None:
+        """One call took so long: for work that does not run inside of `limit`. Without effect unless adaptive."""
+        if self._configured(operation) is None or self._adaptive is None:
+            return
+        with self._lock:
+            latencies = self._latencies.get(operation)
+            if latencies is None:
+                if len(self._latencies) >= _MOST_NAMES:
+                    del self._latencies[next(iter(self._latencies))]
+                latencies = self._latencies[operation] = Latencies(self._adaptive)
+            latencies.add(seconds)
+
+    def _ended(self, start: float, block: Limit, success: bool) -> None:
+        if block.expired and block.seconds is not None:
+            self.observe(block.operation, block.seconds)
+            tell(self._listener, "operation_timeout", self.name, operation=block.operation, seconds=block.seconds)
+        elif success:
+            self.observe(block.operation, self._clock.monotonic() - start)
+
+    def _configured(self, operation: str) -> float | None:
+        try:
+            return self._timeouts[operation]
+        except KeyError:
+            if self._default is None:
+                raise self._unknown(operation) from None
+            return self._default
+
+    def _unknown(self, operation: str) -> ConfigurationError:
+        near = get_close_matches(operation, self._timeouts, n=3)
+        known = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {sorted(self._timeouts)}"
+        return ConfigurationError(f"{self.name}: no time-out for {operation!r}, and no default; {known}")

@@ -1,0 +1,456 @@
+"""Too much to do: the important goes first, the rest waits a little or is told at once to come back later.
+
+    shedder = LoadShedder(limit=AIMD())
+    async with shedder.admit(Priority.HIGH, tenant="ann", timeout=5.0) as ticket:
+        answer = await ask()              # its end is recorded: well, overloaded, or nothing at all
+
+A call that finds fewer than `limit` under way starts at once. Else it waits: higher priorities first, tenants in turn,
+first come first served within one. It is refused with LoadShedError, which says when to come back, if
+
+    deadline      its `timeout` (seconds it may wait) is shorter than the wait to be expected, or is 0
+    queue_time    chance has it: the queue is too slow, see below
+    lag           chance has it: the event loop is late by more than `max_lag`, whether or not there is room
+    queue_full    `max_queue` calls wait, and none of them is less important, or of a tenant that has more waiting
+    displaced     it was the one that such a newcomer displaced
+    timeout       its `timeout` has passed in the queue
+
+Chance: with wait w and target t a newcomer is refused with probability min(0.9, 1 − k·t ÷ w), where k is 1 for LOW,
+2 for NORMAL and 4 for HIGH; CRITICAL is never refused so. (The shape and the bound are those of client-side throttling:
+Beyer et al., Site Reliability Engineering, 2016, chapter 21.) For queue time w is the moving average of the waits of
+its own priority, or how long the next one there has waited already if that is more, times the part of the line that is
+ahead of the newcomer: a modest tenant is not refused for the queue of a greedy one. It is 0 once that line was empty.
+For lag t is `max_lag`, and HIGH is never refused.
+
+The wait to be expected is (those ahead + 1) × the mean time that a call holds its place ÷ limit. It is known
+once 10 calls have ended while every place was taken.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from types import TracebackType
+from typing import Any, Final, ParamSpec, TypeVar
+
+from agentflow.clock import Clock, SystemClock
+from agentflow.core.robustness.adaptive_limit import AIMD, Limit
+from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.fair_queue import Tenant
+from agentflow.core.robustness.loop_lag import LoopLag
+from agentflow.core.robustness.shedding import Line, Priority, risk
+from agentflow.core.robustness.waiting import Waiter
+from agentflow.errors import (
+    LoadShedError,
+    OperationTimeoutError,
+    OverloadedError,
+    QuotaExceededError,
+    RateLimitError,
+    RejectedError,
+)
+
+__all__ = ["LoadShedder", "Priority", "ShedderSnapshot", "Ticket", "is_overload"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CLOCK: Final = SystemClock()
+_NOTABLE: Final = 1.25  # changes of the limit by less are not told, except for overload
+_MESSAGES: Final = {
+    "deadline": "the wait would be longer than this call may wait",
+    "queue_time": "calls wait too long already",
+    "lag": "the event loop is late already",
+    "queue_full": "its queue is full",
+    "displaced": "a more important call, or one of a tenant with fewer, took its place in the full queue",
+    "timeout": "it waited as long as it may",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShedderSnapshot:
+    """A shedder at one moment. `held` is the mean time that a call holds its place, None before there is evidence;
+    `waits` are the seconds that each priority waits at the moment."""
+
+    limit: int
+    in_flight: int
+    queued: Mapping[Priority, int]
+    waits: Mapping[Priority, float]
+    held: float | None
+
+
+class Ticket:
+    """A place among the calls under way. One of `done`, `overloaded` and `drop` gives it back: the first."""
+
+    __slots__ = ("_shedder", "began", "ended", "tried", "waited")
+
+    def __init__(self, shedder: LoadShedder, began: float, waited: float = 0.0) -> None:
+        self._shedder = shedder
+        self.began = self.tried = began  # `tried`: when the present attempt began
+        self.waited = waited
+        self.ended = False
+
+    def done(self, *, seconds: float | None = None) -> None:
+        """It ended well. `seconds` is the latency that the limit learns from, such as the time to the first token;
+        None: the time since it was admitted."""
+        shedder = self._shedder  # all in one place, and no `with`: each call that ends well pays for this
+        limit = shedder._limit
+        now = shedder._now()
+        held = now - self.began
+        shedder._acquire()
+        try:
+            if self.ended:
+                return
+            self.ended = True
+            before, under_way = limit.limit, shedder._in_flight
+            shedder._in_flight = under_way - 1
+            limit.succeeded(now, held if seconds is None else seconds, under_way)
+            if under_way >= before:
+                shedder._freed(held, now)
+            after = limit.limit
+        finally:
+            shedder._release()
+        if after != before:
+            shedder._tell_limit(before, after, "growth" if after > before else "latency")
+
+    def overloaded(self) -> None:
+        """It ended with a sign of overload: 429, 529 or a time-out. The limit goes down."""
+        self._shedder._overloaded(self)
+
+    def strained(self) -> None:
+        """There was a sign of overload, but it goes on with another attempt: the limit goes down, the place is kept."""
+        self._shedder._strained(self)
+
+    def drop(self) -> None:
+        """It was cancelled, or failed for another reason: nothing is learnt."""
+        self._shedder._drop(self)
+
+    def end(self, error: BaseException | None) -> None:
+        """Give it back as fits how the call ended."""
+        if error is None:
+            self.done()
+        elif is_overload(error):
+            self.overloaded()
+        else:
+            self.drop()
+
+
+def is_overload(error: BaseException) -> bool:
+    """Whether what was called has said, or shown, that it has too much to do. A guard of ours says nothing about it, and
+    an empty purse nothing about its load."""
+    if isinstance(error, RejectedError | QuotaExceededError):
+        return False
+    return isinstance(error, OverloadedError | RateLimitError | OperationTimeoutError)
+
+
+class _Waiting(Waiter[Ticket]):
+    """One call in the queue."""
+
+    __slots__ = ("priority", "reason", "since", "tenant")
+
+    def __init__(self, priority: Priority, tenant: Tenant, since: float) -> None:
+        super().__init__()
+        self.priority, self.tenant, self.since = priority, tenant, since
+        self.reason = ""
+
+
+class Admitting:
+    """What `admit` returns: await it for the ticket, or enter it, and the ticket is given back at the end."""
+
+    __slots__ = ("_admit", "_ticket")
+
+    def __init__(self, admit: Callable[[], Coroutine[Any, Any, Ticket]]) -> None:
+        self._admit = admit
+        self._ticket: Ticket | None = None
+
+    def __await__(self) -> Generator[Any, Any, Ticket]:
+        return self._admit().__await__()
+
+    async def __aenter__(self) -> Ticket:
+        self._ticket = ticket = await self._admit()
+        return ticket
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.end(error)
+
+
+class LoadShedder:
+    """At most `limit` calls at once. Serves any number of event loops and threads.
+
+    `max_queue` bounds how many wait (None: any number; 0: none). `target_wait` is the queue time in seconds above which
+    LOW calls begin to be refused, NORMAL above twice and HIGH above four times that; None for work that may wait for
+    ever, such as a large batch. `max_lag` is the lag of the event loop above which LOW and (above twice that) NORMAL
+    calls begin to be refused; None does not measure it. 0.1 s is a good value for it.
+
+    As a decorator it admits each call of an async function with NORMAL priority:
+
+        @shedder
+        async def ask(question: str) -> str: ...
+
+    The listener hears `shedder_wait` (seconds, priority, tenant), `shedder_refused` (reason, priority, tenant, seconds
+    waited, retry_after) and `shedder_limit` (from, to, why: overload, latency or growth; small changes are not told).
+    """
+
+    __slots__ = (
+        "_acquire",
+        "_clock",
+        "_in_flight",
+        "_lag",
+        "_limit",
+        "_line",
+        "_listener",
+        "_lock",
+        "_max_lag",
+        "_max_queue",
+        "_now",
+        "_release",
+        "_told",
+        "name",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str = "shedder",
+        limit: Limit | None = None,
+        max_queue: int | None = None,
+        target_wait: float | None = 5.0,
+        max_lag: float | None = None,
+        clock: Clock = _CLOCK,
+        listener: Listener | None = None,
+    ) -> None:
+        if max_queue is not None and max_queue < 0:
+            raise ValueError(f"max_queue is 0 or more, or None for no bound, not {max_queue!r}")
+        for argument, seconds in (("target_wait", target_wait), ("max_lag", max_lag)):
+            if seconds is not None and not 0.0 < seconds < float("inf"):
+                raise ValueError(f"{argument} is a finite number of seconds above 0, or None, not {seconds!r}")
+        self.name = name
+        self._limit: Limit = AIMD() if limit is None else limit
+        self._max_queue, self._max_lag = max_queue, max_lag
+        self._lag = None if max_lag is None else LoopLag()
+        self._clock, self._now = clock, clock.monotonic
+        self._listener = listener
+        self._lock = Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._line: Line[_Waiting] = Line(self._limit, target_wait)
+        self._in_flight = 0
+        self._told = self._limit.limit
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be under way at once, at the moment."""
+        return self._limit.limit
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    @property
+    def queued(self) -> int:
+        return self._line.size
+
+    def snapshot(self) -> ShedderSnapshot:
+        now = self._now()
+        with self._lock:
+            return ShedderSnapshot(
+                limit=self._limit.limit,
+                in_flight=self._in_flight,
+                queued={priority: self._line.length(priority) for priority in Priority},
+                waits={priority: self._line.wait_of(priority, now) for priority in Priority},
+                held=self._line.held,
+            )
+
+    # ---- admission -------------------------------------------------------------------------------------------
+
+    def try_admit(self, priority: Priority = Priority.NORMAL, tenant: str | None = None) -> Ticket | None:
+        """A ticket if there is room and nothing to be decided; None where it would have to wait, or might be refused.
+
+        It refuses nothing itself: after None, `admit` decides.
+        """
+        if self._lag is not None and self._lag_risk(priority):
+            return None
+        now = self._now()
+        self._acquire()
+        try:
+            if self._in_flight >= self._limit.limit:  # whoever waits, waits because of this
+                return None
+            self._in_flight += 1
+        finally:
+            self._release()
+        return Ticket(self, now)
+
+    def admit(
+        self, priority: Priority = Priority.NORMAL, tenant: str | None = None, *, timeout: float | None = None
+    ) -> Admitting:
+        """Await or enter it. `timeout` is how many seconds the call may wait; LoadShedError if that is too short."""
+        return Admitting(functools.partial(self._admit, priority, tenant, timeout))
+
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        @functools.wraps(function)
+        async def admitted(*args: P.args, **kwargs: P.kwargs) -> R:
+            async with self.admit():
+                return await function(*args, **kwargs)
+
+        return admitted
+
+    async def _admit(self, priority: Priority, tenant: Tenant, timeout: float | None) -> Ticket:
+        ticket = self.try_admit(priority, tenant)
+        if ticket is not None:
+            return ticket
+        now, lag_risk = self._now(), self._lag_risk(priority)
+        with self._lock:
+            reason, retry_after = self._refusal(priority, tenant, timeout, lag_risk, now), None
+            waiter = None if reason else self._enter(priority, tenant, now)
+            if reason and reason != "lag":
+                retry_after = self._line.expected_wait(priority, tenant)
+        if waiter is None:
+            self._tell_refused(reason, priority, tenant, 0.0, retry_after)
+            raise self._error(reason, retry_after)
+        return await self._wait(waiter, timeout)
+
+    def _refusal(self, priority: Priority, tenant: Tenant, timeout: float | None, lag_risk: float, now: float) -> str:
+        """Why this call is refused; empty where it is not."""
+        if lag_risk and self._clock.random() < lag_risk:
+            return "lag"
+        if self._in_flight < self._limit.limit:
+            return ""
+        if timeout is not None and (timeout <= 0 or (self._line.expected_wait(priority, tenant) or 0.0) > timeout):
+            return "deadline"
+        risk = self._line.risk(priority, tenant, now)
+        if risk and self._clock.random() < risk:
+            return "queue_time"
+        if self._max_queue is None or self._line.size < self._max_queue:
+            return ""
+        return "" if self._displace(priority, tenant) else "queue_full"
+
+    def _enter(self, priority: Priority, tenant: Tenant, now: float) -> _Waiting:
+        waiter = _Waiting(priority, tenant, now)
+        self._line.push(waiter)
+        self._pump(now)
+        return waiter
+
+    async def _wait(self, waiter: _Waiting, timeout: float | None) -> Ticket:
+        late = None if timeout is None else functools.partial(self._late, waiter)
+        try:
+            ticket = await waiter.wait(self._withdraw, seconds=timeout, late=late)
+        except LoadShedError as error:  # told here, in the task whose call it is
+            waited = self._now() - waiter.since
+            self._tell_refused(waiter.reason, waiter.priority, waiter.tenant, waited, error.retry_after)
+            raise
+        if ticket.waited:
+            told = {"seconds": ticket.waited, "priority": waiter.priority.name.lower(), "tenant": waiter.tenant}
+            tell(self._listener, "shedder_wait", self.name, **told)
+        return ticket
+
+    # ---- under the lock --------------------------------------------------------------------------------------
+
+    def _pump(self, now: float) -> None:
+        """Give each free place to the next in turn; those whose event loop is closed are passed over."""
+        while self._in_flight < self._limit.limit:
+            waiter = self._line.pop(now)
+            if waiter is None:
+                return
+            self._in_flight += waiter.grant(Ticket(self, now, max(0.0, now - waiter.since)))
+
+    def _freed(self, held: float, now: float) -> None:
+        """A place came free where none had been."""
+        self._line.learn(held)
+        self._pump(now)
+
+    def _displace(self, priority: Priority, tenant: Tenant) -> bool:
+        waiter = self._line.displace(priority, tenant)
+        if waiter is None:
+            return False
+        self._refuse(waiter, "displaced")
+        return True
+
+    def _refuse(self, waiter: _Waiting, reason: str) -> None:
+        waiter.reason = reason
+        waiter.refuse(self._error(reason, self._line.expected_wait(waiter.priority, waiter.tenant)))
+
+    # ---- leaving ---------------------------------------------------------------------------------------------
+
+    def _late(self, waiter: _Waiting) -> None:
+        """Its time is up."""
+        with self._lock:
+            if self._line.remove(waiter):
+                self._refuse(waiter, "timeout")
+
+    def _withdraw(self, waiter: Waiter[Ticket]) -> None:
+        """It leaves with nothing: cancelled in the queue, or after it was granted a place."""
+        if waiter.value is not None:
+            waiter.value.drop()
+        elif isinstance(waiter, _Waiting):
+            with self._lock:
+                self._line.remove(waiter)
+
+    def _overloaded(self, ticket: Ticket) -> None:
+        now = self._now()
+        limit = self._limit
+        with self._lock:
+            if ticket.ended:
+                return
+            ticket.ended = True
+            before, under_way = limit.limit, self._in_flight
+            self._in_flight = under_way - 1
+            limit.overloaded(now, ticket.tried, under_way)
+            if under_way >= before:
+                self._freed(now - ticket.began, now)
+            after = limit.limit
+        if after != before:
+            self._tell_limit(before, after, "overload")
+
+    def _strained(self, ticket: Ticket) -> None:
+        now = self._now()
+        limit = self._limit
+        with self._lock:
+            if ticket.ended:
+                return
+            before = limit.limit
+            limit.overloaded(now, ticket.tried, self._in_flight)
+            ticket.tried = now
+            after = limit.limit
+        if after != before:
+            self._tell_limit(before, after, "overload")
+
+    def _drop(self, ticket: Ticket) -> None:
+        now = self._now()
+        with self._lock:
+            if not ticket.ended:
+                ticket.ended = True
+                self._in_flight -= 1
+                self._pump(now)
+
+    # ---- telling ---------------------------------------------------------------------------------------------
+
+    def _lag_risk(self, priority: Priority) -> float:
+        if self._lag is None or self._max_lag is None or priority < Priority.NORMAL:
+            return 0.0
+        return risk(self._lag.seconds(), self._max_lag, priority)
+
+    def _error(self, reason: str, retry_after: float | None) -> LoadShedError:
+        return LoadShedError(self.name, _MESSAGES[reason], retry_after=retry_after)
+
+    def _tell_refused(
+        self, reason: str, priority: Priority, tenant: Tenant, seconds: float, retry_after: float | None
+    ) -> None:
+        tell(
+            self._listener,
+            "shedder_refused",
+            self.name,
+            reason=reason,
+            priority=priority.name.lower(),
+            tenant=tenant,
+            seconds=seconds,
+            retry_after=retry_after,
+        )
+
+    def _tell_limit(self, before: int, after: int, why: str) -> None:
+        told = before if why == "overload" else self._told
+        if why == "overload" or not told / _NOTABLE < after < told * _NOTABLE:
+            self._told = after
+            tell(self._listener, "shedder_limit", self.name, **{"from": told, "to": after, "why": why})

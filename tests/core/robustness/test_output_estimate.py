@@ -6,7 +6,7 @@ import math
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow.core.robustness.output_estimate import OutputEstimate
@@ -73,6 +73,7 @@ def test_it_remembers_at_least_one_key() -> None:
         OutputEstimate(keys=0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5000), min_size=10, max_size=400))
 def test_the_smallest_answer_that_95_percent_do_not_exceed(answers: list[int]) -> None:
     last = sorted(answers[-128:])

@@ -38,7 +38,7 @@ def limited(test: Callable[[RateLimiter, VirtualClock], Any], **options: Any) ->
 
 def assert_free(limiter: RateLimiter) -> None:
     assert (limiter.in_use, limiter.waiting, limiter._queued) == (0, 0, (0, 0, 0, 0))
-    assert limiter._alarm._timer is None
+    assert limiter._alarm.timer is None
     left = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
     assert not left
 
@@ -588,6 +588,37 @@ def test_when_the_first_leaves_the_next_is_served_in_its_own_time() -> None:
     limited(test, tokens_per_minute=60)
 
 
+def test_a_release_in_the_middle_of_a_decision_is_carried_out_after_it() -> None:
+    """As when the garbage collector closes an abandoned coroutine while its thread holds the limiter's lock."""
+    held: list[Reservation] = []
+
+    class Collecting(VirtualClock):
+        def monotonic(self) -> float:
+            for each in [*held]:
+                held.remove(each)
+                each.cancel()
+            return super().monotonic()
+
+    clock = Collecting()
+    limiter = RateLimiter(requests_per_minute=60, concurrency=2, clock=clock)
+
+    async def main() -> None:
+        first, second = (limiter.try_reserve() for _ in range(2))
+        waiting = asyncio.create_task(use(limiter))
+        await asyncio.sleep(0)
+        assert first is not None
+        assert second is not None
+        held.append(first)
+        limiter.available()
+        assert await waiting == 0
+        held.append(second)
+        limiter.available()
+        assert limiter.available().requests == 59
+        assert_free(limiter)
+
+    clock.run(main())
+
+
 # ---- several event loops
 
 
@@ -621,7 +652,7 @@ def test_two_loops_in_two_threads_share_one_limiter() -> None:
         thread.join(30)
     assert sorted(done) == sorted([*range(150)] * 2)
     assert peak <= 3
-    assert (limiter.in_use, limiter.waiting, limiter._alarm._timer) == (0, 0, None)
+    assert (limiter.in_use, limiter.waiting, limiter._alarm.timer) == (0, 0, None)
     assert time.monotonic() - started >= 0.238  # 60 at once and 1 each millisecond: 300 need 240 ms
 
 
@@ -739,11 +770,11 @@ def test_a_day_of_calls_stays_within_the_limits() -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(8):
                 group.create_task(caller())
-        most = 3000 * (24 * 60 + 1)
+        most = 1000 * (24 * 60 + 1)
         assert most * 0.95 < tokens < most + 8 * 500
         assert passed < 20 * (24 * 60 + 1)
 
-    limited(test, requests_per_minute=20, tokens_per_minute=3000, concurrency=6)
+    limited(test, requests_per_minute=20, tokens_per_minute=1000, concurrency=6)
 
 
 class Model(RuleBasedStateMachine):
@@ -784,7 +815,7 @@ class Model(RuleBasedStateMachine):
         self.loop.run(asyncio.sleep(0.01 + max(0.0, self.hold - self.clock.monotonic())))
         self.loop.run(asyncio.sleep(500))
         left = self.limiter.available()
-        assert (self.limiter.in_use, self.limiter.waiting, self.limiter._alarm._timer) == (0, 0, None)
+        assert (self.limiter.in_use, self.limiter.waiting, self.limiter._alarm.timer) == (0, 0, None)
         assert left.requests == pytest.approx(self.rates[0] or math.inf)
         assert left.tokens == pytest.approx(self.rates[1] or math.inf)
         self.loop.close()

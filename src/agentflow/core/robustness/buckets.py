@@ -19,7 +19,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["INPUT", "OUTPUT", "QUANTITIES", "REQUESTS", "TOKENS", "Buckets", "Need", "ServerLimits"]
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "QUANTITIES",
+    "REQUESTS",
+    "TOKENS",
+    "Buckets",
+    "Need",
+    "ServerLimits",
+    "negative",
+    "total",
+]
 
 REQUESTS: Final = 0
 TOKENS: Final = 1  # input and output together
@@ -140,7 +151,7 @@ class Buckets:
         for bucket in self._buckets:
             when = max(when, bucket.when(need[bucket.quantity], start))
         for quantity, told in self._told.items():
-            if need[quantity] > told.left:
+            if need[quantity] > told.left or told.left < 1:
                 when = max(when, told.until)
         if self._ramp is not None:
             when = max(when, self._ramp_allows(self._grown + ahead + 1))
@@ -170,7 +181,8 @@ class Buckets:
 
         A bucket's level is lowered to what remains and never raised. The level is already without the requests under
         way, which the server may not have seen yet, so they are not taken off a second time. A quantity without a
-        bucket is held at what the server's last word was, until its reset; settling does not change that.
+        bucket is held at what the server's last word was, until its reset; settling does not change that. Where nothing
+        of it is left, all wait, even those who say that they need none: they may only not have counted.
         """
         held: dict[str, float] = {}
         ours = {bucket.quantity: bucket for bucket in self._buckets}
@@ -221,7 +233,7 @@ class Buckets:
         """The same for what has no bucket: the server's last word, and the slow start after a drain."""
         for quantity in [quantity for quantity, told in self._told.items() if told.until <= now + _SLACK]:
             del self._told[quantity]
-        if any(need[quantity] > told.left for quantity, told in self._told.items()):
+        if any(need[quantity] > told.left or told.left < 1 for quantity, told in self._told.items()):
             return False
         if self._ramp is not None:
             if self._ramp_allows(self._grown + 1) > now + _SLACK:
@@ -237,3 +249,11 @@ class Buckets:
         """When the slow start lets so many have gone."""
         assert self._ramp is not None
         return self._ramp + min(_RAMP_ENDS, _DOUBLING * math.log2(number))
+
+
+def total(one: Need, other: Need) -> Need:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+
+
+def negative(need: Need) -> Need:
+    return -need[0], -need[1], -need[2], -need[3]

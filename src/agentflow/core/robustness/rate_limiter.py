@@ -24,20 +24,20 @@ The listener is told `limiter_wait` (seconds), `limiter_refused` (reason, retry_
 from __future__ import annotations
 
 import math
-import threading
-from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
+from asyncio import get_running_loop
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.robustness.buckets import QUANTITIES, Buckets, Need, ServerLimits
+from agentflow.core.robustness.alarm import Alarm
+from agentflow.core.robustness.buckets import QUANTITIES, Buckets, Need, ServerLimits, negative, total
 from agentflow.core.robustness.decision import Listener, tell
-from agentflow.core.robustness.waiting import Waiter, running_loop
+from agentflow.core.robustness.turn import Turn
+from agentflow.core.robustness.waiting import Waiter
 from agentflow.errors import LimiterError
 
 __all__ = ["Available", "RateLimiter", "Reservation", "Reserving", "ServerLimits"]
@@ -72,14 +72,16 @@ class RateLimiter:
     __slots__ = (
         "_alarm",
         "_buckets",
-        "_clock",
+        "_counts_tokens",
         "_in_use",
         "_listener",
         "_lock",
+        "_monotonic",
         "_name",
         "_queue",
         "_queued",
         "_slots",
+        "_turn",
         "_wait",
     )
 
@@ -102,14 +104,16 @@ class RateLimiter:
         self._name = name
         self._slots: float = math.inf if concurrency is None else concurrency
         self._wait = on_limit == "wait"
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._listener = listener
         self._buckets = Buckets(rates, burst)
+        self._counts_tokens = any(rate is not None for rate in rates[1:])
         self._in_use = 0
         self._queue: OrderedDict[_Queued, None] = OrderedDict()  # in order; anyone may leave in constant time
         self._queued: Need = _NOTHING  # what all in the queue need
-        self._alarm = _Alarm(self._rung)
-        self._lock = threading.Lock()
+        self._alarm = Alarm(self._rung)
+        self._turn = Turn()
+        self._lock = self._turn.lock
 
     # ---- taking
 
@@ -156,8 +160,8 @@ class RateLimiter:
         What is held here is lowered to it, never raised. A quantity without a rate of its own is held at it until its
         reset.
         """
-        with self._lock:
-            held = self._buckets.observe(limits, self._clock.monotonic())
+        with self._turn:
+            held = self._buckets.observe(limits, self._monotonic())
             if self._queue:
                 self._pump()
         if held:
@@ -168,11 +172,16 @@ class RateLimiter:
 
         Calls under way go on. Afterwards it starts slowly, however much was in the buckets (`Buckets.drain`).
         """
-        with self._lock:
-            seconds = self._buckets.drain(seconds, self._clock.monotonic())
+        with self._turn:
+            seconds = self._buckets.drain(seconds, self._monotonic())
         tell(self._listener, "limiter_drained", self._name, seconds=seconds)
 
     # ---- looking
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether any limit is in tokens, so that it is worth estimating what a call takes."""
+        return self._counts_tokens
 
     @property
     def name(self) -> str:
@@ -190,23 +199,26 @@ class RateLimiter:
 
     def available(self) -> Available:
         """What is there at this moment."""
-        with self._lock:
-            now = self._clock.monotonic()
+        with self._turn:
+            now = self._monotonic()
             levels = self._buckets.levels(now)
             return Available(*levels, self._slots - self._in_use, self._buckets.held(now))
 
     # ---- the queue; what has no lock of its own runs under the caller's
 
     def _try(self, need: Need) -> Reservation | None:
+        reservation = None
         with self._lock:
-            if self._queue or self._in_use >= self._slots or not self._buckets.take(need, self._clock.monotonic()):
-                return None
-            self._in_use += 1
-        return Reservation(self, need)
+            if not self._queue and self._in_use < self._slots and self._buckets.take(need, self._monotonic()):
+                self._in_use += 1
+                reservation = Reservation(self, need)
+        if self._turn.left:
+            self._turn.catch_up()
+        return reservation
 
     async def _wait_for(self, need: Need, timeout: float | None) -> Reservation:
         """Join the queue, unless it is known already that this is no use."""
-        with self._lock:
+        with self._turn:
             hopeless = self._hopeless(need, timeout)
             waiter = None if hopeless else self._join(need)
         if waiter is None:
@@ -232,24 +244,24 @@ class RateLimiter:
 
     def _predicted(self, need: Need) -> float:
         """How long it will wait, at least: for all those in front and itself. When a slot comes free nobody knows."""
-        now = self._clock.monotonic()
-        return self._buckets.when(_sum(self._queued, need), now, ahead=len(self._queue)) - now
+        now = self._monotonic()
+        return self._buckets.when(total(self._queued, need), now, ahead=len(self._queue)) - now
 
     def _join(self, need: Need) -> _Queued:
-        waiter = _Queued(need, self._clock.monotonic())
+        waiter = _Queued(need, self._monotonic())
         self._queue[waiter] = None
-        self._queued = _sum(self._queued, need)
+        self._queued = total(self._queued, need)
         self._pump()
         return waiter
 
     def _leave(self, waiter: _Queued) -> None:
         if waiter in self._queue:
             del self._queue[waiter]
-            self._queued = _less(self._queued, waiter.need)
+            self._queued = total(self._queued, negative(waiter.need))
 
     def _pump(self) -> None:
         """Grant in order whatever can be granted, and have the rest looked at when the first of them can be."""
-        now = self._clock.monotonic()
+        now = self._monotonic()
         while self._queue:
             head = next(iter(self._queue))
             if head.loop.is_closed():  # its task is gone with it
@@ -271,22 +283,23 @@ class RateLimiter:
             self._buckets.give_back(head.need)
 
     def _rung(self, ring: int) -> None:
-        with self._lock:
+        with self._turn:
             self._alarm.rung(ring)
             self._pump()
 
     def _withdraw(self, waiter: Waiter[Reservation]) -> None:
         """Its caller has left: out of the queue with it, or on with what it was granted."""
-        with self._lock:
-            reservation = waiter.value
-            if reservation is None and isinstance(waiter, _Queued):
-                self._leave(waiter)
-                self._pump()
-        if reservation is not None:
-            reservation.cancel()
+        self._turn.soon(partial(self._without, waiter))
+
+    def _without(self, waiter: Waiter[Reservation]) -> None:
+        if waiter.value is not None:
+            self._end(waiter.value, None, unsent=True)
+        elif isinstance(waiter, _Queued):
+            self._leave(waiter)
+            self._pump()
 
     def _late(self, waiter: _Queued, timeout: float | None) -> None:
-        with self._lock:
+        with self._turn:
             self._pump()  # it may be just in time
             if waiter.granted:
                 return
@@ -298,17 +311,29 @@ class RateLimiter:
 
     def _close(self, reservation: Reservation, change: Need | None, *, unsent: bool = False) -> None:
         """The end of a reservation; only the first counts."""
-        with self._lock:
-            if reservation._closed:
-                return
-            reservation._closed = True
-            self._in_use -= 1
-            if unsent:
-                self._buckets.give_back(reservation.need)
-            elif change is not None:
-                self._buckets.adjust(change, self._clock.monotonic())
-            if self._queue:
-                self._pump()
+        if reservation._closed:
+            return
+        if not self._lock.acquire(blocking=False):
+            self._turn.soon(partial(self._end, reservation, change, unsent))
+            return
+        try:
+            self._end(reservation, change, unsent)
+        finally:
+            self._lock.release()
+        if self._turn.left:
+            self._turn.catch_up()
+
+    def _end(self, reservation: Reservation, change: Need | None, unsent: bool) -> None:
+        if reservation._closed:
+            return
+        reservation._closed = True
+        self._in_use -= 1
+        if unsent:
+            self._buckets.give_back(reservation.need)
+        elif change is not None:
+            self._buckets.adjust(change, self._monotonic())
+        if self._queue:
+            self._pump()
 
     # ---- refusing
 
@@ -410,66 +435,10 @@ class _Queued(Waiter[Reservation]):
         self.since = since
 
 
-class _Alarm:
-    """The limiter's one timer, on the event loop of whoever is first in the queue. Called under the limiter's lock.
-
-    A timer belongs to the thread of its loop. From another thread, the loop is asked to look at once, and sets it then.
-    """
-
-    __slots__ = ("_loop", "_ring", "_rings", "_timer", "_when")
-
-    def __init__(self, ring: Callable[[int], None]) -> None:
-        self._ring = ring
-        self._rings = 0  # counted, so that one that comes late does not pass for the next
-        self._loop: AbstractEventLoop | None = None
-        self._timer: TimerHandle | None = None
-        self._when = math.inf
-
-    def set(self, loop: AbstractEventLoop, when: float, now: float) -> None:
-        """Ring on that loop at `when`. One that is set for earlier stays: it rings, and is set again."""
-        if self._loop is loop and self._when <= when:
-            return
-        self.clear()
-        self._loop = loop
-        if running_loop() is loop:
-            self._when, self._timer = when, loop.call_later(max(0.0, when - now), self._ring, self._rings)
-        else:
-            self._when = -math.inf
-            with suppress(RuntimeError):  # closed just now: the next who comes by sees it
-                loop.call_soon_threadsafe(self._ring, self._rings)
-
-    def rung(self, ring: int) -> None:
-        if ring == self._rings:
-            self._forget()
-
-    def clear(self) -> None:
-        loop, timer = self._loop, self._timer
-        if loop is None:
-            return
-        self._forget()
-        if timer is not None and running_loop() is loop:
-            timer.cancel()
-        elif timer is not None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(timer.cancel)
-
-    def _forget(self) -> None:
-        self._rings += 1
-        self._loop, self._timer, self._when = None, None, math.inf
-
-
 def _need(requests: int, input_tokens: int, output_tokens: int) -> Need:
     if (requests | input_tokens | output_tokens) < 0:
         raise ValueError(f"amounts are 0 or more, not {requests} requests, {input_tokens} + {output_tokens} tokens")
     return requests, input_tokens + output_tokens, input_tokens, output_tokens
-
-
-def _sum(one: Need, other: Need) -> Need:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
-
-
-def _less(one: Need, other: Need) -> Need:
-    return one[0] - other[0], one[1] - other[1], one[2] - other[2], one[3] - other[3]
 
 
 def _check(rates: tuple[float | None, ...], burst: float, concurrency: int | None, on_limit: str) -> None:

@@ -29,8 +29,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -109,13 +108,30 @@ def limit(seconds: float | None, operation: str = "operation") -> Limit:
 class Limit:
     """Made by `limit`. Used for one block; `when` is the moment (of the loop's clock) at which the time is up."""
 
-    __slots__ = ("_counts", "_deadline", "_outer", "_task", "_token", "_watch", "expired", "left", "loop", "operation",
-                 "seconds", "when")  # fmt: skip
+    __slots__ = (
+        "_counts",
+        "_deadline",
+        "_outer",
+        "_task",
+        "_token",
+        "_watch",
+        "expired",
+        "left",
+        "loop",
+        "operation",
+        "seconds",
+        "when",
+    )
+
+    _deadline: Deadline | None
+    _outer: Limit | None
+    _counts: Limit | None  # whose moment it is, None for ours
+    _task: asyncio.Task[object] | None  # which is cancelled at that moment
 
     def __init__(
         self, seconds: float | None, operation: str, watch: Callable[[Limit, bool], None] | None = None
     ) -> None:
-        """`watch` hears of the end of the block: and whether it was a success."""
+        """`watch` hears of the end of the block, and whether it was a success."""
         self.seconds = seconds
         self.operation = operation
         self.when = math.inf
@@ -123,17 +139,12 @@ class Limit:
         """Whether the time was up: our own, not the nearer one around."""
         self.left = False
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._counts: Limit = self  # whose moment it is
-        self._outer: Limit | None = None
-        self._task: asyncio.Task[object] | None = None  # which is cancelled at that moment
-        self._deadline: Deadline | None = None
-        self._token: Token[Limit | None] | None = None
         self._watch = watch
 
     @property
     def remaining(self) -> float:
         """Seconds that are left, 0 or more; infinite without a limit, here or around."""
-        if self.loop is None or self.when == math.inf:
+        if self.loop is None:
             return math.inf if self.seconds is None else max(0.0, self.seconds)
         return max(0.0, self.when - self.loop.time())
 
@@ -146,12 +157,12 @@ class Limit:
             self.when = now + self.seconds
         task = self._task = asyncio.current_task()
         outer = self._outer = _around()
-        bound = outer is not None and self._bound_by(outer, now)
+        self._counts = self._deadline = None
+        ends_us = outer is not None and self._bound_by(outer, now) and outer._task is task
         if self.when <= now:
-            self.left = True
-            raise self._late("", 0.0)
+            raise self._refused()
         # A nearer limit around us cancels this very task: no second timer for the same moment.
-        if self.when != math.inf and not (bound and outer is not None and outer._task is task):
+        if not ends_us and self.when != math.inf:
             self._deadline = deadline = Deadline(self.when - now, failure=self._late)
             deadline.__enter__()
         self._token = _current.set(self)
@@ -160,30 +171,45 @@ class Limit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.left, self._task, self._outer = True, None, _living(self._outer)
-        token, self._token = self._token, None
-        if token is not None:
-            with suppress(ValueError):  # a generator that is closed from another context, whose variable is its own
-                _current.reset(token)
+        self._leave()
+        try:  # noqa: SIM105 - suppress() would cost each block
+            _current.reset(self._token)
+        except ValueError:  # a generator that is closed from another context
+            pass
+        deadline, self._deadline = self._deadline, None
         try:
-            if self._deadline is not None:
-                self._deadline.close()
-                self._deadline.__exit__(kind, error, trace)
+            if deadline is not None:
+                deadline.close()
+                deadline.__exit__(kind, error, trace)
         finally:
             if self._watch is not None:
                 self._watch(self, kind is None)
+
+    def _leave(self) -> None:
+        """Bind nobody any more, and keep nothing alive that was left, too."""
+        self.left = True
+        self._task = None
+        if self._outer is not None:
+            self._outer = _living(self._outer)
 
     def _bound_by(self, outer: Limit, now: float) -> bool:
         """Whether the one around us is nearer; then its moment is ours."""
         when = outer.when if outer.loop is self.loop else now + outer.remaining
         if when > self.when or when == math.inf:
             return False
-        self.when, self._counts = when, outer._counts
+        self.when, self._counts = when, outer._counts or outer
         return True
 
+    def _refused(self) -> Exception:
+        self._leave()
+        error = self._late("", 0.0)
+        if self._watch is not None:
+            self._watch(self, False)
+        return error
+
     def _late(self, _: str, __: float) -> Exception:
-        counts = self._counts
-        self.expired = counts is self
+        self.expired = self._counts is None
+        counts = self._counts or self
         return OperationTimeoutError(counts.operation, counts.seconds or 0.0)
 
 
@@ -191,7 +217,8 @@ _current: ContextVar[Limit | None] = ContextVar("agentflow_limit", default=None)
 
 
 def _around() -> Limit | None:
-    return _living(_current.get())
+    around = _current.get()
+    return around if around is None or not around.left else _living(around)
 
 
 def _living(innermost: Limit | None) -> Limit | None:

@@ -284,6 +284,26 @@ def test_the_callers_cancellation_ends_a_wait_at_once(form: Any) -> None:
     assert (work.calls, clock.monotonic()) == (1, 0.25)
 
 
+@every_form
+def test_an_error_that_somebody_made_of_the_callers_cancellation_is_not_repeated(form: Any) -> None:
+    """Some libraries do; nobody would cancel a second time, so it would go on past every deadline."""
+    clock = VirtualClock()
+
+    async def deaf() -> str:
+        try:
+            return await asyncio.sleep(60, "never")
+        except asyncio.CancelledError:
+            raise ServerError("lost") from None
+
+    async def main() -> None:
+        async with asyncio.timeout(0.25):
+            await form(EVEN, deaf)
+
+    with pytest.raises(ServerError):
+        clock.run(main())
+    assert clock.monotonic() == 0.25
+
+
 @bounded_forms
 def test_the_waits_follow_the_clocks_chance_and_the_wait_before(form: Any) -> None:
     clock, twin = VirtualClock(seed=5), VirtualClock(seed=5)

@@ -23,6 +23,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Final, Protocol
 
+from agentflow.core.robustness.deadline import Deadline
+
 __all__ = ["Account", "Attempt", "current_attempt", "idempotency_key", "is_owned", "mark_owned", "note_pool_wait"]
 
 
@@ -37,10 +39,10 @@ class Attempt:
 
     `policy` is the retry policy that its layer was explicitly given, None where it was given none. `began` is the
     machine's monotonic time: a mark that is older belongs to another operation. `account` is where the time of the
-    operation is written down, `resource` what it was lent from a pool.
+    operation is written down, `deadline` what bounds it, `resource` what it was lent from a pool.
     """
 
-    __slots__ = ("_key", "account", "began", "number", "outer", "policy", "resource")
+    __slots__ = ("_key", "account", "began", "deadline", "number", "outer", "policy", "resource")
 
     def __init__(self, policy: object | None = None) -> None:
         self.number = 1
@@ -48,6 +50,7 @@ class Attempt:
         self.outer = current_attempt.get()
         self.began = time.monotonic()
         self.account: Account | None = None
+        self.deadline: Deadline | None = None
         self.resource: object = None
         self._key: str | None = None
 

@@ -18,9 +18,9 @@ The variable is set around each step that is awaited, and reset after it:
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from contextvars import ContextVar
+from time import monotonic
 from typing import Final, Protocol
 
 from agentflow.core.robustness.deadline import Deadline
@@ -39,7 +39,7 @@ class Attempt:
 
     `policy` is the retry policy that its layer was explicitly given, None where it was given none. `began` is the
     machine's monotonic time: a mark that is older belongs to another operation. `account` is where the time of the
-    operation is written down, `deadline` what bounds it, `resource` what it was lent from a pool.
+    operation is written down, `deadline` what bounds it, `resource` a pool and what it has lent.
     """
 
     __slots__ = ("_key", "account", "began", "deadline", "number", "outer", "policy", "resource")
@@ -48,7 +48,7 @@ class Attempt:
         self.number = 1
         self.policy = policy
         self.outer = current_attempt.get()
-        self.began = time.monotonic()
+        self.began = monotonic()
         self.account: Account | None = None
         self.deadline: Deadline | None = None
         self.resource: object = None
@@ -96,7 +96,7 @@ def mark_owned(error: BaseException) -> None:
     """This error has been repeated as often as it shall be: no layer further out is to do so again."""
     with suppress(Exception):  # an exception class may refuse attributes
         # Not setattr: a frozen dataclass may be an exception, too.
-        object.__setattr__(error, _MARK, time.monotonic())
+        object.__setattr__(error, _MARK, monotonic())
 
 
 def is_owned(error: BaseException, since: float = 0.0) -> bool:

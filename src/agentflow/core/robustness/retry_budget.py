@@ -80,7 +80,7 @@ class RetryBudget:
             counts = self._counts
             counts.advance(self._clock.monotonic())
             counts.requests += 1
-            counts.ring[counts.place][0] += 1
+            counts.current[0] += 1
 
     def try_spend(self) -> bool:
         """Take one retry, if there is one left. It is never given back: it is spent by being made."""
@@ -90,7 +90,7 @@ class RetryBudget:
             granted = counts.retries < self._allowed()
             if granted:
                 counts.retries += 1
-                counts.ring[counts.place][1] += 1
+                counts.current[1] += 1
         if not granted:
             tell(self._listener, "retry_refused", self.name, ratio=self.ratio, minimum=self.minimum)
         return granted
@@ -113,25 +113,26 @@ class RetryBudget:
 class _Counts:
     """First attempts and retries of the last buckets; `advance` forgets what is older, and is O(1) a call."""
 
-    __slots__ = ("_bucket", "_width", "place", "requests", "retries", "ring")
+    __slots__ = ("_bucket", "_end", "_place", "_ring", "_width", "current", "requests", "retries")
 
     def __init__(self, width: float) -> None:
         self._width = width
-        self._bucket = -math.inf  # the number of the bucket at `place`, counted from the clock's zero
-        self.place = 0
-        self.ring = [[0, 0] for _ in range(_BUCKETS)]
+        self._bucket = self._end = -math.inf  # the current bucket's number, counted from the clock's zero, and its end
+        self._place = 0
+        self._ring = [[0, 0] for _ in range(_BUCKETS)]
+        self.current = self._ring[0]
         self.requests = 0
         self.retries = 0
 
     def advance(self, now: float) -> None:
-        bucket = now // self._width
-        passed = bucket - self._bucket
-        if passed <= 0:
+        if now < self._end:
             return
+        bucket = now // self._width
+        for _ in range(int(min(bucket - self._bucket, _BUCKETS))):
+            self._place = (self._place + 1) % _BUCKETS
+            self.current = self._ring[self._place]
+            self.requests -= self.current[0]
+            self.retries -= self.current[1]
+            self.current[0] = self.current[1] = 0
         self._bucket = bucket
-        for _ in range(int(min(passed, _BUCKETS))):
-            self.place = (self.place + 1) % _BUCKETS
-            oldest = self.ring[self.place]
-            self.requests -= oldest[0]
-            self.retries -= oldest[1]
-            oldest[0] = oldest[1] = 0
+        self._end = (bucket + 1) * self._width

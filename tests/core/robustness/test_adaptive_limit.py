@@ -204,7 +204,7 @@ def test_after_a_time_under_load_one_window_runs_at_half_the_limit():
 def test_the_latency_at_half_the_limit_is_the_usual_one():
     limit = Gradient2(initial=20, probe=3, smoothing=0.25)
     now = windows(limit, 3, 0.9)
-    windows(limit, 2, 0.1, start=now)  # thirty samples
+    windows(limit, 2, 0.1, start=now + 3 * 0.9)  # thirty samples
     assert limit.limit == 23
     assert limit._usual == pytest.approx(0.1)
 
@@ -214,7 +214,7 @@ def test_after_a_surprise_it_looks_again_soon(at_half, soon):
     limit = Gradient2(initial=20, probe=50)
     now = windows(limit, 10, 0.9)
     assert limit._probing
-    now = windows(limit, 2, at_half, start=now)
+    now = windows(limit, 2, at_half, start=now + 3 * 0.9)
     assert not limit._probing
     windows(limit, 10, 0.9, start=now)
     assert limit._probing == soon
@@ -315,7 +315,7 @@ class Working:
 
     async def call(self) -> None:
         async with self._places:
-            await asyncio.sleep(self.random.expovariate(1 / 0.25))
+            await asyncio.sleep(self.random.expovariate(1 / 0.4))
             self.served += 1
 
 
@@ -371,6 +371,6 @@ def test_gradient2_comes_to_rest_near_the_number_of_workers(workers, initial):
         late = limits[200:]
         assert workers <= sum(late) / len(late) <= 1.5 * workers + 2 * 4
         assert max(late) <= 2 * workers + 2 * 4
-        assert server.served > 0.9 * 300 * workers / 0.25
+        assert server.served > 0.9 * 300 * workers / 0.4
 
     clock.run(main())

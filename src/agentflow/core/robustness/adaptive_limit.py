@@ -21,6 +21,7 @@ _WORST_GRADIENT: Final = 0.5  # one window never takes more than smoothing × th
 _WARM_UP: Final = 10  # windows of which the usual latency starts as the plain mean
 _WINDOW_SAMPLES: Final = 10
 _PROBE_SAMPLES: Final = 30  # a baseline of ten would be off by a third too often
+_SETTLING: Final = 3.0  # times the usual latency
 _SHRINK: Final = 0.9
 
 
@@ -138,13 +139,13 @@ class Gradient2:
     Two things differ. A mean that is always taken under load takes load for normal and lets the limit creep up, so
     after each `probe` windows under load (10 at first, and after a surprise) one is measured at half the limit, and its
     latency is the usual one from then on, while windows with a gradient below 1 teach nothing. `probe=0` leaves that
-    out. And a sign of overload (429, 529, time-out) counts as for AIMD: a tenth less, once a
-    window.
-    With `c` servers and a constant load the limit comes to rest near tolerance × c + queue.
+    out. And a sign of overload (429, 529, time-out) counts as for AIMD: a tenth less, once a window. With `c` workers
+    and a constant load the limit comes to rest near tolerance × c + queue, or 4 × queue if that is more.
     """
 
     __slots__ = (
         "_count",
+        "_counted_from",
         "_exact",
         "_factor",
         "_ignored_before",
@@ -196,12 +197,12 @@ class Gradient2:
         self._windows = 0
         self._until_probe = min(self._probe, _WARM_UP)
         self._probing = False
-        self._lowered = self._ignored_before = -math.inf
+        self._lowered = self._ignored_before = self._counted_from = -math.inf
         self._opened = 0.0
         self._sum, self._count, self._peak = 0.0, 0, 0
 
     def succeeded(self, now: float, seconds: float, in_flight: int) -> None:
-        if not 0.0 < seconds < math.inf or now - seconds < self._ignored_before:
+        if not 0.0 < seconds < math.inf or now - seconds < self._ignored_before or now < self._counted_from:
             return
         if not self._count:
             self._opened = now
@@ -248,7 +249,8 @@ class Gradient2:
         self._until_probe -= 1
         if self._probe and self._until_probe <= 0:
             self._probing = True
-            self._ignored_before = now  # what began under the whole limit says nothing about the half
+            # What began under the whole limit says nothing about the half; and of what begins now the short ends first.
+            self._ignored_before, self._counted_from = now, now + _SETTLING * self._usual
             self._set(self._exact)
 
     def _end_probe(self, latest: float) -> None:

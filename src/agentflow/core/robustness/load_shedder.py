@@ -28,8 +28,7 @@ once 10 calls have ended while every place was taken.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from threading import Lock
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -39,18 +38,11 @@ from agentflow.core.robustness.adaptive_limit import AIMD, Limit
 from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.fair_queue import Tenant
 from agentflow.core.robustness.loop_lag import LoopLag
-from agentflow.core.robustness.shedding import Line, Priority, risk
+from agentflow.core.robustness.shedding import Line, Priority, ShedderSnapshot, is_overload, risk
 from agentflow.core.robustness.waiting import Waiter
-from agentflow.errors import (
-    LoadShedError,
-    OperationTimeoutError,
-    OverloadedError,
-    QuotaExceededError,
-    RateLimitError,
-    RejectedError,
-)
+from agentflow.errors import LoadShedError
 
-__all__ = ["LoadShedder", "Priority", "ShedderSnapshot", "Ticket", "is_overload"]
+__all__ = ["LoadShedder", "Priority", "ShedderSnapshot", "Ticket"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,18 +57,6 @@ _MESSAGES: Final = {
     "displaced": "a more important call, or one of a tenant with fewer, took its place in the full queue",
     "timeout": "it waited as long as it may",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ShedderSnapshot:
-    """A shedder at one moment. `held` is the mean time that a call holds its place, None before there is evidence;
-    `waits` are the seconds that each priority waits at the moment."""
-
-    limit: int
-    in_flight: int
-    queued: Mapping[Priority, int]
-    waits: Mapping[Priority, float]
-    held: float | None
 
 
 class Ticket:
@@ -133,14 +113,6 @@ class Ticket:
             self.overloaded()
         else:
             self.drop()
-
-
-def is_overload(error: BaseException) -> bool:
-    """Whether what was called has said, or shown, that it has too much to do. A guard of ours says nothing about it, and
-    an empty purse nothing about its load."""
-    if isinstance(error, RejectedError | QuotaExceededError):
-        return False
-    return isinstance(error, OverloadedError | RateLimitError | OperationTimeoutError)
 
 
 class _Waiting(Waiter[Ticket]):

@@ -10,14 +10,16 @@ load shedder's docstring.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Generic, Protocol, TypeVar
 
 from agentflow.core.robustness.adaptive_limit import Limit
 from agentflow.core.robustness.fair_queue import FairQueue, Tenant
+from agentflow.errors import OperationTimeoutError, OverloadedError, QuotaExceededError, RateLimitError, RejectedError
 
-__all__ = ["Line", "Priority", "Queued", "risk"]
+__all__ = ["Line", "Priority", "Queued", "ShedderSnapshot", "is_overload", "risk"]
 
 _CAP: Final = 0.9  # a tenth always gets through: nobody would find out otherwise that all is well again
 _EVIDENCE: Final = 10  # calls, before the expected wait is believed
@@ -38,10 +40,32 @@ class Priority(IntEnum):
 _PATIENCE: Final = (float("inf"), 4.0, 2.0, 1.0)  # by priority: so many targets are borne before any is refused
 
 
+def is_overload(error: BaseException) -> bool:
+    """Whether what was called has said, or shown, that it has too much to do.
+
+    A guard of ours says nothing about it, and an empty purse nothing about its load.
+    """
+    if isinstance(error, RejectedError | QuotaExceededError):
+        return False
+    return isinstance(error, OverloadedError | RateLimitError | OperationTimeoutError)
+
+
 def risk(wait: float, target: float, priority: int) -> float:
     """The probability that a newcomer is refused, 0 up to the multiple of the target that its priority bears."""
     borne = target * _PATIENCE[priority]
     return min(_CAP, 1.0 - borne / wait) if wait > borne else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShedderSnapshot:
+    """A shedder at one moment. `held` is the mean time that a call holds its place, None before there is evidence;
+    `waits` are the seconds that each priority waits at the moment."""
+
+    limit: int
+    in_flight: int
+    queued: Mapping[Priority, int]
+    waits: Mapping[Priority, float]
+    held: float | None
 
 
 class Queued(Hashable, Protocol):

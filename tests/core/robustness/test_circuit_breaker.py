@@ -194,6 +194,13 @@ def test_slow_calls_open_it_at_their_own_rate(clock: VirtualClock) -> None:
     assert "3 of 4 calls took longer than 2 s" in str(refusal(breaker))
 
 
+def test_the_reason_is_the_rate_that_was_reached(clock: VirtualClock) -> None:
+    breaker = breaker_of(clock, slow_call=2.0, slow_rate=0.75)
+    fail(breaker)
+    succeed(breaker, 3, seconds=2.1)
+    assert "3 of 4 calls took longer than 2 s" in str(refusal(breaker))
+
+
 def test_a_call_of_exactly_the_slow_time_is_not_slow(clock: VirtualClock) -> None:
     breaker = breaker_of(clock, slow_call=2.0)
     succeed(breaker, 10, seconds=2.0)
@@ -585,7 +592,8 @@ def test_a_probe_stuck_for_ever_opens_it_again_and_is_void(clock: VirtualClock) 
     clock.advance(59.9)
     assert breaker.state is HALF_OPEN
     clock.advance(0.1)
-    assert (breaker.state, breaker.retry_after) == (OPEN, pytest.approx(20.0))
+    assert breaker.state is OPEN
+    assert breaker.retry_after == pytest.approx(20.0)
     assert "a probe was out for 60 s" in str(refusal(breaker))
     clock.advance(20.0)
     for permit in stuck:
@@ -708,6 +716,14 @@ def test_reset_forgets_the_calls_under_way_and_the_growth(clock: VirtualClock) -
     assert breaker.counts().calls == 0
     fail(breaker, 4)
     assert breaker.retry_after == pytest.approx(10.0)
+
+
+def test_a_command_comes_after_what_time_has_brought(clock: VirtualClock) -> None:
+    heard: list[Decision] = []
+    breaker = opened(clock, listener=heard.append)
+    clock.advance(DAY)
+    breaker.reset()
+    assert [decision.data["to"] for decision in heard] == ["open", "half_open", "closed"]
 
 
 def test_commands_that_change_nothing_are_quiet(clock: VirtualClock) -> None:
@@ -876,7 +892,7 @@ def test_it_does_not_decorate_generators(clock: VirtualClock) -> None:
 
     for function in (numbers, later):
         with pytest.raises(TypeError, match="is a generator"):
-            breaker(function)  # type: ignore[call-overload]
+            breaker(function)
 
 
 # ---- cancellation
@@ -1218,7 +1234,7 @@ class Model(RuleBasedStateMachine):
         elif self.state is HALF_OPEN:
             kinds = list(itertools.product([False, True], repeat=2))
             ends = {
-                self.rates_reached([*self.seen, *((0.0, *kind) for kind in rest)])
+                self.rates_reached([*self.seen, *((0.0, failed, slow) for failed, slow in rest)])
                 for rest in itertools.product(kinds, repeat=3 - len(self.seen))
             }
             if ends == {True}:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.support.sweep import sweep
 
 from agentflow.clock import VirtualClock
+from agentflow.core.robustness import deadline as deadline_module
 from agentflow.core.robustness.adaptive_timeout import Adaptive, Latencies
 from agentflow.core.robustness.decision import Decision
 from agentflow.core.robustness.timeout import (
@@ -49,8 +50,15 @@ def run(main: Callable[[VirtualClock], Coroutine[Any, Any, None]]) -> None:
 
 
 def timers() -> int:
+    """That are set, and deadlines that wait; the one timer of all deadlines may stay, for the next of them."""
     loop: Any = asyncio.get_running_loop()
-    return sum(not handle.cancelled() for handle in loop._scheduled)
+    alarm = deadline_module._alarms.get(loop)
+    others = [
+        handle
+        for handle in loop._scheduled
+        if not handle.cancelled() and getattr(handle._callback, "__self__", None) is not alarm
+    ]
+    return len(others) + (len(alarm._waiting) if alarm else 0)
 
 
 # ---- one limit

@@ -1,7 +1,9 @@
 """How the resources of a pool end: each in a task of its own, on its own event loop, within a time limit.
 
-disposal = Disposal(close, name="database", listener=None, done=tell_whoever_waits)
-disposal.dispose(entry, "idle")       # from any thread; `done()` follows, whatever becomes of it
+    disposal = Disposal(close, name="database", listener=None, done=tell_whoever_waits)
+    disposal.dispose(entry, "idle")       # from any thread; `done()` follows, whatever becomes of it
+
+Where that loop has ended there is nothing left to close with: the resource is let go.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Generator
 from types import FrameType, TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from agentflow.core.robustness.pool_slots import Entry
+from agentflow.core.robustness.pool_slots import Claim, Entry
 
 __all__ = ["Acquiring", "Lease", "Lender", "Trace"]
 
@@ -51,6 +51,12 @@ class Lender(Protocol[R]):
     @property
     def discard_on(self) -> tuple[type[BaseException], ...]: ...
 
+    def take_now(self) -> Lease[R] | Claim[R]:
+        """A lease, or the claim that `take_slowly` goes on with."""
+        ...
+
+    async def take_slowly(self, claim: Claim[R], timeout: float | None) -> Lease[R]: ...
+
     def take_back(self, entry: Entry[R], lending: int, why: str | None) -> None:
         """From any thread; without effect where that lending is over."""
         ...
@@ -75,7 +81,7 @@ class Lease(Generic[R]):
     @property
     def resource(self) -> R:
         """What was lent. RuntimeError once it is given back: somebody else may have it by now."""
-        if self.released:
+        if self._entry.lending != self._lending:
             raise RuntimeError("the lease was released, so its resource may be somebody else's")
         return self._entry.resource
 
@@ -97,13 +103,11 @@ class Lease(Generic[R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and isinstance(error, self._lender.discard_on):
-            self.invalidate()
-        else:
-            self.release()
+        why = "discard_on" if error is not None and isinstance(error, self._lender.discard_on) else None
+        self._lender.take_back(self._entry, self._lending, why)
 
     def __del__(self) -> None:
-        if not self.released:
+        if self._entry.lending == self._lending:
             message = self._lender.lost(self._entry, self._lending)
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
@@ -111,21 +115,27 @@ class Lease(Generic[R]):
 class Acquiring(Generic[R]):
     """`await` gives a lease; `async with` gives the resource itself, until the block ends."""
 
-    __slots__ = ("_lease", "_take", "_timeout")
+    __slots__ = ("_lease", "_lender", "_timeout")
 
-    def __init__(self, take: Callable[[float | None], Coroutine[Any, Any, Lease[R]]], timeout: float | None) -> None:
-        self._take = take
+    def __init__(self, lender: Lender[R], timeout: float | None) -> None:
+        self._lender = lender
         self._timeout = timeout
         self._lease: Lease[R] | None = None
 
     def __await__(self) -> Generator[Any, None, Lease[R]]:
-        return self._take(self._timeout).__await__()
+        return self._take().__await__()
+
+    async def _take(self) -> Lease[R]:
+        taken = self._lender.take_now()
+        return taken if isinstance(taken, Lease) else await self._lender.take_slowly(taken, self._timeout)
 
     async def __aenter__(self) -> R:
         if self._lease is not None:
             raise RuntimeError("this acquire() is in use already: call pool.acquire() for each block")
-        self._lease = lease = await self._take(self._timeout)
-        return lease.resource
+        taken = self._lender.take_now()
+        lease = taken if isinstance(taken, Lease) else await self._lender.take_slowly(taken, self._timeout)
+        self._lease = lease
+        return lease._entry.resource
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -74,7 +74,7 @@ Claim: TypeAlias = Entry[R] | Make | Turn[R]
 class Slots(Generic[R]):
     """The pool's books. Every method is called under the pool's lock."""
 
-    __slots__ = ("closed", "closing", "doomed", "homes", "idle_timeout", "size", "taken", "waiting")
+    __slots__ = ("closed", "closing", "doomed", "drains", "homes", "idle_timeout", "size", "taken", "waiting")
 
     def __init__(self, size: int, idle_timeout: float) -> None:
         self.size: Final = size
@@ -85,6 +85,7 @@ class Slots(Generic[R]):
         self.waiting: OrderedDict[Turn[R], None] = OrderedDict()
         self.homes: dict[asyncio.AbstractEventLoop, Home[R]] = {}
         self.doomed: list[tuple[Entry[R], str]] = []
+        self.drains: set[Waiter[None]] = set()
 
     @property
     def idle(self) -> int:
@@ -112,6 +113,9 @@ class Slots(Generic[R]):
         """What there is for a newcomer; it does not overtake anybody."""
         home = self.homes.get(loop) or self.home(loop)
         if not self.waiting:
+            idle = home.idle
+            if idle and idle[0].expires > now and idle[-1].expires > now:  # the most frequent case, made quick
+                return idle.pop()
             offer = self._offer(home, now)
             if offer is not None:
                 return offer
@@ -123,13 +127,15 @@ class Slots(Generic[R]):
         """`why` says that it must not be used again; None leaves that to its age."""
         why = why or self._unfit(entry, now)
         if why is None:
+            expires = now + self.idle_timeout
             entry.idle_since = now
-            entry.expires = min(entry.dies, now + self.idle_timeout)
+            entry.expires = min(entry.dies, expires)
             entry.home.idle.append(entry)
         else:
             self.taken -= 1
             self.doom(entry, why)
-        self.serve(now)
+        if self.waiting or self.closed:
+            self.serve(now)
 
     def free(self, now: float) -> None:
         """A slot is given back empty."""
@@ -144,7 +150,9 @@ class Slots(Generic[R]):
             self.serve(now)
 
     def serve(self, now: float) -> None:
-        """Grant whatever there is to those who wait."""
+        """Grant whatever there is to those who wait: for a resource, or at the end for all of them to be gone."""
+        if self.closed:
+            self.tell_drains()
         while self.waiting:
             turn = next(iter(self.waiting))
             if turn.home.loop.is_closed():  # nobody is there any more, so nothing is closed to make room
@@ -156,6 +164,13 @@ class Slots(Generic[R]):
             del self.waiting[turn]
             if not turn.grant(offer):
                 self._take_back(offer, now)
+
+    def tell_drains(self) -> None:
+        """Who waits for the end hears of it."""
+        if self.drains and self.is_drained:
+            for waiter in self.drains:
+                waiter.grant(None)
+            self.drains.clear()
 
     def doom(self, entry: Entry[R], why: str) -> None:
         self.closing += 1

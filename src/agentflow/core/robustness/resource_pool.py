@@ -28,8 +28,8 @@ Edges:
 
 Times are seconds. Errors: PoolTimeoutError (also where the time went into making or validating), PoolClosedError, and
 whatever the factory raises. Decisions told: `pool_wait` (seconds), `pool_timeout` (seconds, in_use), `pool_created`
-(seconds), `pool_closed_resource` (error, and why: idle, lifetime, invalid, invalidated, lost, other_loop, loop_ended or
-closed).
+(seconds), `pool_closed_resource` (error, and why: idle, lifetime, invalid, invalidated, discard_on, lost, other_loop,
+loop_ended or closed).
 LIFO reuse, validation after idling and jittered lifetimes are HikariCP's.
 """
 
@@ -49,8 +49,9 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.decision import Listener, tell
-from agentflow.core.robustness.pool_disposal import Disposal, call_within, on_loop
+from agentflow.core.robustness.pool_disposal import Disposal, on_loop
 from agentflow.core.robustness.pool_lease import Acquiring, Lease, Trace
+from agentflow.core.robustness.pool_making import Maker
 from agentflow.core.robustness.pool_slots import Claim, Entry, Home, Make, Slots, Turn
 from agentflow.core.robustness.waiting import Waiter
 from agentflow.errors import PoolClosedError, PoolTimeoutError
@@ -86,18 +87,13 @@ class ResourcePool(Generic[R]):
         "_acquire_timeout",
         "_clock",
         "_disposal",
-        "_drains",
-        "_factory",
-        "_jitter",
+        "_doubt_after",
         "_listener",
         "_lock",
         "_lost",
-        "_max_lifetime",
+        "_maker",
         "_slots",
         "_traces",
-        "_validate",
-        "_validate_after",
-        "_validate_timeout",
         "discard_on",
         "name",
     )
@@ -125,22 +121,27 @@ class ResourcePool(Generic[R]):
             raise ValueError(f"size is the number of resources, 1 or more, not {size!r}")
         if not 0 <= lifetime_jitter <= 1:
             raise ValueError(f"lifetime_jitter is a share of max_lifetime, from 0 to 1, not {lifetime_jitter!r}")
-        self._factory = factory
         self.name = name
-        self._validate = validate
-        self._validate_after = _seconds("validate_after", validate_after, least=0.0)
-        self._validate_timeout = _seconds("validate_timeout", validate_timeout)
-        self._max_lifetime = _seconds("max_lifetime", max_lifetime)
-        self._jitter = lifetime_jitter
-        self._acquire_timeout = _seconds("acquire_timeout", acquire_timeout, least=0.0)
         self.discard_on = discard_on
+        self._acquire_timeout = _seconds("acquire_timeout", acquire_timeout, least=0.0)
         self._clock = clock
         self._listener = listener
         self._lock = threading.Lock()
         self._slots: Slots[R] = Slots(size, _seconds("idle_timeout", idle_timeout))
         self._lost: deque[tuple[Entry[R], int]] = deque()
         self._traces: dict[Entry[R], Trace] | None = {} if trace_leaks else None
-        self._drains: set[Waiter[None]] = set()
+        doubt_after = _seconds("validate_after", validate_after, least=0.0)
+        self._doubt_after = math.inf if validate is None else doubt_after
+        self._maker = Maker(
+            factory,
+            name,
+            validate,
+            _seconds("validate_timeout", validate_timeout),
+            _seconds("max_lifetime", max_lifetime),
+            lifetime_jitter,
+            clock,
+            listener,
+        )
         self._disposal = Disposal(close, name=name, listener=listener, done=self._disposed)
 
     # ---- what callers do
@@ -150,7 +151,7 @@ class ResourcePool(Generic[R]):
         waits for ever, and 0 is for what needs no waiting at all."""
         if timeout is not None:
             _seconds("timeout", timeout, least=0.0)
-        return Acquiring(self._take, timeout)
+        return Acquiring(self, timeout)
 
     def __call__(self, function: Callable[Concatenate[R, P], Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         """As a decorator: each call gets a resource as its first argument."""
@@ -215,7 +216,8 @@ class ResourcePool(Generic[R]):
 
     # ---- acquiring
 
-    async def _take(self, timeout: float | None) -> Lease[R]:
+    def take_now(self) -> Lease[R] | Claim[R]:
+        """For `acquire`: a lease, or what `take_slowly` goes on with, and must."""
         if self._lost:
             self._find_lost()
         loop = asyncio.get_running_loop()
@@ -227,68 +229,60 @@ class ResourcePool(Generic[R]):
             claim = slots.claim(loop, now)
         if slots.doomed:
             self._bury()
-        if isinstance(claim, Entry) and not self._is_doubtful(claim, now):
-            return self._lend(claim)
-        return await self._take_slowly(claim, loop, now, timeout)
+        if isinstance(claim, Entry) and now - claim.idle_since < self._doubt_after:
+            return Lease(self, claim) if self._traces is None else self._lend(claim)
+        return claim
 
-    async def _take_slowly(
-        self, claim: Claim[R], loop: asyncio.AbstractEventLoop, start: float, timeout: float | None
-    ) -> Lease[R]:
+    async def take_slowly(self, claim: Claim[R], timeout: float | None) -> Lease[R]:
         seconds = self._acquire_timeout if timeout is None else timeout
         deadline = Deadline(None if seconds == math.inf else seconds, "pool", failure=self._late)
         try:
             with deadline:
                 if isinstance(claim, Turn):
-                    claim = await claim.wait(self._withdraw)
-                    tell(self._listener, "pool_wait", self.name, seconds=self._clock.monotonic() - start)
-                return self._lend(await self._ready(claim, loop))
+                    claim = await self._wait(claim)
+                return self._lend(await self._ready(claim))
         finally:
             deadline.close()
 
-    async def _ready(self, claim: Entry[R] | Make, loop: asyncio.AbstractEventLoop) -> Entry[R]:
+    async def _wait(self, turn: Turn[R]) -> Entry[R] | Make:
+        if self._listener is None:
+            return await turn.wait(self._withdraw)
+        start = self._clock.monotonic()
+        granted = await turn.wait(self._withdraw)
+        tell(self._listener, "pool_wait", self.name, seconds=self._clock.monotonic() - start)
+        return granted
+
+    async def _ready(self, claim: Entry[R] | Make) -> Entry[R]:
         """A resource that works, in the slot that is ours; the slot goes to the next where there is none."""
         try:
-            if isinstance(claim, Entry) and await self._is_valid(claim):
+            if isinstance(claim, Entry) and await self._still_works(claim):
                 return claim
-            return await self._make(loop)
+            return await self._make()
         except BaseException:
             with self._lock:
                 self._slots.free(self._clock.monotonic())
-                self._tell_drains()
             self._bury()
             raise
 
-    async def _make(self, loop: asyncio.AbstractEventLoop) -> Entry[R]:
-        start = self._clock.monotonic()
-        resource = await self._factory()
-        now = self._clock.monotonic()
-        lifetime = self._max_lifetime * (1 - self._jitter * self._clock.random())
+    async def _make(self) -> Entry[R]:
         with self._lock:
-            entry = Entry(resource, self._slots.home(loop), now, now + lifetime)
-            closed = self._slots.closed
-            if closed:
-                self._slots.doom(entry, "closed")
-        tell(self._listener, "pool_created", self.name, seconds=now - start)
-        if closed:
+            home = self._slots.home(asyncio.get_running_loop())
+        entry = await self._maker.make(home)
+        if self._slots.closed:
+            self._scrap(entry, "closed")
             raise self._closed_error()
         return entry
 
-    def _is_doubtful(self, entry: Entry[R], now: float) -> bool:
-        return self._validate is not None and now - entry.idle_since >= self._validate_after
-
-    async def _is_valid(self, entry: Entry[R]) -> bool:
-        if self._validate is None or not self._is_doubtful(entry, self._clock.monotonic()):
+    async def _still_works(self, entry: Entry[R]) -> bool:
+        if self._clock.monotonic() - entry.idle_since < self._doubt_after:
             return True
-        valid = False
+        works = False
         try:
-            with suppress(Exception):  # whatever it is, the resource does not work
-                valid = await call_within(
-                    self._validate_timeout, f"validating {self.name}", self._validate, entry.resource
-                )
-        finally:
-            if not valid:
+            works = await self._maker.works(entry)
+        finally:  # also where the caller leaves in the midst of it: who knows what is on the wire
+            if not works:
                 self._scrap(entry, "invalid")
-        return bool(valid)
+        return works
 
     def _lend(self, entry: Entry[R]) -> Lease[R]:
         if self._traces is not None:
@@ -299,7 +293,6 @@ class ResourcePool(Generic[R]):
         assert isinstance(turn, Turn)
         with self._lock:
             self._slots.withdraw(turn, self._clock.monotonic())
-            self._tell_drains()
         self._bury()
         if turn.granted:
             self._arm(turn.home)
@@ -332,12 +325,10 @@ class ResourcePool(Generic[R]):
             if self._traces is not None:
                 self._traces.pop(entry, None)
             slots.give_back(entry, why, now)
-            if slots.closed:
-                self._tell_drains()
         if slots.doomed:
             self._bury()
         home = entry.home
-        if entry.expires < home.when and not slots.closed:
+        if home.idle and entry.expires < home.when:
             on_loop(home.loop, self._arm, home)
 
     def lost(self, entry: Entry[R], lending: int) -> str:
@@ -378,33 +369,26 @@ class ResourcePool(Generic[R]):
     def _disposed(self) -> None:
         with self._lock:
             self._slots.closing -= 1
-            self._tell_drains()
+            self._slots.tell_drains()
 
     async def _drain(self, seconds: float) -> None:
         waiter: Waiter[None] = Waiter()
         with self._lock:
             if self._slots.is_drained:
                 return
-            self._drains.add(waiter)
+            self._slots.drains.add(waiter)
         bound = None if seconds == math.inf else seconds
         await waiter.wait(self._stop_draining, seconds=bound, late=partial(self._enough, waiter))
 
-    def _tell_drains(self) -> None:
-        """Under the lock."""
-        if self._drains and self._slots.is_drained:
-            for waiter in self._drains:
-                waiter.grant(None)
-            self._drains.clear()
-
     def _enough(self, waiter: Waiter[None]) -> None:
         with self._lock:
-            if waiter in self._drains:
-                self._drains.discard(waiter)
+            if waiter in self._slots.drains:
+                self._slots.drains.discard(waiter)
                 waiter.grant(None)
 
     def _stop_draining(self, waiter: Waiter[None]) -> None:
         with self._lock:
-            self._drains.discard(waiter)
+            self._slots.drains.discard(waiter)
 
     # ---- idle resources: one timer of each loop
 

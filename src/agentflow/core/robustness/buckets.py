@@ -75,15 +75,14 @@ class ServerLimits:
 class _Bucket:
     """One quantity that we were told the rate of."""
 
-    __slots__ = ("after", "capacity", "full", "per", "quantity", "zero")
+    __slots__ = ("before", "capacity", "full", "per", "quantity", "zero")
 
     def __init__(self, quantity: int, per_minute: float, burst: float) -> None:
         self.quantity = quantity
         self.capacity = per_minute * burst
         self.per = 60.0 / per_minute  # seconds until there is one more
         self.full = 60.0 * burst  # seconds from empty to full
-        self.zero = -math.inf
-        self.after = 0.0  # what `zero` becomes if the taking under way succeeds
+        self.zero = self.before = -math.inf  # now, and before the last taking
 
     def level(self, now: float) -> float:
         return min(self.capacity, (now - self.zero) / self.per)
@@ -116,32 +115,34 @@ class Buckets:
     A need of nothing waits, too, for a bucket in debt: whoever counts tokens only afterwards is limited as well.
     """
 
-    __slots__ = ("_buckets", "_grown", "_hold", "_last", "_ramp", "_told")
+    __slots__ = ("_buckets", "_grown", "_hold", "_last", "_ramp", "_told", "_watched", "free")
 
     def __init__(self, per_minute: tuple[float | None, float | None, float | None, float | None], burst: float) -> None:
         self._buckets = [_Bucket(kind, rate, burst) for kind, rate in enumerate(per_minute) if rate is not None]
         self._told: dict[int, _Told] = {}
         self._hold = -math.inf
+        self._watched = False  # whether the server has said anything that still counts
+        self.free = not self._buckets  # nothing limits anything, so there is no need to ask
         self._last: Need = (1, 0, 0, 0)
         self._ramp: float | None = None  # when the slow start began
         self._grown = 0  # how many it has let through
 
     def take(self, need: Need, now: float) -> bool:
         """Take it all if it is there now."""
-        if now < self._hold - _SLACK:
+        if self._watched and not self._server_allows(need, now):
             return False
         latest = now + _SLACK
         for bucket in self._buckets:
-            floor = now - bucket.full
-            zero = bucket.zero
-            bucket.after = after = (max(floor, zero)) + need[bucket.quantity] * bucket.per
-            if after > latest:
+            bucket.before = zero = bucket.zero
+            if zero < now - bucket.full:  # what is full does not overflow
+                zero = now - bucket.full
+            bucket.zero = zero = zero + need[bucket.quantity] * bucket.per
+            if zero > latest:
+                self._put_back(bucket)
                 return False
-        if (self._told or self._ramp is not None) and not self._take_untold(need, now):
-            return False
-        for bucket in self._buckets:
-            bucket.zero = bucket.after
         self._last = need
+        if self._watched:
+            self._taken(need, now)
         return True
 
     def when(self, need: Need, now: float, *, ahead: int = 0) -> float:
@@ -165,9 +166,12 @@ class Buckets:
         return None
 
     def adjust(self, change: Need, now: float) -> None:
-        """Take so much more of each quantity, even into debt; what is negative is given back."""
+        """Take so much more of each quantity, even into debt; what is negative is given back, whenever that is."""
         for bucket in self._buckets:
-            bucket.zero = max(bucket.zero, now - bucket.full) + change[bucket.quantity] * bucket.per
+            if more := change[bucket.quantity]:
+                if more > 0 and bucket.zero < now - bucket.full:
+                    bucket.zero = now - bucket.full
+                bucket.zero += more * bucket.per
 
     def give_back(self, need: Need) -> None:
         """It was never sent."""
@@ -191,6 +195,7 @@ class Buckets:
                 if ours[quantity].clamp(remaining, now):
                     held[QUANTITIES[quantity]] = remaining
             elif reset is not None and 0 < reset < math.inf and remaining < math.inf:
+                self._watch(True)
                 self._told[quantity] = _Told(remaining, now + min(reset, _LONGEST))
                 if remaining < 1:
                     held[QUANTITIES[quantity]] = remaining
@@ -207,6 +212,7 @@ class Buckets:
         """
         wait = min(seconds, _LONGEST) if seconds > 0 else 0.0  # NaN is no wait
         self._hold = max(self._hold, now + wait)
+        self._watch(True)
         for bucket in self._buckets:
             one = min(max(1, self._last[bucket.quantity]), bucket.capacity)
             bucket.zero = max(bucket.zero, self._hold - one * bucket.per)
@@ -229,21 +235,35 @@ class Buckets:
         """Seconds for which nothing is granted because of a drain."""
         return max(0.0, self._hold - now)
 
-    def _take_untold(self, need: Need, now: float) -> bool:
-        """The same for what has no bucket: the server's last word, and the slow start after a drain."""
+    def _put_back(self, last: _Bucket) -> None:
+        """This one had not enough: undo what was taken, in it and in those before it."""
+        for bucket in self._buckets:
+            bucket.zero = bucket.before
+            if bucket is last:
+                return
+
+    def _server_allows(self, need: Need, now: float) -> bool:
+        """Whether what the server has said lets it pass: its drain, the slow start after that, and its last word on
+        what has no bucket."""
+        if now < self._hold - _SLACK:
+            return False
         for quantity in [quantity for quantity, told in self._told.items() if told.until <= now + _SLACK]:
             del self._told[quantity]
         if any(need[quantity] > told.left or told.left < 1 for quantity, told in self._told.items()):
             return False
-        if self._ramp is not None:
-            if self._ramp_allows(self._grown + 1) > now + _SLACK:
-                return False
-            self._grown += 1
-            if now > self._ramp + _RAMP_ENDS:
-                self._ramp = None
+        return self._ramp is None or self._ramp_allows(self._grown + 1) <= now + _SLACK
+
+    def _taken(self, need: Need, now: float) -> None:
+        """Count it against what the server has said."""
         for quantity, told in self._told.items():
             told.left -= need[quantity]
-        return True
+        self._grown += 1
+        if self._ramp is not None and now > self._ramp + _RAMP_ENDS:
+            self._ramp = None
+        self._watch(bool(self._told) or self._ramp is not None)
+
+    def _watch(self, watched: bool) -> None:
+        self._watched, self.free = watched, not watched and not self._buckets
 
     def _ramp_allows(self, number: int) -> float:
         """When the slow start lets so many have gone."""

@@ -75,7 +75,6 @@ class RateLimiter:
         "_counts_tokens",
         "_in_use",
         "_listener",
-        "_lock",
         "_monotonic",
         "_name",
         "_queue",
@@ -113,13 +112,14 @@ class RateLimiter:
         self._queued: Need = _NOTHING  # what all in the queue need
         self._alarm = Alarm(self._rung)
         self._turn = Turn()
-        self._lock = self._turn.lock
 
     # ---- taking
 
     def try_reserve(self, *, requests: int = 1, input_tokens: int = 0, output_tokens: int = 0) -> Reservation | None:
         """Take it now; None where that would mean to wait, or to overtake somebody who waits."""
-        need = _need(requests, input_tokens, output_tokens)
+        if (requests | input_tokens | output_tokens) < 0:
+            raise _negative(requests, input_tokens, output_tokens)
+        need = (requests, input_tokens + output_tokens, input_tokens, output_tokens)
         reservation = self._try(need)
         if reservation is None and (error := self._too_much(need)) is not None:
             raise self._refused("capacity", error)
@@ -140,7 +140,10 @@ class RateLimiter:
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout is 0 or more seconds, not {timeout:g}")
-        return Reserving(self, _need(requests, input_tokens + tokens, output_tokens), timeout)
+        if (requests | input_tokens | tokens | output_tokens) < 0:
+            raise _negative(requests, min(input_tokens, tokens), output_tokens)
+        input_tokens += tokens
+        return Reserving(self, (requests, input_tokens + output_tokens, input_tokens, output_tokens), timeout)
 
     def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         """Limit the calls of an async function; each is one request."""
@@ -207,14 +210,19 @@ class RateLimiter:
     # ---- the queue; what has no lock of its own runs under the caller's
 
     def _try(self, need: Need) -> Reservation | None:
-        reservation = None
-        with self._lock:
-            if not self._queue and self._in_use < self._slots and self._buckets.take(need, self._monotonic()):
-                self._in_use += 1
-                reservation = Reservation(self, need)
-        if self._turn.left:
-            self._turn.catch_up()
-        return reservation
+        turn, buckets = self._turn, self._buckets
+        turn.lock.acquire()  # by hand, as `with` costs half as much again
+        try:
+            if self._queue or self._in_use >= self._slots:
+                return None
+            if not buckets.free and not buckets.take(need, self._monotonic()):
+                return None
+            self._in_use += 1
+            return Reservation(self, need)
+        finally:
+            turn.lock.release()
+            if turn.left:
+                turn.catch_up()
 
     async def _wait_for(self, need: Need, timeout: float | None) -> Reservation:
         """Join the queue, unless it is known already that this is no use."""
@@ -309,19 +317,18 @@ class RateLimiter:
             self._pump()
         self._refused("late", error)
 
-    def _close(self, reservation: Reservation, change: Need | None, *, unsent: bool = False) -> None:
+    def _close(self, reservation: Reservation, change: Need | None, unsent: bool = False) -> None:
         """The end of a reservation; only the first counts."""
-        if reservation._closed:
-            return
-        if not self._lock.acquire(blocking=False):
-            self._turn.soon(partial(self._end, reservation, change, unsent))
+        turn = self._turn
+        if not turn.lock.acquire(False):
+            turn.soon(partial(self._end, reservation, change, unsent))
             return
         try:
             self._end(reservation, change, unsent)
         finally:
-            self._lock.release()
-        if self._turn.left:
-            self._turn.catch_up()
+            turn.lock.release()
+            if turn.left:
+                turn.catch_up()
 
     def _end(self, reservation: Reservation, change: Need | None, unsent: bool) -> None:
         if reservation._closed:
@@ -374,13 +381,19 @@ class Reservation:
         `tokens` is the sum, for those who know no more: what it differs by is put down to the output where output was
         reserved, else to the input.
         """
+        limiter = self._limiter
+        if not limiter._counts_tokens:
+            limiter._close(self, None)
+            return
         _, _, asked, answer = self.need
         if tokens is not None and input_tokens is None and output_tokens is None:
             input_tokens = min(asked, tokens) if answer else tokens
             output_tokens = tokens - input_tokens
-        more_in = 0 if input_tokens is None else max(0, input_tokens) - asked
-        more_out = 0 if output_tokens is None else max(0, output_tokens) - answer
-        self._limiter._close(self, (0, more_in + more_out, more_in, more_out) if more_in or more_out else None)
+        more_in = 0 if input_tokens is None else input_tokens - asked
+        more_out = 0 if output_tokens is None else output_tokens - answer
+        if more_in < -asked or more_out < -answer:  # less than nothing is nothing
+            more_in, more_out = max(more_in, -asked), max(more_out, -answer)
+        limiter._close(self, (0, more_in + more_out, more_in, more_out) if more_in or more_out else None)
 
     def release(self) -> None:
         """It was sent, and nobody knows what it took: as much as was reserved."""
@@ -435,10 +448,8 @@ class _Queued(Waiter[Reservation]):
         self.since = since
 
 
-def _need(requests: int, input_tokens: int, output_tokens: int) -> Need:
-    if (requests | input_tokens | output_tokens) < 0:
-        raise ValueError(f"amounts are 0 or more, not {requests} requests, {input_tokens} + {output_tokens} tokens")
-    return requests, input_tokens + output_tokens, input_tokens, output_tokens
+def _negative(requests: int, input_tokens: int, output_tokens: int) -> ValueError:
+    return ValueError(f"amounts are 0 or more, not {requests} requests, {input_tokens} + {output_tokens} tokens")
 
 
 def _check(rates: tuple[float | None, ...], burst: float, concurrency: int | None, on_limit: str) -> None:

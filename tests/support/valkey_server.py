@@ -48,6 +48,7 @@ class Server:
         self._cluster = cluster
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
+        self.started_at = 0.0  # monotonic
 
     @property
     def url(self) -> str:
@@ -61,6 +62,7 @@ class Server:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *words], stdout=log, stderr=log, env=surroundings())
+        self.started_at = time.monotonic()
         self._wait()
         if self._cluster:
             self.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")

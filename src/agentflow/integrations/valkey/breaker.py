@@ -13,6 +13,7 @@ Each process tries the service again by itself when the time is over. While the 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
@@ -40,13 +41,13 @@ class BreakerGate:
         self._remote = remote
         self._keys = remote.keys("open", key, "until")
         self._asked_at = -_FRESH
-        self._until = 0.0  # monotonic
+        self._ours = self._told = -math.inf  # until when it is open: as published here, and as the store said
         self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
         """For how long it is still open, as far as is known here; 0 where it is not."""
-        return max(0.0, self._until - self._remote.clock.monotonic())
+        return max(0.0, max(self._ours, self._told) - self._remote.clock.monotonic())
 
     def due(self) -> bool:
         """Whether the store should be asked again. Whoever is told so, once a second, is to ask."""
@@ -67,13 +68,13 @@ class BreakerGate:
         """The same, asked now."""
         answer = await self._remote.ask(OPEN, self._keys, (0,), undo=None)
         if answer is not None:
-            self._until = self._remote.clock.monotonic() + int(answer) / 1000
+            self._told = self._remote.clock.monotonic() + int(answer) / 1000
         return self.seconds
 
     def publish(self, seconds: float) -> None:
         """It has opened here for so long. Queued; what is open for longer already stays so."""
         until = self._remote.clock.monotonic() + seconds
-        self._until = max(self._until, until)
+        self._ours = max(self._ours, until)
         self._remote.send(Message(OPEN, self._keys, lambda: (self._milliseconds(until),)))
 
     def _milliseconds(self, until: float) -> int:

@@ -24,12 +24,16 @@ __all__ = ["Connection", "checked_url", "reason_of", "require_redis", "shown_url
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 
 
-def require_redis() -> None:
-    """Raises MissingExtraError where the `redis` package is not installed."""
+def require_redis(url: str) -> None:
+    """Raises MissingExtraError where the `redis` package is not installed, ValueError for what it makes nothing of."""
     try:
-        import redis.asyncio  # noqa: F401
+        from redis.asyncio.connection import parse_url
     except ImportError:
         raise MissingExtraError("shared limits", "valkey") from None
+    try:
+        parse_url(url)
+    except Exception:  # noqa: BLE001 - its text may repeat the URL
+        raise ValueError("url has a part or an option that cannot be read") from None
 
 
 def checked_url(url: str) -> str:

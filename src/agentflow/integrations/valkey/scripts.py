@@ -12,7 +12,8 @@ when it expires), and a queue of who waits (a sorted set by arrival, and a hash 
 
 A bucket is a level that rises by `rate` a second up to `capacity`. One of which the server knows nothing held nothing
 when the server started: its memory may have been lost, and what had been taken before with it. Leases that were lost
-are told again by their holders, so for `_QUIET` seconds after its start such a server gives no slot away.
+are told again by their holders, so for `_QUIET` seconds after its start such a server gives no slot away. (It tells its
+age in whole seconds, and may tell one too many; so it is taken to be up to two seconds younger than it is.)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Final
 
 __all__ = ["ADJUST", "FINISH", "HOLD", "OPEN", "SPEND", "TAKE", "Script"]
 
-_QUIET: Final = 3  # seconds; longer than it takes every holder to notice that the store is back (one, see store.py)
+_QUIET: Final = 2  # seconds; longer than it takes every holder to notice that the store is back (one, see store.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ end
 local function started()
   local info = redis.pcall('INFO', 'server')
   local up = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
-  return now - (up or 0)
+  return now - math.max(0, (up or 0) - 1)
 end
 
 local function read(buckets)
@@ -259,7 +260,7 @@ OPEN: Final = Script(
     """
 -- KEYS: a key that lives as long as the breaker is open. ARGV: milliseconds that it opened for; 0 to ask.
 local left, wanted = redis.call('PTTL', KEYS[1]), tonumber(ARGV[1])
-if wanted > left then
+if wanted > 0 and wanted > left then
   redis.call('SET', KEYS[1], '1', 'PX', wanted)
   left = wanted
 end

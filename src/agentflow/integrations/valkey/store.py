@@ -67,7 +67,7 @@ class ValkeyStore:
     ) -> None:
         _check(prefix, replicas, timeout, lease)
         self._url = checked_url(url)
-        require_redis()
+        require_redis(self._url)
         self._shown = shown_url(url)
         self._prefix = prefix
         self._replicas = replicas

@@ -137,6 +137,9 @@ class _Alarm:
 
     It is set for the earliest. Most deadlines are gone by then, because their calls have ended: then it looks for the
     next. With many waiting it does so less often, a microsecond later for each, so that a storm of them stays linear.
+
+    Where it rings late itself, because the loop was blocked, it lets the loop have one turn first: what came in time,
+    while nobody looked, counts.
     """
 
     __slots__ = ("_inside", "_loop", "_timer", "_waiting", "_when")
@@ -184,6 +187,9 @@ class _Alarm:
 
     def _ring(self) -> None:
         now = self._loop.time()
+        if now - self._when > _BLOCKED:
+            self._set(now)
+            return
         self._timer, self._when = None, math.inf
         for deadline in [deadline for deadline, when in self._waiting.items() if when <= now]:
             del self._waiting[deadline]
@@ -193,6 +199,7 @@ class _Alarm:
 
 
 _LATER: Final = 1e-6
+_BLOCKED: Final = 0.05  # seconds that a timer is late only where something held up the loop
 _alarms: dict[asyncio.AbstractEventLoop, _Alarm] = {}
 
 

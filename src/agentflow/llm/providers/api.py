@@ -42,6 +42,7 @@ _Headers: TypeAlias = Mapping[str, str] | None
 
 _LONGEST_PARTIAL: Final = 4 * 1024 * 1024  # characters of a stream that its error may quote
 _LONGEST_EVENT: Final = 64 * 1024 * 1024  # bytes, as a whole body may have: a picture comes in one event
+_BOM: Final = b"\xef\xbb\xbf"
 _LONE_SURROGATE: Final = re.compile(
     r"(?<!\\)(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )
@@ -389,12 +390,15 @@ _ENCODER: Final = msgspec.json.Encoder(enc_hook=plain)
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes | str, source: Source) -> T:
     """What a body says, by the decoder of its shape. Raises ProtocolError.
 
-    Half a surrogate pair, which gateways leave that cut texts by UTF-16, is read as U+FFFD.
+    A byte order mark is passed over, as in a stream. Half a surrogate pair, which gateways leave that cut texts by
+    UTF-16, is read as U+FFFD.
     """
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:  # no UTF-8, a number of 5,000 digits, too deep
         reason = str(error)
+    if isinstance(body, bytes) and body.startswith(_BOM):
+        return decoded(decoder, body.removeprefix(_BOM), source)
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     whole = _LONE_SURROGATE.sub(r"\\ufffd", text)
     if whole != text:

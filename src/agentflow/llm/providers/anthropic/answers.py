@@ -253,6 +253,9 @@ class MessageReading:
     # ---- its blocks ------------------------------------------------------------------------------------------
 
     def _start(self, index: int, block: Mapping[str, Json]) -> Iterable[StreamChunk]:
+        again = self._open.get(index)
+        if again is not None and block.get("id") and block["id"] == again.block.get("id"):
+            return  # the same event twice, which is one call
         yield from self._close(index)
         opened, part = self._opened(index, block), part_of(block)
         if isinstance(part, Reasoning):

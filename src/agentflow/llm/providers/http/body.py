@@ -18,6 +18,7 @@ __all__ = ["BodyStream"]
 
 _GRACE = 0.5  # seconds a finished stream may take to send its terminator
 _GRACE_PIECES = 16
+_BLOCKED = 0.05  # seconds that a timer is late only where something held up the loop
 
 
 class BodyStream:
@@ -27,7 +28,8 @@ class BodyStream:
 
     Silence before the first byte of the body is thinking, which `first_byte` limits; `idle` counts after it. The timer
     is not touched by a read: when it goes off it looks whether a read has waited too long, and if not, sets itself to
-    when that could be. So a time limit costs a piece of the stream nothing, and a slow reader is never late.
+    when that could be. So a time limit costs a piece of the stream nothing, and a slow reader is never late. Where the
+    loop was blocked, or the time was up before the read began, it looks one turn later: what has come by then counts.
     """
 
     __slots__ = (
@@ -159,6 +161,8 @@ class BodyStream:
             self._timer = None
         elif when > now:
             self._timer = self._loop.call_at(when, self._watch)
+        elif self._timer is None or now - self._timer.when() > _BLOCKED:
+            self._timer = self._loop.call_at(now, self._watch)
         else:
             self._timer = None
             self._expired = phase

@@ -120,6 +120,8 @@ class Call:
                 return self.nonsense(f"{self.where} answers with a line or header of more than {MAX_LINE:,} bytes")
             return self.nonsense(f"what answers at {self.where} does not speak HTTP: check base_url")
         failure = ModelConnectionError(self._reason(error), provider=self.provider, model=self.model)
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            failure.retryable = False  # it will not be another one in a second
         failure.__cause__ = getattr(error, "os_error", None)
         return failure
 

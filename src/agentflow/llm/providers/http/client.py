@@ -260,6 +260,8 @@ def _discard(session: _Session) -> None:
 def _new_client(limits: Timeouts, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
     import aiohttp
 
+    from agentflow.llm.providers.http.connections import Connections
+
     async def headers_sent(
         session: aiohttp.ClientSession, context: object, params: aiohttp.TraceRequestHeadersSentParams
     ) -> None:
@@ -273,7 +275,7 @@ def _new_client(limits: Timeouts, tls: ssl.SSLContext | None) -> aiohttp.ClientS
         traces[0].on_request_headers_sent.append(headers_sent)
     return aiohttp.ClientSession(
         # No headers here: aiohttp would send them to a proxy, too, and the key as the password for it.
-        connector=aiohttp.TCPConnector(limit=0, ssl=True if tls is None else tls),
+        connector=Connections(tls),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         max_line_size=MAX_LINE,

@@ -651,6 +651,35 @@ def test_lifetimes_are_shortened_by_chance_so_that_not_all_end_at_once() -> None
     run(main)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_at_the_very_moment_of_its_end_nothing_is_lent(count: int) -> None:
+    async def main(clock: VirtualClock, workshop: Workshop) -> None:
+        pool = pool_of(workshop, clock, idle_timeout=60)
+        await asyncio.gather(*(taken(pool, 1) for _ in range(count)))
+        clock.advance(60)
+        assert (await taken(pool)).number == count + 1
+        await turns()
+        assert (workshop.alive, pool.in_use, pool.idle) == (1, 0, 1)
+
+    run(main)
+
+
+def test_where_the_last_used_is_too_old_the_one_before_it_is_lent() -> None:
+    async def main(clock: VirtualClock, workshop: Workshop) -> None:
+        pool = pool_of(workshop, clock, size=2, max_lifetime=100, lifetime_jitter=0, idle_timeout=None)
+        old = await pool.acquire()
+        await asyncio.sleep(50)
+        await taken(pool)
+        old.release()
+        clock.advance(50)
+        with await pool.acquire() as young, await pool.acquire() as new:
+            assert (young.resource.number, new.resource.number) == (2, 3)
+        await turns()
+        assert (workshop.made[0].closed, pool.in_use, pool.idle) == (1, 0, 2)
+
+    run(main)
+
+
 def test_without_limits_there_is_no_timer() -> None:
     async def main(clock: VirtualClock, workshop: Workshop) -> None:
         pool = pool_of(workshop, clock, idle_timeout=None, max_lifetime=None)
@@ -819,6 +848,21 @@ def test_what_is_being_made_when_the_pool_closes_is_closed_and_nobody_gets_it() 
         with pytest.raises(PoolClosedError):
             await making
         assert (workshop.made[0].closed, clock.monotonic()) == (1, 2)
+
+    run(main, Workshop(seconds=2))
+
+
+def test_a_failure_to_make_one_ends_the_waiting_for_the_end() -> None:
+    async def main(clock: VirtualClock, workshop: Workshop) -> None:
+        workshop.failures.append(OSError("no"))
+        pool = pool_of(workshop, clock)
+        making = asyncio.create_task(taken(pool))
+        await turns()
+        assert await pool.aclose() == 0
+        assert clock.monotonic() == 2
+        assert pool._slots.drains == set()
+        with pytest.raises(OSError, match="no"):
+            await making
 
     run(main, Workshop(seconds=2))
 

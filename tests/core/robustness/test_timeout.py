@@ -17,6 +17,7 @@ from tests.support.sweep import sweep
 
 from agentflow.clock import VirtualClock
 from agentflow.core.robustness import deadline as deadline_module
+from agentflow.core.robustness import time_limit as time_limit_module
 from agentflow.core.robustness.adaptive_timeout import Adaptive, Latencies
 from agentflow.core.robustness.decision import Decision
 from agentflow.core.robustness.timeout import (
@@ -84,6 +85,7 @@ def test_what_ends_in_time_is_left_alone() -> None:
             assert block.remaining == 1
         await asyncio.sleep(10)
         assert not block.expired
+        assert time_limit_module._current.get() is None
 
     run(main)
 
@@ -415,20 +417,43 @@ def test_a_limit_that_was_left_does_not_bind_the_tasks_started_in_it() -> None:
 def test_tasks_that_start_each_other_inside_limits_do_not_keep_them_all() -> None:
     async def main(clock: VirtualClock) -> None:
         blocks: list[Limit] = []
+        tasks: list[asyncio.Task[None]] = []
 
         async def generation(number: int) -> None:
-            await asyncio.sleep(1)
             with limit(5) as block:
                 blocks.append(block)
-                following.append(asyncio.create_task(generation(number + 1)) if number < 5 else None)
+                if number < 5:
+                    tasks.append(asyncio.create_task(generation(number + 1)))
+                await asyncio.sleep(1 + number / 10)
 
-        following: list[asyncio.Task[None] | None] = []
         await generation(0)
-        while task := following.pop():
-            await task
+        while tasks:
+            await tasks.pop(0)
+        assert len(blocks) == 6
         assert all(block._outer is None for block in blocks)
 
     run(main)
+
+
+def test_inside_a_nearer_limit_there_is_no_second_timer() -> None:
+    async def main(clock: VirtualClock) -> None:
+        with limit(5):
+            assert timers() == 1
+            for seconds in (60, 5, None, math.inf):
+                with limit(seconds):
+                    assert timers() == 1
+            with limit(4):
+                assert timers() == 2
+        with limit(None):
+            assert timers() == 0
+
+    run(main)
+
+
+def test_what_is_left_of_a_limit_before_its_block_is_all_of_it() -> None:
+    assert limit(5).remaining == 5
+    assert limit(-5).remaining == 0
+    assert limit(None).remaining == math.inf
 
 
 def test_around_a_task_group_all_its_tasks_end() -> None:

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 
+from agentflow.core.robustness.attempt import current_attempt
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.waiting import running_loop
 from agentflow.errors import OperationTimeoutError
@@ -35,9 +37,14 @@ __all__ = ["Limit", "bounded_by_context", "current_deadline", "limit", "remainin
 
 
 def remaining() -> float:
-    """Seconds until the work around must be done, 0 or more; infinite without a limit."""
-    around = _around()
-    return math.inf if around is None else around.remaining
+    """Seconds until the work around must be done, 0 or more; infinite without a limit.
+
+    A call that a pipeline makes is bounded by the pipeline's limit of time as well."""
+    around, attempt = _around(), current_attempt.get()
+    left = math.inf if around is None else around.remaining
+    if attempt is None or attempt.deadline is None:
+        return left
+    return min(left, attempt.deadline.remaining)
 
 
 def remaining_ms() -> int | None:
@@ -49,10 +56,12 @@ def remaining_ms() -> int | None:
 def current_deadline() -> float | None:
     """The moment by which the work around must be done, by the clock of the event loop that runs here (of the one that
     set the limit, in a thread without); None without a limit."""
-    around, here = _around(), running_loop()
-    if around is None or around.when == math.inf:
+    around, here, left = _around(), running_loop(), remaining()
+    if left == math.inf:
         return None
-    return around.when if here is None or here is around.loop else here.time() + around.remaining
+    if around is not None and left == around.remaining and (here is None or here is around.loop):
+        return around.when
+    return (time.monotonic() if here is None else here.time()) + left
 
 
 def bounded_by_context(seconds: float | None) -> float | None:
@@ -126,7 +135,7 @@ class Limit:
         self._counts = self._deadline = None
         ends_us = outer is not None and self._bound_by(outer, now) and outer._task is task
         if self.when <= now:
-            raise self._refused()
+            raise self._late("", 0.0)
         # A nearer limit around us cancels this very task: no second timer for the same moment.
         if not ends_us and self.when != math.inf:
             self._deadline = deadline = Deadline(self.when - now, failure=self._late)
@@ -165,13 +174,6 @@ class Limit:
             return False
         self.when, self._counts = when, outer._counts or outer
         return True
-
-    def _refused(self) -> Exception:
-        self._leave()
-        error = self._late("", 0.0)
-        if self._watch is not None:
-            self._watch(self, False)
-        return error
 
     def _late(self, _: str, __: float) -> Exception:
         self.expired = self._counts is None

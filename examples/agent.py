@@ -231,7 +231,7 @@ class Steps:
             case "tool_refused":
                 self.tell(f"✗ {data['tool']}: {data['reason']}")
             case "retry":
-                self.tell(f"trying again: {data['message']}")
+                self.tell(f"trying again: {data['error']}")
             case "model_success":
                 self.add(data)
 

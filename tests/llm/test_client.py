@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from agentflow.clock import VirtualClock
 from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
 from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.robustness.timing import Timing
 from agentflow.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -46,13 +48,13 @@ class Bench:
 
     def __init__(self, provider: LLMProvider, tmp_path: Path) -> None:
         self.clock = VirtualClock()
-        self.registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+        self.registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path, clock=self.clock)
         self.registry.register_provider("toy", lambda _: provider)
         self.events: list[ExecutionEvent] = []
 
     @property
     def builder(self) -> LLMClientBuilder:
-        return LLMClientBuilder(lambda: self.registry, Call(model="toy/m"), self.clock).prompt("Hi").retry(NO_JITTER)
+        return LLMClientBuilder(lambda: self.registry, Call(model="toy/m")).prompt("Hi").retry(NO_JITTER)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         return self.clock.run(main)
@@ -212,7 +214,7 @@ def test_the_policy_of_models_yml_holds_where_the_caller_says_nothing(tmp_path: 
     provider = ScriptedProvider([ServerError("x")] * 9)
     bench = Bench(provider, tmp_path)
     with pytest.raises(ServerError):
-        bench.run(LLMClientBuilder(lambda: bench.registry, Call(model="m"), bench.clock).prompt("Hi").execute())
+        bench.run(LLMClientBuilder(lambda: bench.registry, Call(model="m")).prompt("Hi").execute())
     assert len(provider.requests) == 2
     assert bench.clock.monotonic() == 5
 
@@ -419,6 +421,7 @@ def test_a_watched_call_tells_how_it_began_and_ended(scripted: Scripted) -> None
     start, success = bench.events
     assert (start.kind, start.data) == ("model_start", {"model": "toy/m", "provider": "toy", "tenant": "acme"})
     assert success.kind == "model_success"
+    timing = success.data["timing"]
     assert success.data == {
         "model": "toy/m",
         "provider": "toy",
@@ -428,8 +431,10 @@ def test_a_watched_call_tells_how_it_began_and_ended(scripted: Scripted) -> None
         "finish_reason": "stop",
         "request_id": "r1",
         "cost": None,
+        "timing": timing,
         "duration": 0.0,
     }
+    assert timing == asdict(Timing())
     assert (success.run_id, success.path, success.node) == ("run", "flow/ask#1", "ask")
 
 
@@ -452,10 +457,11 @@ def test_a_retry_is_told_with_its_reason_and_wait(scripted: Scripted) -> None:
         "provider": "toy",
         "attempt": 1,
         "delay": 9.0,
-        "error": "RateLimitError",
-        "message": "too fast",
+        "error": "too fast",
+        "error_type": "RateLimitError",
     }
     assert bench.events[2].data["duration"] == 9.0
+    assert bench.events[2].data["timing"] == asdict(Timing(backoff=9.0, total=9.0, attempts=2))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -495,7 +501,7 @@ def test_the_callers_word_wins_over_models_yml(tmp_path: Path) -> None:
         "set", provider="toy", model_id="m9", temperature=0.7, top_p=0.5, max_tokens=9, stop=["S"], seed=1,
         params={"a": 1, "b": 1}, timeout=50,
     )  # fmt: skip
-    builder = LLMClientBuilder(lambda: bench.registry, Call(model="set"), bench.clock).prompt("Hi")
+    builder = LLMClientBuilder(lambda: bench.registry, Call(model="set")).prompt("Hi")
     bench.run(builder.execute())
     bench.run(
         builder.temperature(0).top_p(1).max_tokens(1).stop().seed(0).param("b", 2).param("c", None).timeout(1).execute()

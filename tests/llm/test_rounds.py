@@ -49,9 +49,11 @@ Ask = Callable[..., tuple[LLMClientBuilder, ScriptedProvider]]
 def ask(tmp_path: Path) -> Ask:
     """A builder whose model gives these answers, and the provider that remembers what it was asked."""
 
-    def make(*answers: ScriptedAnswer, schemas: bool = True) -> tuple[LLMClientBuilder, ScriptedProvider]:
+    def make(
+        *answers: ScriptedAnswer, schemas: bool = True, clock: VirtualClock | None = None
+    ) -> tuple[LLMClientBuilder, ScriptedProvider]:
         provider = ScriptedProvider(list(answers), name="toy", schemas=schemas)
-        registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
+        registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path, clock=clock)
         registry.register_provider("toy", lambda _: provider)
         registry.register_model("toy/m", provider="toy", model_id="m", price={"input": 1e6, "output": 0})
         return AgentFlow.model("toy/m", registry=registry).prompt("Hi"), provider
@@ -534,9 +536,9 @@ async def test_a_call_of_no_tool_at_all_is_asked_again(ask: Ask) -> None:
 
 
 def timed(ask: Ask, *answers: ScriptedAnswer) -> tuple[VirtualClock, LLMClientBuilder]:
-    model, _ = ask(*answers)
     clock = VirtualClock()
-    return clock, LLMClientBuilder(model.registry, model.call, clock)
+    model, _ = ask(*answers, clock=clock)
+    return clock, model
 
 
 @pytest.mark.parametrize("streaming", [False, True])

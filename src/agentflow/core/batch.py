@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from agentflow.core.graph import DEFAULT, Graph, Vertex, operand
 from agentflow.core.lifecycle import Executable, Lifecycle, Place, blame, collected, watched
 from agentflow.core.node import BaseNode, FunctionNode, awaited
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame
 from agentflow.core.state import ITEM, Key, SharedState, key_name
@@ -35,7 +36,7 @@ class Each(BaseNode):
     is merged, in input order.
 
     At most `concurrency` items run at once. `on_error="raise"` cancels the others at the first failure; "collect" puts
-    the NodeError at the item's index. `retry` and `timeout` are for plain functions: a node has its own.
+    the NodeError at the item's index. `retry`, `timeout` and `guard` are for plain functions: a node has its own.
 
     Raises GraphError for a whole-lifecycle function node, which has no result to collect. A visit fails (NodeError)
     when `over` holds no list.
@@ -56,8 +57,9 @@ class Each(BaseNode):
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        guard: Pipeline | None = None,
     ) -> None:
-        super().__init__(name=name, retry=retry, timeout=timeout)
+        super().__init__(name=name, retry=retry, timeout=timeout, guard=guard)
         if concurrency < 1:
             raise GraphError(f"{self.name}: concurrency is at least 1, not {concurrency}")
         if on_error not in ("raise", "collect"):
@@ -93,8 +95,10 @@ class Each(BaseNode):
             raise GraphError(f"{self.name}: a flow has no single result; say which key to collect with collect=KEY")
         if not is_flow and self.collect is not None:
             raise GraphError(f"{self.name}: collect= is for flows; of a node, what exec returned is collected")
-        if self.retry is not None or self.timeout is not None:
-            raise GraphError(f"{self.name}: retry= and timeout= are for plain functions; {work.name} has its own")
+        if self.retry is not None or self.timeout is not None or self.guard is not None:
+            raise GraphError(
+                f"{self.name}: retry=, timeout= and guard= are for plain functions; {work.name} has its own"
+            )
 
     def keys_read(self) -> tuple[str, ...]:
         return (self.over,)
@@ -117,7 +121,15 @@ class Each(BaseNode):
         return EachRun(
             self,
             "",
-            Lifecycle(self.name, prep=None, exec=work, post=None, retry=self.retry, timeout=self._checked_timeout()),
+            Lifecycle(
+                self.name,
+                prep=None,
+                exec=work,
+                post=None,
+                retry=self.retry,
+                timeout=self._checked_timeout(),
+                guard=self.guard,
+            ),
         )
 
 

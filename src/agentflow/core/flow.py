@@ -21,12 +21,14 @@ from typing import Any, Literal, TypeVar
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.graph import Dataflow, End, Graph, Operand, Parallel, Vertex
-from agentflow.core.lifecycle import Executable, Place, failure_data
+from agentflow.core.lifecycle import Executable, Place, failure_data, told_to
 from agentflow.core.limits import Ledger, Limits
 from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
 from agentflow.core.observability.events import Channel, Scope
 from agentflow.core.portal import run_blocking
+from agentflow.core.robustness.operation import Operation
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.run import Frame, Run, Step, current_run, new_run_id, walk
 from agentflow.core.schema import Validator, validator_for
 from agentflow.core.sections import DataflowRun, ParallelRun
@@ -74,9 +76,15 @@ class _FlowBase(BaseNode):
         name: str | None = None,
         max_steps: int = 100_000,
         inputs: type | Validator | None = None,
+        guard: Pipeline | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(name=name or "flow")
+        super().__init__(name=name or "flow", guard=guard)
+        if guard is not None and (guard.repeats or guard.hedges):
+            raise GraphError(
+                f"{self.name}: a run is not repeated or hedged, because its nodes write as they go: "
+                "give retry= and hedges to the nodes, and the flow a guard without them"
+            )
         if max_steps < 1:
             raise GraphError(f"max_steps is at least 1, not {max_steps}")
         self.max_steps = max_steps
@@ -121,7 +129,7 @@ class _FlowBase(BaseNode):
         return tuple(self._scope.outputs) if self._scope else ()
 
     def executable(self) -> Executable:
-        return _FlowRun(self.name, self._program, self.max_steps, self.schema, self._scope)
+        return _FlowRun(self.name, self._program, self.max_steps, self.schema, self._scope, self.guard)
 
     # ---- running
 
@@ -137,7 +145,7 @@ class _FlowBase(BaseNode):
         token = current_run.set(run)
         try:
             state = _start_state(inputs, terms.context)
-            body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None)
+            body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None, self.guard)
             action = await body.run(state, run, self.name, 1, exact=True)
         except AgentFlowError as failure:
             error = failure
@@ -189,7 +197,8 @@ class AsyncFlow(_FlowBase):
     """A flow that is awaited.
 
     `statements` are paths; the flow starts at the head of the first. `max_steps` bounds the visits of one run,
-    `inputs` is a dataclass or TypedDict that the input must fit (or a Validator), `clock` is for tests.
+    `inputs` is a dataclass or TypedDict that the input must fit (or a Validator), `guard` is a pipeline around each
+    run: a time-out, a limiter, a load shedder, a breaker. `clock` is for tests.
 
     Raises GraphError when the statements cannot work together.
     """
@@ -328,8 +337,15 @@ class _FlowRun:
     """Runs a flow: as a whole run, as a node of another flow, or for one item of an Each."""
 
     def __init__(
-        self, name: str, program: _Program, max_steps: int, schema: Validator | None, scope: _Scope | None
+        self,
+        name: str,
+        program: _Program,
+        max_steps: int,
+        schema: Validator | None,
+        scope: _Scope | None,
+        guard: Pipeline | None,
     ) -> None:
+        self._guard = guard
         self._name = name
         self._program = program
         self._max_steps = max_steps
@@ -361,18 +377,31 @@ class _FlowRun:
         """Walk the flow in `state`. With `exact` the input may hold nothing but what the schema names."""
         frame = Frame(run, self._name, path, self._program.size, self._max_steps)
         if run.channel is None:
-            return await self._walk(state, frame, exact)
+            return await self._guarded(state, frame, exact, None)
         scope = Scope(run.channel, path, self._name, number)
         started = run.clock.monotonic()
         await run.channel.send("flow_start", scope, {} if run.tenant is None else {"tenant": run.tenant})
         try:
-            action = await self._walk(state, frame, exact)
+            action = await self._guarded(state, frame, exact, scope)
         except AgentFlowError as error:
             took = run.clock.monotonic() - started
             await run.channel.send("flow_error", scope, failure_data(error), duration=took)
             raise
         await run.channel.send("flow_success", scope, {"action": action}, duration=run.clock.monotonic() - started)
         return action
+
+    async def _guarded(self, state: SharedState, frame: Frame, exact: bool, scope: Scope | None) -> str:
+        guard, run = self._guard, frame.run
+        if guard is None:
+            return await self._walk(state, frame, exact)
+        tell = None if scope is None else told_to(scope)
+        operation = Operation(guard.deadline(), tenant=run.tenant, clock=run.clock, tell=tell)
+        try:
+            held = await guard.open(lambda: self._walk(state, frame, exact), operation)
+            held.succeed()
+            return held.value
+        finally:
+            operation.deadline.close()
 
     async def _walk(self, state: SharedState, frame: Frame, exact: bool) -> str:
         self._check(state, exact)

@@ -14,13 +14,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
+from agentflow.core.cancellation import failure_of
 from agentflow.core.observability.events import Scope, current_scope
+from agentflow.core.robustness.operation import Operation, Tell
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame
 from agentflow.core.state import SharedState
-from agentflow.errors import FlowError, NodeError, OperationTimeoutError, describe
+from agentflow.errors import FlowError, NodeError
 
-__all__ = ["Executable", "Lifecycle", "Place", "StateFunction"]
+__all__ = ["Executable", "Lifecycle", "Place", "StateFunction", "told_to"]
 
 R = TypeVar("R")
 
@@ -63,14 +66,16 @@ class Executable(Protocol):
 
 
 class Attempts:
-    """How often and how long one piece of a node's work may be tried."""
+    """How one piece of a node's work is guarded: what of it is repeated, how long it may take, what else is around."""
 
-    __slots__ = ("operation", "retry", "timeout")
+    __slots__ = ("_pipeline", "_retry")
 
-    def __init__(self, operation: str, retry: RetryPolicy | None, timeout: float | None) -> None:
-        self.operation = operation
-        self.retry = retry
-        self.timeout = timeout
+    def __init__(
+        self, operation: str, retry: RetryPolicy | None, timeout: float | None, guard: Pipeline | None = None
+    ) -> None:
+        pipeline = Pipeline(operation) if guard is None else guard
+        self._pipeline = pipeline.having(operation, retry=retry, attempt_timeout=timeout)
+        self._retry = retry
 
     async def run(
         self,
@@ -79,16 +84,15 @@ class Attempts:
         fallback: Callable[[Exception], Awaitable[R]] | None = None,
     ) -> R:
         """The first success, else the fallback's answer, else a NodeError that names the last attempt."""
-        attempt = 1
-        while True:
-            try:
-                return await self._once(work)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - retried, answered or raised below
-                failure = failure_of(error)
-            if self.retry is None or not self.retry.allows(attempt, failure):
-                break
-            await self._wait(attempt, failure, self.retry, place)
-            attempt += 1
+        operation = self._operation(place)
+        try:
+            held = await self._pipeline.open(work, operation)
+            held.succeed()
+            return held.value
+        except Exception as error:  # noqa: BLE001 - answered or raised below
+            failure = error
+        finally:
+            operation.deadline.close()
         try:
             if fallback is None:
                 raise failure
@@ -96,28 +100,26 @@ class Attempts:
         except Exception as error:
             if error is not failure and error.__context__ is None:
                 error.__context__ = failure  # what the fallback had to answer for
-            raise NodeError(place.path, "exec", attempt, error) from error
+            raise NodeError(place.path, "exec", max(1, operation.attempts), error) from error
 
-    async def _once(self, work: Callable[[], Awaitable[R]]) -> R:
-        if self.timeout is None:
-            return await work()
-        limit = asyncio.timeout(self.timeout)
-        try:
-            async with limit:
-                return await work()
-        except TimeoutError as error:
-            if limit.expired():
-                raise OperationTimeoutError(self.operation, self.timeout) from error
-            raise
+    def _operation(self, place: Place) -> Operation:
+        run, scope = place.frame.run, place.scope()
+        return Operation(
+            self._pipeline.deadline(),
+            tenant=run.tenant,
+            policy=self._retry,
+            clock=run.clock,
+            tell=None if scope is None else told_to(scope),
+        )
 
-    async def _wait(self, attempt: int, failure: Exception, policy: RetryPolicy, place: Place) -> None:
-        clock = place.frame.run.clock
-        delay = policy.delay(attempt, clock.random())
-        scope = place.scope()
-        if scope is not None:
-            data = {"error": describe(failure), "error_type": type(failure).__name__, "delay": delay}
-            await scope.channel.send("retry", scope, data, attempt=attempt)
-        await clock.sleep(delay)
+
+def told_to(scope: Scope) -> Tell:
+    """Takes the decisions of guards to whoever watches the node."""
+
+    async def tell(kind: str, facts: Mapping[str, object], attempt: int) -> None:
+        await scope.channel.send(kind, scope, facts, attempt=attempt)
+
+    return tell
 
 
 class Lifecycle:
@@ -135,14 +137,15 @@ class Lifecycle:
         fallback: Callable[[Any, Exception], Awaitable[Any]] | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        guard: Pipeline | None = None,
     ) -> None:
         self.name = name
         self.prep = prep
         self.exec = exec
         self.post = post
         self.fallback = fallback
-        plain = retry is None and timeout is None and fallback is None
-        self._attempts = None if plain else Attempts(f"exec of {name}", retry, timeout)
+        plain = retry is None and timeout is None and fallback is None and guard is None
+        self._attempts = None if plain else Attempts(f"exec of {name}", retry, timeout, guard)
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
         if frame.watched:
@@ -203,11 +206,12 @@ class StateFunction:
         threaded: bool,
         retry: RetryPolicy | None,
         timeout: float | None,
+        guard: Pipeline | None,
     ) -> None:
         self.name = name
         self.function = function
-        self._on_view = threaded or retry is not None or timeout is not None
-        self._attempts = Attempts(name, retry, timeout)
+        self._on_view = threaded or retry is not None or timeout is not None or guard is not None
+        self._attempts = Attempts(name, retry, timeout, guard)
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
         if frame.watched:
@@ -273,21 +277,6 @@ def collected(error: Exception, place: Place) -> NodeError:
     failure = NodeError(place.path, "exec", 1, error)
     failure.__cause__ = error
     return failure
-
-
-def failure_of(error: BaseException) -> Exception:
-    """What user code's error stands for.
-
-    A CancelledError is re-raised when this task was asked to stop. Otherwise it is a stray one, from something that
-    code awaited, and its failure.
-    """
-    if isinstance(error, Exception):
-        return error
-    task = asyncio.current_task()
-    if not isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
-        raise error
-    why = f" ({error})" if str(error) else ""
-    return RuntimeError(f"something it awaited was cancelled, but the run was not{why}")
 
 
 def failure_data(error: BaseException) -> Mapping[str, object]:

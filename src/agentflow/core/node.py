@@ -39,6 +39,7 @@ from typing import (
 
 from agentflow.core.graph import DEFAULT, Vertex
 from agentflow.core.lifecycle import Executable, Lifecycle, StateFunction
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.state import Key, SharedState, key_name
 from agentflow.core.threads import call_in_thread
@@ -66,18 +67,25 @@ _PHASES: Final = ("prep", "exec", "post", "fallback")
 class BaseNode(Vertex):
     """What every node has, whatever does its work.
 
-    `retry` and `timeout` (seconds, per attempt) guard exec alone; both are class attributes or arguments. `reads` and
-    `writes` name keys of the state: a dataflow section is ordered by them. The name is the class's in snake case unless
-    one is given.
+    `retry`, `timeout` (seconds, per attempt) and `guard` (a pipeline with all that there is beside: limiter, breaker,
+    …) are around exec alone; all are class attributes or arguments, and the first two win over the guard's own. `reads`
+    and `writes` name keys of the state: a dataflow section is ordered by them. The name is the class's in snake case
+    unless one is given.
     """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    guard: Pipeline | None = None
     reads: ClassVar[Keys] = ()
     writes: ClassVar[Keys] = ()
 
     def __init__(
-        self, *, name: str | None = None, retry: RetryPolicy | None = None, timeout: float | None = None
+        self,
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        guard: Pipeline | None = None,
     ) -> None:
         if name is not None:
             self.name = name
@@ -85,6 +93,8 @@ class BaseNode(Vertex):
             self.retry = retry
         if timeout is not None:
             self.timeout = timeout
+        if guard is not None:
+            self.guard = guard
 
     def keys_read(self) -> tuple[str, ...]:
         return key_names(self.reads)
@@ -141,6 +151,7 @@ class AsyncNode(BaseNode, Generic[In, Out]):
             fallback=self.fallback if self.has_own("fallback", AsyncNode) else None,
             retry=self.retry,
             timeout=self._checked_timeout(),
+            guard=self.guard,
         )
 
 
@@ -183,6 +194,7 @@ class Node(BaseNode, Generic[In, Out]):
             fallback=threaded(self.fallback) if self.has_own("fallback", Node) else None,
             retry=self.retry,
             timeout=self._checked_timeout(),
+            guard=self.guard,
         )
 
 
@@ -198,9 +210,10 @@ class FunctionNode(BaseNode, Generic[P, R]):
         writes: Keys | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        guard: Pipeline | None = None,
         inline: bool = False,
     ) -> None:
-        super().__init__(name=name or _function_name(function), retry=retry, timeout=timeout)
+        super().__init__(name=name or _function_name(function), retry=retry, timeout=timeout, guard=guard)
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.whole = reads is None and writes is None
@@ -229,7 +242,12 @@ class FunctionNode(BaseNode, Generic[P, R]):
         work = awaited(self.function, inline=not self.threaded)
         if self.whole:
             return StateFunction(
-                self.name, work, threaded=self.threaded, retry=self.retry, timeout=self._checked_timeout()
+                self.name,
+                work,
+                threaded=self.threaded,
+                retry=self.retry,
+                timeout=self._checked_timeout(),
+                guard=self.guard,
             )
         return Lifecycle(
             self.name,
@@ -238,6 +256,7 @@ class FunctionNode(BaseNode, Generic[P, R]):
             post=self._write if self.outputs else _action_of_result,
             retry=self.retry,
             timeout=self._checked_timeout(),
+            guard=self.guard,
         )
 
     async def _read(self, state: SharedState) -> object:
@@ -268,6 +287,7 @@ def node(
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    guard: Pipeline | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 @overload
@@ -278,6 +298,7 @@ def node(
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    guard: Pipeline | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[A], Awaitable[B] | B]], FunctionNode[[A], Awaitable[B] | B]]: ...
 @overload
@@ -287,6 +308,7 @@ def node(
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    guard: Pipeline | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[A], R]], FunctionNode[[A], R]]: ...
 @overload
@@ -296,6 +318,7 @@ def node(
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    guard: Pipeline | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[], Awaitable[B] | B]], FunctionNode[[], Awaitable[B] | B]]: ...
 @overload
@@ -306,6 +329,7 @@ def node(
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    guard: Pipeline | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 @overload
@@ -316,6 +340,7 @@ def node(
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    guard: Pipeline | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 def node(
@@ -327,6 +352,7 @@ def node(
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    guard: Pipeline | None = None,
     inline: bool = False,
 ) -> FunctionNode[..., Any] | Callable[[Work], FunctionNode[..., Any]]:
     """Make a node of an async or a sync function.
@@ -339,7 +365,9 @@ def node(
     """
 
     def make(work: Work) -> FunctionNode[..., Any]:
-        return FunctionNode(work, name=name, reads=reads, writes=writes, retry=retry, timeout=timeout, inline=inline)
+        return FunctionNode(
+            work, name=name, reads=reads, writes=writes, retry=retry, timeout=timeout, guard=guard, inline=inline
+        )
 
     return make if function is None else make(function)
 

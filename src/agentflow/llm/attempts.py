@@ -1,20 +1,22 @@
-"""One request to one model, guarded and observed: attempts, waits, limits, price, events.
+"""One request to one model, guarded and observed: attempts, stand-ins, limits, price, events.
 
-    Request ──▶ ledger ──▶ attempt ──▶ Response, or chunks ──▶ price, ledger
-                            ▲   │ a retryable error
-                            └───┴ wait: the policy's back-off, at least the server's Retry-After
+    Request ──▶ ledger ──▶ pipeline (queue, limiter, breaker, attempts) ──▶ Response, or chunks ──▶ price, ledger
+                               └─ fails for good ──▶ the next model of `fallback`, while nothing was delivered
 
 The total time-out spans all attempts and waits. A wait that would outlast it is not begun. A stream is tried again only
-as long as nothing of it was delivered. Events go to whoever watches the flow: model_start, chunk, retry, model_success,
-model_error. A caller's own cancellation passes through and is reported as nothing.
+as long as nothing of it was delivered, unless the policy says otherwise. Events go to whoever watches the flow:
+model_start, chunk, retry, limiter_wait, breaker_state, fallback, …, model_success, model_error. A caller's own
+cancellation passes through and is reported as nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,8 +25,22 @@ from agentflow.clock import Clock
 from agentflow.core.limits import Ledger
 from agentflow.core.observability.events import emit, observed
 from agentflow.core.robustness.deadline import Deadline
+from agentflow.core.robustness.held import Held
+from agentflow.core.robustness.load_shedder import Priority
+from agentflow.core.robustness.operation import Operation
+from agentflow.core.robustness.output_estimate import OutputEstimate
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.errors import ModelError, ModelTimeoutError, NotFoundError, ProtocolError, describe
+from agentflow.core.robustness.time_limit import bounded_by_context
+from agentflow.core.robustness.timing import Timing
+from agentflow.errors import (
+    ModelError,
+    ModelTimeoutError,
+    NotFoundError,
+    ProtocolError,
+    RejectedError,
+    describe,
+)
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.estimate import estimated_tokens, text_tokens
 from agentflow.llm.media import loaded, needs_loading
@@ -33,7 +49,7 @@ from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider
 from agentflow.llm.streaming.join import Joiner
 from agentflow.llm.streaming.stream import close
 
-__all__ = ["Attempts", "Embedding", "Guards", "Suggest", "ready"]
+__all__ = ["Attempts", "Embedding", "Guards", "Substitute", "Substitutes", "Suggest", "ready"]
 
 R = TypeVar("R")
 
@@ -42,18 +58,24 @@ Suggest = Callable[[str], list[str]]
 
 
 class Guards(Struct, frozen=True):
-    """What every request of one question has in common."""
+    """What every request of one question to one model has in common. `patient` is False where the caller himself set
+    the time limit, so that a stand-in gets what is left of it."""
 
     config: ModelConfig
     provider: LLMProvider
-    policy: RetryPolicy
+    pipeline: Pipeline
+    output: OutputEstimate
+    policy: RetryPolicy | None
     clock: Clock
     tenant: str | None
+    priority: Priority
+    patient: bool
     ledgers: tuple[Ledger, ...]
     suggest: Suggest
 
     def deadline(self, seconds: float | None, model: str) -> Deadline:
-        return Deadline(seconds, failure=partial(ModelTimeoutError, provider=self.config.provider, model=model))
+        failure = partial(ModelTimeoutError, provider=self.config.provider, model=model)
+        return Deadline(bounded_by_context(seconds), failure=failure)
 
     def cost(self, usage: Usage, model: str, tier: str | None) -> float | None:
         return self.config.cost(usage, model=model, service_tier=tier)
@@ -63,71 +85,128 @@ class Guards(Struct, frozen=True):
         for ledger in self.ledgers:
             ledger.spend(usage.total_tokens, cost)
 
-    async def repeated(self, ask: Callable[[], Awaitable[R]], deadline: Deadline) -> R:
-        """What `ask` returns, after as many attempts as that takes."""
-        attempt = 1
-        while True:
-            try:
-                with deadline:
-                    return await ask()
-            except ModelError as error:
-                await self._wait(attempt, error, deadline)
-            attempt += 1
-
-    async def _wait(self, attempt: int, error: ModelError, deadline: Deadline) -> None:
-        """Until the next attempt; raises the error where there is none."""
-        delay = max(self.policy.delay(attempt, self.clock.random()), error.retry_after or 0.0)
-        if not error.retryable or not self.policy.allows(attempt, error) or not deadline.allows(delay):
-            raise self._helpful(error)
-        if observed():
-            facts = {"attempt": attempt, "delay": delay, "error": type(error).__name__, "message": str(error)}
-            await emit("retry", {"model": self.config.name, "provider": self.config.provider, **facts})
-        await self.clock.sleep(delay)
-
-    def _helpful(self, error: ModelError) -> ModelError:
+    def suggest_others(self, error: NotFoundError) -> None:
         """A model that is not found may have been misspelled: say which ones are like it."""
-        if isinstance(error, NotFoundError) and not error.suggestions:
+        if not error.suggestions:
             own = f"{self.config.provider}/"  # the same id elsewhere is no help: this provider was asked
             error.suggest([name for name in self.suggest(self.config.name) if "/" not in name or name.startswith(own)])
-        return error
+
+
+class Substitute(NamedTuple):
+    """Another model for the same question."""
+
+    guards: Guards
+    request: Request
+
+
+Substitutes: TypeAlias = Callable[[Request, Exception], Substitute | None]
+"""Asked when a model has failed for good: the next one to try, or None."""
 
 
 class Attempts:
     """One request and its repetitions. `deadline` bounds it together with others; without one it has its own, and
-    `number` counts the requests that one question takes."""
+    `number` counts the requests that one question takes. `guards` are those of the model that answers, in the end."""
 
-    __slots__ = ("_deadline", "_number", "guards", "request")
+    __slots__ = ("_deadline", "_number", "_substitutes", "guards", "request", "timing")
 
-    def __init__(self, guards: Guards, request: Request, deadline: Deadline | None = None, number: int = 0) -> None:
+    def __init__(
+        self,
+        guards: Guards,
+        request: Request,
+        deadline: Deadline | None = None,
+        number: int = 0,
+        substitutes: Substitutes | None = None,
+    ) -> None:
         self.guards = guards
         self.request = request
+        self.timing: Timing | None = None
         self._deadline = deadline
         self._number = number
+        self._substitutes = substitutes
 
     async def whole(self) -> Response:
-        """The answer, with its cost. Raises ModelError, LimitExceededError, DocumentError."""
-        request = await ready(self.request)
-        provider = self.guards.provider
-        async with self._asked(request) as asked:
-            answer = await self.guards.repeated(lambda: provider.execute(request), asked.deadline)
-            usage = answer.usage or (_estimate(request, answer.text) if self.guards.ledgers else None)
-            cost = answer.cost
-            if cost is None and usage is not None:
-                cost = self.guards.cost(usage, answer.model, answer.service_tier)
-            if usage is not None:
-                self.guards.spend(usage, cost)
-            if answer.usage is not None and cost is not answer.cost:
-                answer = replace(answer, cost=cost)
-            await asked.success(answer)
-            return answer
+        """The answer, with its cost. Raises ModelError, RejectedError, LimitExceededError, DocumentError."""
+        self.request = await ready(self.request)
+        with self._common():
+            while True:
+                try:
+                    return await self._whole()
+                except (ModelError, RejectedError) as error:
+                    await self._substitute(error)
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes; chunks with usage say what it has cost so far."""
-        request = await ready(self.request)
-        provider = self.guards.provider
-        async with self._asked(request) as asked:
-            source, chunk = await self.guards.repeated(lambda: _opened(provider, request), asked.deadline)
-            bill = _Bill(self.guards, request)
+        self.request = await ready(self.request)
+        delivered = False
+        with self._common():
+            while True:
+                source = self._chunks()
+                try:
+                    async for chunk in source:
+                        delivered = True
+                        yield chunk
+                    return
+                except (ModelError, RejectedError) as error:
+                    if delivered:
+                        raise
+                    await self._substitute(error)
+                finally:
+                    await close(source)
+
+    @contextmanager
+    def _common(self) -> Iterator[None]:
+        """One time limit for all models that are asked, where there are several; else the one model has its own."""
+        if self._substitutes is None or self._deadline is not None:
+            yield
+            return
+        self._deadline = self.guards.deadline(self.request.timeout, self.request.model)
+        try:
+            yield
+        finally:
+            self._deadline.close()
+
+    async def _substitute(self, error: Exception) -> None:
+        """Go on with the next model, with the time that it may take; raises the error where there is none."""
+        found = None if self._substitutes is None else self._substitutes(self.request, error)
+        if found is None:
+            raise error
+        if observed():
+            facts = {"from": self.guards.config.name, "to": found.guards.config.name}
+            await emit("fallback", {**facts, "error": describe(error), "error_type": type(error).__name__})
+        self.guards, self.request = found
+        if self._deadline is not None and self.guards.patient:
+            self._deadline.restart(self.request.timeout)
+
+    async def _whole(self) -> Response:
+        guards, request = self.guards, self.request
+        provider = guards.provider
+        async with self._asked() as asked:
+            held = await asked.open(lambda: provider.execute(request), request)
+            answer = held.value
+            usage = answer.usage
+            if usage is None:
+                held.succeed()
+                usage = _estimate(request, answer.text) if guards.ledgers else None
+            else:
+                asked.settle(held, usage)
+            cost = answer.cost
+            if cost is None and usage is not None:
+                cost = guards.cost(usage, answer.model, answer.service_tier)
+            if usage is not None:
+                guards.spend(usage, cost)
+            self.timing = asked.timing()
+            answer = replace(answer, cost=cost if answer.usage is not None else answer.cost, timing=self.timing)
+            await asked.success(answer, self.timing)
+            return answer
+
+    async def _chunks(self) -> AsyncGenerator[StreamChunk, None]:
+        guards, request = self.guards, self.request
+        provider = guards.provider
+        async with self._asked() as asked:
+            held = await asked.open(lambda: _opened(provider, request), request)
+            source, chunk = held.value
+            asked.began()
+            bill = _Bill(guards, request)
             try:
                 while chunk is not None:
                     chunk = bill.note(chunk)
@@ -141,13 +220,18 @@ class Attempts:
                         if not bill.whole:
                             raise
                         chunk = None  # nothing but the end of the connection is late
+                asked.settle(held, bill.usage)
+            except BaseException as error:
+                held.fail(error)
+                raise
             finally:
                 bill.settle()
                 await close(source)
-            await asked.end_of_stream()
+            self.timing = asked.timing()
+            await asked.end_of_stream(self.timing)
 
-    def _asked(self, request: Request) -> _Asked:
-        return _Asked(self.guards, request.model, request.timeout, self._deadline, self._number)
+    def _asked(self) -> _Asked:
+        return _Asked(self.guards, self.request.model, self.request.timeout, self._deadline, self._number)
 
 
 class Embedding:
@@ -167,8 +251,10 @@ class Embedding:
         """One vector for each text, with their cost. Raises as `Attempts.whole`."""
         guards, request = self._guards, self.request
         async with _Asked(guards, request.model, request.timeout, self._deadline, 0) as asked:
-            found = await guards.repeated(lambda: self._provider.embed(request), asked.deadline)
+            held = await asked.open(lambda: self._provider.embed(request), request)
+            found = held.value
             usage = found.usage or Usage(sum(map(text_tokens, request.inputs)))
+            asked.settle(held, usage)
             cost = guards.cost(usage, found.model, None) if found.cost is None else found.cost
             guards.spend(usage, cost)
             if found.usage is not None:
@@ -179,7 +265,7 @@ class Embedding:
                     provider=found.provider,
                     model=found.model,
                 )
-            await asked.success(found)
+            await asked.success(found, asked.timing())
             return found
 
 
@@ -192,10 +278,19 @@ async def ready(request: Request) -> Request:
 
 def _estimate(request: Request, said: str) -> Usage:
     """What an answer has used, where the provider does not say."""
-    return Usage(sum(map(estimated_tokens, request.messages)), text_tokens(said))
+    return Usage(_input_tokens(request), text_tokens(said))
 
 
-async def _opened(provider: LLMProvider, request: Request) -> tuple[AsyncIterator[StreamChunk], StreamChunk | None]:
+def _input_tokens(request: Request | EmbeddingRequest) -> int:
+    if isinstance(request, Request):
+        return sum(map(estimated_tokens, request.messages))
+    return sum(map(text_tokens, request.inputs))
+
+
+_Opened: TypeAlias = tuple[AsyncIterator[StreamChunk], StreamChunk | None]
+
+
+async def _opened(provider: LLMProvider, request: Request) -> _Opened:
     """A stream and its first chunk."""
     source = provider.execute_streaming(request)
     try:
@@ -205,6 +300,12 @@ async def _opened(provider: LLMProvider, request: Request) -> tuple[AsyncIterato
         raise
 
 
+async def _dropped(value: object) -> None:
+    """A hedged answer that came second: a stream is closed, a whole one is only paid for."""
+    if isinstance(value, tuple):
+        await close(value[0])
+
+
 class _Bill:
     """What a stream has cost by now: usage is cumulative, so the last word counts.
 
@@ -212,12 +313,12 @@ class _Bill:
     estimated, where somebody keeps a ledger.
     """
 
-    __slots__ = ("_cost", "_ended", "_guards", "_said", "_tier", "_usage", "request")
+    __slots__ = ("_cost", "_ended", "_guards", "_said", "_tier", "request", "usage")
 
     def __init__(self, guards: Guards, request: Request) -> None:
         self._guards = guards
         self.request = request
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
         self._cost: float | None = None
         self._tier: str | None = None
         self._said = 0
@@ -226,7 +327,7 @@ class _Bill:
     @property
     def whole(self) -> bool:
         """Whether all that was asked for has come: every answer's end, and what it used."""
-        return self._usage is not None and len(self._ended) >= (self.request.n or 1)
+        return self.usage is not None and len(self._ended) >= (self.request.n or 1)
 
     def note(self, chunk: StreamChunk) -> StreamChunk:
         """The chunk, with the cost so far where its usage is known."""
@@ -236,13 +337,13 @@ class _Bill:
             self._ended.add(chunk.index)
         if chunk.usage is None:
             return chunk
-        self._usage, self._cost = chunk.usage, chunk.cost
+        self.usage, self._cost = chunk.usage, chunk.cost
         if self._cost is None:
             self._cost = self._guards.cost(chunk.usage, chunk.model or self.request.model, self._tier)
         return chunk if self._cost is None else replace(chunk, cost=self._cost)
 
     def settle(self) -> None:
-        usage, cost = self._usage, self._cost
+        usage, cost = self.usage, self._cost
         if not self._guards.ledgers:
             return
         if usage is None:
@@ -252,9 +353,21 @@ class _Bill:
 
 
 class _Asked:
-    """One request under way: begun in the ledgers, bounded in time, and told to whoever watches."""
+    """One request under way: begun in the ledgers, guarded, bounded in time, and told to whoever watches."""
 
-    __slots__ = ("_facts", "_guards", "_joiner", "_model", "_number", "_own", "_started", "deadline", "watched")
+    __slots__ = (
+        "_facts",
+        "_first",
+        "_guards",
+        "_joiner",
+        "_model",
+        "_number",
+        "_operation",
+        "_own",
+        "_started",
+        "deadline",
+        "watched",
+    )
 
     def __init__(
         self, guards: Guards, model: str, seconds: float | None, deadline: Deadline | None, number: int
@@ -267,7 +380,16 @@ class _Asked:
         self._number = number
         self._facts: dict[str, object] = {}
         self._joiner: Joiner | None = None
-        self._started = 0.0
+        self._first: float | None = None
+        self._started = guards.clock.monotonic()
+        self._operation = Operation(
+            self.deadline,
+            tenant=guards.tenant,
+            priority=guards.priority,
+            policy=guards.policy,
+            tell=self._tell if self.watched else None,
+            on_drop=_dropped,
+        )
 
     async def __aenter__(self) -> _Asked:
         try:
@@ -280,18 +402,52 @@ class _Asked:
             raise
         return self
 
+    async def open(self, work: Callable[[], Awaitable[R]], request: Request | EmbeddingRequest) -> Held[R]:
+        """Through the guards: what `work` returns, and what is held until it is settled."""
+        guards, operation = self._guards, self._operation
+        if guards.pipeline.counts_tokens:
+            operation.input_tokens = _input_tokens(request)
+            if isinstance(request, Request):
+                operation.output_tokens = guards.output.estimate(guards.pipeline.name, request.max_tokens)
+        if guards.pipeline.hedges:
+            operation.on_loss = partial(self._lost, request)
+        try:
+            return await guards.pipeline.open(work, operation)
+        except NotFoundError as error:
+            guards.suggest_others(error)
+            raise
+
+    def began(self) -> None:
+        """The first piece of a stream is here."""
+        self._first = self._guards.clock.monotonic()
+
+    def settle(self, held: Held[R], usage: Usage | None) -> None:
+        """It is whole, and this is what it has used."""
+        guards, first = self._guards, self._first
+        seconds = None if first is None else first - self._operation.begun
+        if usage is None:
+            held.succeed(seconds=seconds)
+            return
+        held.succeed(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, seconds=seconds)
+        if guards.pipeline.counts_tokens:
+            guards.output.learn(guards.pipeline.name, usage.output_tokens)
+
+    def timing(self) -> Timing:
+        return self._operation.timing(self._guards.clock.monotonic(), self._started, self._first)
+
     async def chunk(self, chunk: StreamChunk) -> None:
         self._joiner = self._joiner or Joiner()
         self._joiner.add(chunk)
         if chunk.content:
             await emit("chunk", {"content": chunk.content})
 
-    async def end_of_stream(self) -> None:
+    async def end_of_stream(self, timing: Timing) -> None:
         if self.watched:
             joiner = self._joiner or Joiner()
-            await self.success(joiner.response(provider=self._guards.config.provider, model=self._model))
+            answer = joiner.response(provider=self._guards.config.provider, model=self._model)
+            await self.success(answer, timing)
 
-    async def success(self, answer: Response | Embeddings) -> None:
+    async def success(self, answer: Response | Embeddings, timing: Timing) -> None:
         if not self.watched:
             return
         usage = answer.usage
@@ -301,8 +457,9 @@ class _Asked:
             "finish_reason": answer.finish_reason if isinstance(answer, Response) else None,
             "request_id": answer.request_id,
             "cost": answer.cost,
+            "timing": asdict(timing),
         }
-        await emit("model_success", {**self._facts, **end, "duration": self._duration()})
+        await emit("model_success", {**self._facts, **end, "duration": timing.total})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -310,12 +467,12 @@ class _Asked:
         self._end()
         # A cancelled call, or a stream that its reader has left, has neither succeeded nor failed.
         if self.watched and isinstance(error, Exception):
-            end = {"error": type(error).__name__, "message": describe(error), "duration": self._duration()}
-            await emit("model_error", {**self._facts, **end})
+            timing = self.timing()
+            end = {"error": type(error).__name__, "message": describe(error), "timing": asdict(timing)}
+            await emit("model_error", {**self._facts, **end, "duration": timing.total})
 
     async def _start(self) -> None:
         guards = self._guards
-        self._started = guards.clock.monotonic()
         self._facts = {"model": guards.config.name, "provider": guards.config.provider}
         if guards.tenant is not None:
             self._facts["tenant"] = guards.tenant
@@ -323,9 +480,16 @@ class _Asked:
             self._facts["round"] = self._number
         await emit("model_start", self._facts)
 
+    async def _tell(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:
+        """A decision of a guard, with the model that it is about."""
+        config = self._guards.config
+        await emit(kind, {"model": config.name, "provider": config.provider, "attempt": attempt, **facts})
+
+    def _lost(self, request: Request | EmbeddingRequest) -> None:
+        """A hedged request was given up after it had been sent: what was asked is paid for, and some of the answer."""
+        usage = Usage(_input_tokens(request), 0)
+        self._guards.spend(usage, self._guards.cost(usage, request.model, None))
+
     def _end(self) -> None:
         if self._own:
             self.deadline.close()
-
-    def _duration(self) -> float:
-        return self._guards.clock.monotonic() - self._started

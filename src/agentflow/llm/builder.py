@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, cast
 
 from msgspec.structs import replace
 
-from agentflow.clock import Clock, SystemClock
 from agentflow.core.limits import Limits
 from agentflow.core.portal import run_blocking
+from agentflow.core.robustness.load_shedder import Priority
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import ConfigurationError
 from agentflow.llm.answer import text_of, value_of
 from agentflow.llm.client import Call, LLMClient
+from agentflow.llm.config.model import StandIn
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.config.schema import checked
 from agentflow.llm.content import Audio, Content, Document, Image, Json, Raw, Text, content_of
@@ -45,7 +46,6 @@ else:
 
 __all__ = ["LLMClientBuilder"]
 
-_SYSTEM_CLOCK: Final = SystemClock()
 _PARTS: Final = (Text, Image, Document, Audio, Raw)
 
 
@@ -59,7 +59,6 @@ class LLMClientBuilder(Generic[T]):
 
     registry: Callable[[], ModelRegistry]
     call: Call
-    clock: Clock = _SYSTEM_CLOCK
 
     # ---- what the model gets ---------------------------------------------------------------------------------
 
@@ -143,7 +142,7 @@ class LLMClientBuilder(Generic[T]):
         call = replace(
             self.call, output=OutputType.of(kind), output_strict=strict, output_retries=checked("retries", retries)
         )
-        return LLMClientBuilder(self.registry, call, self.clock)
+        return LLMClientBuilder(self.registry, call)
 
     # ---- tools -----------------------------------------------------------------------------------------------
 
@@ -215,8 +214,18 @@ class LLMClientBuilder(Generic[T]):
             raise ConfigurationError(f"limits: {error}") from None
         return self._with(replace(self.call, limits=allowed))
 
+    def priority(self, level: Literal["critical", "high", "normal", "low"]) -> LLMClientBuilder[T]:
+        """How important the call is where there is too much to do: who waits, and who is refused first."""
+        return self._with(replace(self.call, priority=Priority[checked("priority", level).upper()]))
+
+    def fallback(self, *models: str) -> LLMClientBuilder[T]:
+        """The models that answer instead when this one has failed for good, in order; none takes away what models.yml
+        says. They are asked for all that another model may not have: limits, outages, time-outs, a wrong key."""
+        names = checked("fallback", list(models))
+        return self._with(replace(self.call, fallback=tuple(map(StandIn, names))))
+
     def tenant(self, label: str) -> LLMClientBuilder[T]:
-        """On whose behalf the call is made; it stands in the call's events."""
+        """On whose behalf the call is made; it stands in the call's events, and no tenant crowds out another."""
         return self._with(replace(self.call, tenant=checked("tenant", label)))
 
     # ---- asking ----------------------------------------------------------------------------------------------
@@ -267,14 +276,14 @@ class LLMClientBuilder(Generic[T]):
 
     def build(self) -> LLMClient:
         """The client that makes this call, as often as it is asked to."""
-        return LLMClient(self.registry(), self.call, clock=self.clock)
+        return LLMClient(self.registry(), self.call)
 
     def _value(self, response: Response) -> T:
         output = self.call.output
         return cast("T", text_of(response) if output is None else value_of(response, output))
 
     def _with(self, call: Call) -> LLMClientBuilder[T]:
-        return LLMClientBuilder(self.registry, call, self.clock)
+        return LLMClientBuilder(self.registry, call)
 
 
 def _content(where: str, parts: Sequence[Any]) -> Content:

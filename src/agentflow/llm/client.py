@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agentflow.clock import Clock, SystemClock
 from agentflow.core.limits import Ledger, Limits
+from agentflow.core.robustness.load_shedder import Priority
+from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import current_run
 from agentflow.errors import ConfigurationError, UnsupportedError
-from agentflow.llm.attempts import Attempts, Embedding, Guards, ready
+from agentflow.llm.attempts import Attempts, Embedding, Guards, Substitute, Substitutes, ready
 from agentflow.llm.config.capabilities import check
-from agentflow.llm.config.model import ModelConfig
+from agentflow.llm.config.model import ModelConfig, StandIn
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Content, Raw
+from agentflow.llm.fallbacks import stands_in
 from agentflow.llm.messages import (
     EmbeddingRequest,
     Embeddings,
@@ -42,7 +44,6 @@ if TYPE_CHECKING:  # loaded when a call needs them: most do not
 
 __all__ = ["Call", "LLMClient"]
 
-_SYSTEM_CLOCK = SystemClock()
 _TOOL_ROUNDS = 10
 _MOST_INPUTS = 2048  # of one call for vectors, where the provider does not say
 _MOST_BYTES = 600_000  # of one call for vectors: OpenAI takes 300,000 tokens, of at least two bytes or so
@@ -83,6 +84,8 @@ class Call(Struct, frozen=True):
     logprobs: int | None = None
     metadata: Mapping[str, str] = {}
     limits: Limits | None = None
+    priority: Priority = Priority.NORMAL
+    fallback: tuple[StandIn, ...] | None = None
 
     def request(self, config: ModelConfig) -> Request:
         """The request for this model. Raises ConfigurationError where there is nothing to ask."""
@@ -140,12 +143,11 @@ class LLMClient:
     reply = await client.execute()
     """
 
-    __slots__ = ("_call", "_clock", "_registry")
+    __slots__ = ("_call", "_registry")
 
-    def __init__(self, registry: ModelRegistry, call: Call, *, clock: Clock = _SYSTEM_CLOCK) -> None:
+    def __init__(self, registry: ModelRegistry, call: Call) -> None:
         self._registry = registry
         self._call = call
-        self._clock = clock
 
     async def execute(self) -> Response:
         """The whole answer. With `streaming` it is streamed and added up, so that watchers see it grow.
@@ -163,12 +165,16 @@ class LLMClient:
         call, question = self._call, self._question()
         source = question.guards
         return StreamingResponse(
-            question.chunks(), provider=source.config.provider, model=source.config.model_id, output=call.output
+            question.chunks(),
+            provider=source.config.provider,
+            model=source.config.model_id,
+            output=call.output,
+            timing=lambda: question.timing,
         )
 
     async def embed(self, texts: Sequence[str], *, dimensions: int | None = None) -> Embeddings:
         """A vector for each text. Raises UnsupportedError where the provider has no embeddings."""
-        guards = self._guards()
+        guards = self._guards(endpoint="embeddings")
         provider, config, call = guards.provider, guards.config, self._call
         wanted = EmbeddingRequest(
             config.model_id,
@@ -203,8 +209,12 @@ class LLMClient:
         if not isinstance(provider, TokenCounter):
             raise UnsupportedError(f"provider {guards.config.provider!r} does not count tokens")
         deadline = guards.deadline(request.timeout, request.model)
+        pipeline = self._registry.pipeline(guards.config, "token count")
         try:
-            return await guards.repeated(lambda: provider.count_tokens(request), deadline)
+            operation = Operation(deadline, tenant=guards.tenant, priority=guards.priority, policy=guards.policy)
+            held = await pipeline.open(lambda: provider.count_tokens(request), operation)
+            held.succeed()
+            return held.value
         finally:
             deadline.close()
 
@@ -212,9 +222,11 @@ class LLMClient:
         """One request, or as many as tools and a typed answer take."""
         guards, call = self._guards(), self._call
         request, by_tool = call.request(guards.config), None
+        stand_ins = guards.config.fallback if call.fallback is None else call.fallback
+        substitutes = self._substitutes(stand_ins) if stand_ins else None
         if call.toolbox is None and call.output is None:
             self._check(request, guards.config)
-            return Attempts(guards, request)
+            return Attempts(guards, request, substitutes=substitutes)
         from agentflow.llm.rounds import Plan, Rounds, with_output
         from agentflow.llm.tools import Toolbox
 
@@ -227,7 +239,35 @@ class LLMClient:
 
         check(request)
         box = Toolbox() if call.toolbox is None else call.toolbox
-        return Rounds(guards, request, Plan(check, box, call.output, by_tool, call.output_retries))
+        return Rounds(guards, request, Plan(check, box, call.output, by_tool, call.output_retries), substitutes)
+
+    def _substitutes(self, stand_ins: tuple[StandIn, ...]) -> Substitutes:
+        """Asked when a model has failed: the next one that stands in for such an error and can do what is asked."""
+        left = list(stand_ins)
+
+        def following(request: Request, error: Exception) -> Substitute | None:
+            while left:
+                stand_in = left.pop(0)
+                if not stands_in(stand_in.when, error):
+                    continue
+                guards = self._guards(stand_in.model)
+                wanted = self._call.request(guards.config)
+                wanted = replace(
+                    wanted,
+                    messages=request.messages,
+                    tools=request.tools,
+                    tool_choice=request.tool_choice,
+                    output=request.output,
+                )
+                try:
+                    check(wanted, guards.config, self._registry.models_with)
+                except UnsupportedError as unable:
+                    error.add_note(f"{stand_in.model} could not stand in: {unable}")
+                    continue
+                return Substitute(guards, wanted)
+            return None
+
+        return following
 
     def _check(self, request: Request | EmbeddingRequest, config: ModelConfig) -> None:
         """Raises UnsupportedError for what the model cannot do, and says so where nobody chose it."""
@@ -241,15 +281,26 @@ class LLMClient:
             reason = f"{error} ({found.reason})"
         raise UnsupportedError(reason)
 
-    def _guards(self) -> Guards:
-        call = self._call
-        name = self._registry.default_model().name if call.model is None else call.model
-        config, provider = self._registry.resolve(name)
+    def _guards(self, model: str | None = None, endpoint: str = "chat") -> Guards:
+        call, registry = self._call, self._registry
+        name = model or call.model or registry.default_model().name
+        config, provider = registry.resolve(name)
         ledgers = call.ledgers()
         if ledgers:
             _check_price(config, ledgers)
-        policy = call.retry or config.retry
-        return Guards(config, provider, policy, self._clock, _tenant(call), ledgers, self._registry.suggestions)
+        return Guards(
+            config,
+            provider,
+            registry.pipeline(config, endpoint),
+            registry.pipelines.output,
+            call.retry,
+            registry.clock,
+            _tenant(call),
+            call.priority,
+            call.timeout is None,
+            ledgers,
+            registry.suggestions,
+        )
 
 
 def _batches(texts: tuple[str, ...], most: int) -> Iterator[tuple[str, ...]]:

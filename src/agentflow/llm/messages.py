@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr, replace
 
+from agentflow.core.robustness.timing import Timing
 from agentflow.errors import SerializationError
 from agentflow.llm.content import (
     Audio,
@@ -294,7 +295,8 @@ class Response(_Value, frozen=True):
     provider's name for the answer, `request_id` its name for the HTTP request. `service_tier` is what the provider says
     it used. The first of several answers is the response itself, the others are `alternatives`. `opaque` belongs to the
     whole turn, by the API's name. `turns` are those between the question and this answer: what the model asked of tools
-    and what they returned; usage and cost are then those of all the requests that it took.
+    and what they returned; usage and cost are then those of all the requests that it took. `timing` says where the time
+    went, attempts that failed and waits included.
     """
 
     content: Content
@@ -311,6 +313,7 @@ class Response(_Value, frozen=True):
     logprobs: tuple[TokenLogprob, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     turns: tuple[Message, ...] = ()
+    timing: Timing | None = None
 
     def __post_init__(self) -> None:
         if type(self.content) is not str:

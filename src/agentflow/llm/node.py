@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from agentflow.core.graph import DEFAULT
 from agentflow.core.node import AsyncNode, Keys, key_names
 from agentflow.core.observability.events import observed
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.state import Key, SharedState, key_name
 from agentflow.errors import GraphError
@@ -39,7 +40,8 @@ class LLMNode(AsyncNode[str, T]):
     stands for itself, and braces within the values are left alone. While the run is watched the answer is streamed, so
     that its pieces appear as `chunk` events.
 
-    The client repeats failed calls by itself (see models.yml); `retry` here would come on top of that.
+    The client repeats failed calls by itself (see models.yml); `retry` here takes the place of that: one layer alone
+    repeats.
 
     Raises GraphError when prompt and `reads` disagree.
     """
@@ -55,8 +57,9 @@ class LLMNode(AsyncNode[str, T]):
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        guard: Pipeline | None = None,
     ) -> None:
-        super().__init__(name=name or f"ask_{key_name(writes)}", retry=retry, timeout=timeout)
+        super().__init__(name=name or f"ask_{key_name(writes)}", retry=retry, timeout=timeout, guard=guard)
         named = AgentFlow.model(model) if model is None or isinstance(model, str) else model
         builder = cast("LLMClientBuilder[T]", named)
         self.builder = builder if system is None else builder.system(system)

@@ -12,8 +12,10 @@ and for streams alike.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import reduce
 from typing import Any, Final
 
 from msgspec import Struct
@@ -21,9 +23,10 @@ from msgspec.structs import replace
 
 from agentflow.core.observability.events import emit, observed
 from agentflow.core.robustness.deadline import Deadline
+from agentflow.core.robustness.timing import Timing
 from agentflow.errors import LimitExceededError, OutputError, ToolError
 from agentflow.llm.answer import answer_call, value_of
-from agentflow.llm.attempts import Attempts, Guards, ready
+from agentflow.llm.attempts import Attempts, Guards, Substitutes, ready
 from agentflow.llm.content import ToolCall, ToolResult
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Tool, Usage
 from agentflow.llm.output import OutputType
@@ -55,12 +58,14 @@ class Plan(Struct, frozen=True):
 class Rounds:
     """Asks until there is an answer."""
 
-    __slots__ = ("_plan", "guards", "request")
+    __slots__ = ("_plan", "_substitutes", "guards", "request", "timing")
 
-    def __init__(self, guards: Guards, request: Request, plan: Plan) -> None:
+    def __init__(self, guards: Guards, request: Request, plan: Plan, substitutes: Substitutes | None = None) -> None:
         self.guards = guards
         self.request = request
+        self.timing: Timing | None = None
         self._plan = plan
+        self._substitutes = substitutes
 
     async def whole(self) -> Response:
         """The answer. Raises what a request raises, LimitExceededError, OutputError, ToolError."""
@@ -68,7 +73,9 @@ class Rounds:
         try:
             progress = _Progress(self.guards, self._plan, await ready(self.request), deadline)
             while True:
-                response = await Attempts(self.guards, progress.request, deadline, progress.number).whole()
+                attempts = self._attempts(progress, deadline)
+                response = await attempts.whole()
+                self._note(attempts, progress)
                 if await progress.ends_with(response):
                     return progress.answer
         finally:
@@ -82,12 +89,13 @@ class Rounds:
             number, ended = 0, False
             while not ended:
                 joiner, number = Joiner(), progress.number
-                attempts = Attempts(self.guards, progress.request, deadline, number)
+                attempts = self._attempts(progress, deadline)
                 async with aclosing(attempts.chunks()) as source:
                     async for chunk in source:
                         joiner.add(chunk)
                         yield replace(chunk, round=number) if number else chunk
-                response = joiner.response(provider=self.guards.config.provider, model=progress.request.model)
+                self._note(attempts, progress)
+                response = joiner.response(provider=self.guards.config.provider, model=attempts.request.model)
                 ended = await progress.ends_with(response)
                 for turn in progress.added:
                     yield StreamChunk(round=number + 1, turn=turn)
@@ -95,6 +103,15 @@ class Rounds:
                 yield _rewritten(progress.answer, number + 1)
         finally:
             deadline.close()
+
+    def _attempts(self, progress: _Progress, deadline: Deadline) -> Attempts:
+        return Attempts(self.guards, progress.request, deadline, progress.number, self._substitutes)
+
+    def _note(self, attempts: Attempts, progress: _Progress) -> None:
+        """The next request goes to whoever answered this one, which may be a stand-in."""
+        self.guards, progress.request = attempts.guards, attempts.request
+        if attempts.timing is not None:
+            self.timing = attempts.timing if self.timing is None else self.timing + attempts.timing
 
 
 class _Progress:
@@ -226,8 +243,11 @@ class _Progress:
 
     def _total(self, response: Response) -> Response:
         """The answer, with what all its requests have used and the turns between."""
-        usage, cost = total([(each.usage, each.cost) for each in (*self._spent, response)])
-        return replace(response, usage=usage, cost=cost, turns=self._turns)
+        answers = (*self._spent, response)
+        usage, cost = total([(each.usage, each.cost) for each in answers])
+        timings = [each.timing for each in answers if each.timing is not None]
+        timing = reduce(operator.add, timings) if timings else None
+        return replace(response, usage=usage, cost=cost, turns=self._turns, timing=timing)
 
 
 def _rewritten(answer: Response, number: int) -> StreamChunk:

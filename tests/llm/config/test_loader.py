@@ -159,11 +159,9 @@ def test_an_empty_file_changes_nothing(cwd: Path, home: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "path"),
     [
-        ("providers: {openai: {rate_limit: {requests_per_minute: 500}}}", "providers.openai.rate_limit"),
         ("models: {a: {router: {candidates: [x], quality_floor: 0.9}}}", "models.a.router"),
         ("models: {a: {cache: {ttl: 3600}}}", "models.a.cache"),
         ("models: {a: {budget: {per_day: 20.0}}}", "models.a.budget"),
-        ("models: {a: {fallback: [gpt-4o]}}", "models.a.fallback"),
         ("models: {a: {batch: {max_size: 4}}}", "models.a.batch"),
     ],
 )

@@ -40,7 +40,10 @@ def refusal(text: str) -> ConfigurationError:
             "defaults: {retry: {max_attempts: 0}}",
             "defaults.retry.max_attempts: found 0, allowed is a whole number, 1 or",
         ),
-        ("defaults: {retry: {jitter: some}}", "defaults.retry.jitter: found 'some', allowed is full or none"),
+        (
+            "defaults: {retry: {jitter: some}}",
+            "defaults.retry.jitter: found 'some', allowed is decorrelated or equal or full or none",
+        ),
         ("models: {a: {timeout: {total: 5}}}", "models.a.timeout: found a mapping, allowed is a number above 0"),
         ("models: {a: {stop: [x, 3]}}", "models.a.stop.1: found 3, allowed is a text"),
         ("models: {a: {router: {quality_floor: 0.9}}}", "models.a.router: the field candidates is missing"),

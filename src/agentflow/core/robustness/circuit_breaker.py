@@ -424,6 +424,13 @@ class CircuitBreaker:
         return self._name
 
     @property
+    def summary(self) -> str:
+        """When it opens, and for how long, on one line."""
+        slow = "" if self._slow_call == math.inf else f", or {self._slow_rate:.0%} took over {self._slow_call:g} s"
+        opens = f"opens where {self._failure_rate:.0%} of {self._min_calls} calls or more failed{slow}"
+        return f"{opens}; for {self._open_for:g} s, then longer, up to {self._max_open:g} s"
+
+    @property
     def state(self) -> BreakerState:
         """The state at this moment: half open as soon as its time is over, though nobody has called yet."""
         return self._look(lambda phase, now: phase.state)

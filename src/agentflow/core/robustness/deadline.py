@@ -77,6 +77,16 @@ class Deadline:
         """Seconds that are left, 0 or more; infinite without a limit."""
         return math.inf if self._expires is None else max(0.0, self._expires - self._loop.time())
 
+    def check(self) -> None:
+        """Raises what is late raises, if the time is up already."""
+        if self._late or (self._expires is not None and self._loop.time() >= self._expires):
+            raise self._failure(self._operation, self._seconds or 0.0)
+
+    def restart(self, seconds: float | None) -> None:
+        """So many seconds from now on, whatever there was before; None for no limit."""
+        self._seconds, self._late = seconds, False
+        self.end_at(None if seconds is None else self._loop.time() + seconds)
+
     def allows(self, seconds: float) -> bool:
         """Whether a wait of so many seconds would end in time."""
         return self._expires is None or self._loop.time() + seconds < self._expires
@@ -97,8 +107,9 @@ class Deadline:
             self._alarm.add(self, when)
 
     def close(self) -> None:
-        """It is over: nothing is cancelled any more. Safe to call twice."""
+        """It is over: it bounds and cancels nothing any more. Safe to call twice."""
         self._alarm.remove(self)
+        self._expires = None
 
     def __enter__(self) -> Deadline:
         if self._late:
@@ -135,8 +146,9 @@ class Deadline:
 class _Alarm:
     """One timer of an event loop for all its deadlines: a timer for each would be a tenth of what a call costs.
 
-    It is set for the earliest. Most deadlines are gone by then, because their calls have ended: then it looks for the
-    next. With many waiting it does so less often, a microsecond later for each, so that a storm of them stays linear.
+    It is set for the earliest, and goes off once where that has ended long since. Most deadlines are gone by then,
+    because their calls have ended: then it looks for the next. With many waiting it does so less often, a microsecond
+    later for each, so that a storm of them stays linear.
 
     Where it rings late itself, because the loop was blocked, it lets the loop have one turn first: what came in time,
     while nobody looked, counts.
@@ -157,10 +169,9 @@ class _Alarm:
             self._set(when)
 
     def remove(self, deadline: Deadline) -> None:
+        # The timer stays, also when nothing waits any more: the next deadline is most often a later one and needs no
+        # other, which saves a call that is alone half of what its limit costs.
         self._waiting.pop(deadline, None)
-        if not self._waiting and self._timer is not None:
-            self._timer.cancel()
-            self._timer, self._when = None, math.inf
 
     def enter(self, task: asyncio.Task[object], deadline: Deadline) -> Deadline | None:
         """From now on this one bounds the task. Returns the one around it."""

@@ -213,6 +213,13 @@ class LoadShedder:
         self._told = self._limit.limit
 
     @property
+    def summary(self) -> str:
+        """What it does, on one line."""
+        queue = "any number waits" if self._max_queue is None else f"at most {self._max_queue} wait"
+        lag = "" if self._max_lag is None else f", or where the event loop is {self._max_lag:g} s late"
+        return f"{self.limit} calls at once ({type(self._limit).__name__}), {queue}{lag}"
+
+    @property
     def limit(self) -> int:
         """Calls that may be under way at once, at the moment."""
         return self._limit.limit

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from asyncio import get_running_loop
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from types import TracebackType
@@ -80,6 +80,7 @@ class RateLimiter:
         "_queue",
         "_queued",
         "_slots",
+        "_summary",
         "_turn",
         "_wait",
     )
@@ -106,6 +107,7 @@ class RateLimiter:
         self._monotonic = clock.monotonic
         self._listener = listener
         self._buckets = Buckets(rates, burst)
+        self._summary = _told(rates, concurrency, on_limit)
         self._counts_tokens = any(rate is not None for rate in rates[1:])
         self._in_use = 0
         self._queue: OrderedDict[_Queued, None] = OrderedDict()  # in order; anyone may leave in constant time
@@ -185,6 +187,11 @@ class RateLimiter:
     def counts_tokens(self) -> bool:
         """Whether any limit is in tokens, so that it is worth estimating what a call takes."""
         return self._counts_tokens
+
+    @property
+    def summary(self) -> str:
+        """What it allows, on one line."""
+        return self._summary
 
     @property
     def name(self) -> str:
@@ -450,6 +457,14 @@ class _Queued(Waiter[Reservation]):
 
 def _negative(requests: int, input_tokens: int, output_tokens: int) -> ValueError:
     return ValueError(f"amounts are 0 or more, not {requests} requests, {input_tokens} + {output_tokens} tokens")
+
+
+def _told(rates: Sequence[float | None], concurrency: int | None, on_limit: str) -> str:
+    words = ("requests", "tokens", "input tokens", "output tokens")
+    limits = [f"{rate:,g} {word} a minute" for rate, word in zip(rates, words, strict=True) if rate is not None]
+    limits += [] if concurrency is None else [f"{concurrency:,} at once"]
+    told = ", ".join(limits) or "no limit of ours, but what the server says"
+    return told if on_limit == "wait" else f"{told}; refuses instead of waiting"
 
 
 def _check(rates: tuple[float | None, ...], burst: float, concurrency: int | None, on_limit: str) -> None:

@@ -190,6 +190,11 @@ class ResourcePool(Generic[R]):
     # ---- what can be seen
 
     @property
+    def summary(self) -> str:
+        """What it lends, on one line."""
+        return f"{self.name}: at most {self.size} at once"
+
+    @property
     def size(self) -> int:
         return self._slots.size
 

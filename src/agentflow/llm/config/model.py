@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.llm.config.guarding import Guarding
 from agentflow.llm.config.prices import Price, PriceTable
-from agentflow.llm.config.schema import PRICE_LISTS, Capability
+from agentflow.llm.config.schema import PRICE_LISTS, Capability, Condition
 from agentflow.llm.content import Json
 from agentflow.llm.messages import Thinking, Usage
 
-__all__ = ["ModelConfig", "price_list"]
+__all__ = ["ModelConfig", "StandIn", "price_list"]
 
 # Whose price list holds for a server at that address, whatever its entry is called.
 _OWNERS: Final[Mapping[str, str]] = {
@@ -39,6 +40,14 @@ _VERTEX: Final = "aiplatform.googleapis.com"  # each region puts its name before
 _OTHER_CURRENCY: Final = ("api.moonshot.cn", "open.bigmodel.cn")  # they bill in yuan, at prices of their own
 
 
+class StandIn(NamedTuple):
+    """A model that answers in another's place, when that fails with one of some errors (see `Condition`); without any,
+    for all that another model may not have."""
+
+    model: str
+    when: tuple[Condition, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One model, resolved: None where models.yml says nothing, so that the provider decides.
@@ -46,6 +55,7 @@ class ModelConfig:
     `name` is what callers say, `model_id` what the provider hears; `timeout` is the whole call's limit in seconds.
     `capabilities` None is unknown, so that nothing is checked; `context` and `max_output` are the model's limits in
     tokens. `price` is what models.yml states; without it the price list of the provider named by `price_list` holds.
+    `fallback` are the models that answer in this one's place, in order.
     """
 
     name: str
@@ -58,7 +68,8 @@ class ModelConfig:
     seed: int | None = None
     params: Mapping[str, Json] = field(default_factory=dict)
     timeout: float | None = None
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    guarding: Guarding = field(default_factory=Guarding)
+    fallback: tuple[StandIn, ...] = ()
     api: str | None = None
     top_k: int | None = None
     thinking: Thinking | None = None
@@ -67,6 +78,10 @@ class ModelConfig:
     max_output: int | None = None
     price: Price | None = None
     price_list: str | None = None
+
+    @property
+    def retry(self) -> RetryPolicy:
+        return self.guarding.retry
 
     def cost(
         self,

@@ -18,21 +18,25 @@ from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
 from threading import RLock
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.clock import Clock, SystemClock
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.errors import ConfigurationError, UnknownModelError
+from agentflow.llm.config.guarding import guarding
 from agentflow.llm.config.keys import KeyRing
 from agentflow.llm.config.kinds import BUILT_IN, ONE_API, plugin, plugin_names
 from agentflow.llm.config.loader import Configuration, load_configuration
-from agentflow.llm.config.model import ModelConfig, price_list
+from agentflow.llm.config.model import ModelConfig, StandIn, price_list
 from agentflow.llm.config.model_ids import bare, spellings
+from agentflow.llm.config.pipelines import Pipelines
 from agentflow.llm.config.prices import Price, Rates
 from agentflow.llm.config.schema import (
     Capability,
+    FallbackEntry,
     ModelEntry,
     PriceEntry,
     ProviderEntry,
@@ -92,7 +96,9 @@ class ModelRegistry:
     `provider/model_id` needs no entry under `models:` as long as the provider is known.
     """
 
-    def __init__(self, configuration: Configuration, keys: KeyRing) -> None:
+    def __init__(self, configuration: Configuration, keys: KeyRing, *, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.pipelines = Pipelines(self.clock)
         self._configuration = configuration
         self._keys = keys
         # These are replaced, never changed, so that whoever goes through them needs no lock.
@@ -113,13 +119,14 @@ class ModelRegistry:
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         home: Path | None = None,
+        clock: Clock | None = None,
     ) -> ModelRegistry:
         """Built-in < ~/.config/agentflow/models.yml < ./models.yml < AGENTFLOW_CONFIG < `path`; keys from `environ`,
-        then ./.env. Raises ConfigurationError with `file:line:column`."""
+        then ./.env. Calls wait and are timed by `clock`. Raises ConfigurationError with `file:line:column`."""
         environ = os.environ if environ is None else environ
         cwd = Path.cwd() if cwd is None else cwd
         configuration = load_configuration(path, environ=environ, cwd=cwd, home=home or _home())
-        return cls(configuration, KeyRing(environ, cwd / ".env"))
+        return cls(configuration, KeyRing(environ, cwd / ".env"), clock=clock)
 
     # ---- looking up ------------------------------------------------------------------------------------------
 
@@ -161,6 +168,8 @@ class ModelRegistry:
             allow_http=_given(entry.allow_http) or False,
             options=_options(entry),
             auth_header=_given(entry.auth_header),
+            idempotency_header=_given(entry.idempotency_header),
+            observe=partial(self.pipelines.observe, provider),
             query=_given(entry.query) or {},
             proxy=_given(entry.proxy),
             ca_bundle=_expanded(_given(entry.ca_bundle)),
@@ -216,6 +225,11 @@ class ModelRegistry:
         """
         found = self._resolved.get(name)
         return self._resolve(name) if found is None else found
+
+    def pipeline(self, config: ModelConfig, endpoint: str = "chat") -> Pipeline:
+        """The guards that calls of a model to an endpoint of its provider pass."""
+        endpoint = config.api or endpoint if endpoint == _USUAL_API else endpoint
+        return self.pipelines.get(config.name, config.provider, config.model_id, endpoint, config.guarding)
 
     def default_model(self) -> DefaultModel:
         """What `set_default` said; else `defaults.model`; else the first model of the first provider whose key is
@@ -310,6 +324,7 @@ class ModelRegistry:
         with self._lock:
             self._models = self._models.with_entry(name, entry)
             self._resolved.clear()  # other names may stand for this model
+            self.pipelines.forget()
 
     async def aclose(self) -> None:
         """Close every provider that was built; the registry builds new ones if it is used again.
@@ -429,7 +444,10 @@ class ModelRegistry:
             seed=_given(entry.seed),
             params=_given(entry.params) or {},
             timeout=self._timeouts(provider).total if entry.timeout is UNSET else entry.timeout,
-            retry=self._retry(provider, entry),
+            guarding=guarding(
+                self._configuration.defaults, provider, entry, in_process=_kind(asked, provider) == "local"
+            ),
+            fallback=tuple(map(_stand_in, _given(entry.fallback) or ())),
             api=_given(entry.api),
             top_k=_given(entry.top_k),
             thinking=_thinking(_given(entry.thinking)),
@@ -442,12 +460,6 @@ class ModelRegistry:
 
     def _timeouts(self, provider: ProviderEntry) -> Timeouts:
         return Timeouts(**phases(self._configuration.defaults.timeout, provider.timeout))
-
-    def _retry(self, provider: ProviderEntry, model: ModelEntry) -> RetryPolicy:
-        found: dict[str, Any] = {}
-        for level in (self._configuration.defaults.retry, provider.retry, model.retry):
-            found |= {} if level is UNSET else set_fields(level)
-        return RetryPolicy(**found)
 
     def _first_model(self, provider: str) -> str | None:
         return next((name for name, entry in self._models.entries.items() if entry.provider == provider), None)
@@ -475,6 +487,10 @@ def _options(entry: ProviderEntry) -> dict[str, Json]:
 
 def _thinking(entry: ThinkingEntry | None) -> Thinking | None:
     return None if entry is None else Thinking(**set_fields(entry))
+
+
+def _stand_in(entry: str | FallbackEntry) -> StandIn:
+    return StandIn(entry) if isinstance(entry, str) else StandIn(entry.model, tuple(_given(entry.when) or ()))
 
 
 def _price(entry: PriceEntry | None) -> Price | None:

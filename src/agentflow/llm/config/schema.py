@@ -1,8 +1,8 @@
 """The shape of models.yml: what may stand where, and the error when something else does.
 
-    defaults:   {model, timeout, retry}
-    providers:  name → {kind, base_url, api_key_env, auth_header, headers, query, proxy, ca_bundle, …, timeout, retry}
-    models:     name → {provider, model_id, temperature, …, capabilities, context, max_output, price, timeout, retry, …}
+    defaults:   {model, timeout, retry, breaker, shedder, shared}
+    providers:  name → {kind, base_url, api_key_env, auth_header, headers, query, …, timeout, retry, rate_limit, …}
+    models:     name → {provider, model_id, temperature, …, capabilities, price, timeout, retry, fallback, hedge, …}
 
 Every field may be left out: files are laid over each other, field by field (`overlay`). A field that this release
 reads but does not obey yet is named by `idle_fields`, so that nobody is misled in silence.
@@ -28,16 +28,24 @@ from agentflow.llm.config.document import Path
 __all__ = [
     "CAPABILITIES",
     "PRICE_LISTS",
+    "Breaker",
     "Capability",
+    "Condition",
     "ConfigurationWarning",
     "Defaults",
     "Document",
+    "FallbackEntry",
+    "HedgeEntry",
     "ModelEntry",
     "Phases",
     "PriceEntry",
     "Problem",
     "ProviderEntry",
+    "RateLimit",
     "Retry",
+    "RetryBudgetEntry",
+    "Shared",
+    "Shedder",
     "checked",
     "idle_fields",
     "model_entry",
@@ -58,6 +66,8 @@ _MaxTokens = Annotated[int, Meta(ge=1)]
 _Seconds = Annotated[float, Meta(gt=0, le=_WEEK)]
 _Delay = Annotated[float, Meta(ge=0, le=_WEEK)]
 _Count = Annotated[int, Meta(ge=1)]
+_Share = Annotated[float, Meta(gt=0, le=1)]
+_Rate = Annotated[float, Meta(gt=0)]
 _Amount = Annotated[float, Meta(ge=0)]
 _Name = Annotated[str, Meta(min_length=1)]
 _Names = Annotated[list[_Name], Meta(min_length=1)]
@@ -136,10 +146,18 @@ class _Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Phases(_Entry, frozen=True):
     """`timeout:` in its long form, seconds a phase; null is no limit."""
 
+    pool: _Seconds | UnsetType | None = UNSET
     connect: _Seconds | UnsetType | None = UNSET
     first_byte: _Seconds | UnsetType | None = UNSET
     idle: _Seconds | UnsetType | None = UNSET
     total: _Seconds | UnsetType | None = UNSET
+
+
+class RetryBudgetEntry(_Entry, frozen=True):
+    """`retry.budget:`, as in `RetryBudget`; all calls to a provider share one."""
+
+    ratio: Annotated[float, Meta(ge=0, le=10)] | UnsetType = UNSET
+    minimum: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
 
 
 class Retry(_Entry, frozen=True):
@@ -148,7 +166,82 @@ class Retry(_Entry, frozen=True):
     max_attempts: _Count | UnsetType = UNSET
     base_delay: _Delay | UnsetType = UNSET
     max_delay: _Delay | UnsetType = UNSET
-    jitter: Literal["full", "none"] | UnsetType = UNSET
+    jitter: Literal["full", "equal", "decorrelated", "none"] | UnsetType = UNSET
+    after_first_chunk: bool | UnsetType = UNSET
+    budget: bool | RetryBudgetEntry | UnsetType = UNSET
+
+
+class Breaker(_Entry, frozen=True):
+    """`breaker:`, as in `CircuitBreaker`. `window` is a number of calls, `window_seconds` a time instead."""
+
+    window: _Count | UnsetType = UNSET
+    window_seconds: _Seconds | UnsetType = UNSET
+    min_calls: _Count | UnsetType = UNSET
+    failure_rate: _Share | UnsetType = UNSET
+    slow_call: _Seconds | UnsetType | None = UNSET
+    slow_rate: _Share | UnsetType = UNSET
+    open_for: _Seconds | UnsetType = UNSET
+    max_open: _Seconds | UnsetType = UNSET
+    half_open_calls: _Count | UnsetType = UNSET
+    half_open_wait: _Seconds | UnsetType = UNSET
+
+
+class Shedder(_Entry, frozen=True):
+    """`shedder:`, as in `LoadShedder`; `initial`, `minimum` and `maximum` are calls at once."""
+
+    algorithm: Literal["aimd", "gradient2", "fixed"] | UnsetType = UNSET
+    initial: _Count | UnsetType = UNSET
+    minimum: _Count | UnsetType = UNSET
+    maximum: _Count | UnsetType = UNSET
+    max_queue: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+    target_wait: _Seconds | UnsetType = UNSET
+    max_lag: _Seconds | UnsetType | None = UNSET
+
+
+class RateLimit(_Entry, frozen=True):
+    """`rate_limit:`, as in `RateLimiter`; of a provider it counts all its models together."""
+
+    requests_per_minute: _Rate | UnsetType | None = UNSET
+    tokens_per_minute: _Rate | UnsetType | None = UNSET
+    input_tokens_per_minute: _Rate | UnsetType | None = UNSET
+    output_tokens_per_minute: _Rate | UnsetType | None = UNSET
+    concurrency: _Count | UnsetType | None = UNSET
+    on_limit: Literal["wait", "raise"] | UnsetType = UNSET
+
+
+class HedgeEntry(_Entry, frozen=True):
+    """`hedge:`, as in `Hedge`: a second request after so many seconds, or after a percentile of what calls take."""
+
+    after: _Seconds | UnsetType | None = UNSET
+    percentile: _Share | UnsetType = UNSET
+    budget: _Share | UnsetType = UNSET
+
+
+Condition = Literal[
+    "rate_limit", "quota", "overloaded", "server_error", "timeout", "connection", "context_length", "auth", "not_found",
+    "bad_request", "content_filter", "refused", "any",
+]  # fmt: skip
+
+
+class FallbackEntry(_Entry, frozen=True):
+    """A model of `fallback:` and what it stands in for; without `when`, for all that another model may not have."""
+
+    model: _Name
+    when: Annotated[list[Condition], Meta(min_length=1)] | UnsetType = UNSET
+
+
+class Shared(_Entry, frozen=True):
+    """`shared:`, limits that several processes keep together, through a store that an integration knows.
+
+    `url_env` names the environment variable with the store's address, which may hold a password; `replicas` is how many
+    processes share the limits, for while the store is down.
+    """
+
+    integration: _Name | UnsetType = UNSET
+    url: _Name | UnsetType = UNSET
+    url_env: _Variable | UnsetType = UNSET
+    replicas: _Count | UnsetType = UNSET
+    prefix: _Name | UnsetType = UNSET
 
 
 class Defaults(_Entry, frozen=True):
@@ -157,11 +250,9 @@ class Defaults(_Entry, frozen=True):
     model: _Name | UnsetType | None = UNSET
     timeout: _Seconds | Phases | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
-
-
-class _RateLimit(_Entry, frozen=True):
-    requests_per_minute: _Count | UnsetType = UNSET
-    tokens_per_minute: _Count | UnsetType = UNSET
+    breaker: bool | Breaker | UnsetType = UNSET
+    shedder: bool | Shedder | UnsetType = UNSET
+    shared: Shared | UnsetType | None = UNSET
 
 
 class ProviderEntry(_Entry, frozen=True):
@@ -169,6 +260,8 @@ class ProviderEntry(_Entry, frozen=True):
 
     `auth_header` carries the bare key instead of the API's usual header. `prices` names the provider whose price list
     holds here, for a server in front of another. `max_connections` is how many calls may be under way at once.
+    `idempotency_header` carries a key that all attempts of one call have in common, for servers that know what to do
+    with it.
     """
 
     kind: _Name | UnsetType = UNSET
@@ -189,7 +282,11 @@ class ProviderEntry(_Entry, frozen=True):
     options: dict[str, Any] | UnsetType | None = UNSET
     timeout: _Seconds | Phases | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
-    rate_limit: _RateLimit | UnsetType | None = UNSET
+    rate_limit: RateLimit | UnsetType | None = UNSET
+    breaker: bool | Breaker | UnsetType = UNSET
+    shedder: bool | Shedder | UnsetType = UNSET
+    hedge: HedgeEntry | UnsetType | None = UNSET
+    idempotency_header: _Header | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         # Not `_Variable | list[_Variable]`: in a union of a text with a pattern and a container, msgspec (0.22) takes
@@ -265,7 +362,11 @@ class ModelEntry(_Entry, frozen=True):
     router: _Router | UnsetType | None = UNSET
     cache: _Cache | UnsetType | None = UNSET
     budget: _Budget | UnsetType | None = UNSET
-    fallback: _Names | UnsetType | None = UNSET
+    fallback: list[_Name | FallbackEntry] | UnsetType | None = UNSET
+    hedge: HedgeEntry | UnsetType | None = UNSET
+    rate_limit: RateLimit | UnsetType | None = UNSET
+    breaker: bool | Breaker | UnsetType = UNSET
+    shedder: bool | Shedder | UnsetType = UNSET
     batch: _Batch | UnsetType | None = UNSET
 
 
@@ -307,17 +408,15 @@ def _over(old: object, new: object) -> object:
     if isinstance(old, Phases) or isinstance(new, Phases):
         sides = [side for side in (old, new) if isinstance(side, (float, Phases))]
         return Phases(**phases(*sides))
-    return overlay(old, new) if isinstance(old, Retry) and isinstance(new, Retry) else new
+    return overlay(old, new) if isinstance(old, _LAID_OVER) and type(new) is type(old) else new
 
 
-_IDLE_MODEL_FIELDS: Final = ("router", "cache", "budget", "fallback", "batch")
+_LAID_OVER: Final = (Retry, RetryBudgetEntry, Breaker, Shedder, RateLimit, HedgeEntry, Shared)
+_IDLE_MODEL_FIELDS: Final = ("router", "cache", "budget", "batch")
 
 
 def idle_fields(document: Document) -> Iterator[Path]:
     """Paths of the fields that are valid but do nothing yet."""
-    for name, provider in (document.providers or {}).items():
-        if provider and provider.rate_limit:
-            yield "providers", name, "rate_limit"
     for name, model in (document.models or {}).items():
         if model is not None:
             yield from (("models", name, field) for field in _IDLE_MODEL_FIELDS if getattr(model, field))
@@ -365,6 +464,8 @@ _PARAMETERS: Final[dict[str, Any]] = {
     "metadata": dict[str, str],
     "tool_choice": _Name | Annotated[tuple[_Name, ...], Meta(min_length=1)],
     "parallel_tool_calls": bool,
+    "fallback": _Words,
+    "priority": Literal["critical", "high", "normal", "low"],
     "retries": Annotated[int, Meta(ge=0)],
     "dimensions": _CountOrNot,
 }

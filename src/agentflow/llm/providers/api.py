@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from agentflow.core.robustness.attempt import idempotency_key
+from agentflow.core.robustness.retry_after import server_limits
 from agentflow.core.threads import call_in_thread
 from agentflow.errors import (
     AuthenticationError,
@@ -147,9 +150,7 @@ class HTTPProvider:
     async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
         wire = self.api.write(request, stream=True)
         body = self._encode(wire, request.model)
-        key, headers = self._key, wire.headers or None
-        if self._settings.token is not None:
-            key, headers = await self._fresh(self._settings.token, wire.headers)
+        key, headers = await self._credentials(wire)
         answer = await self._transport.stream(
             wire.path, body, model=request.model, total=self._limit(request.timeout), headers=headers
         )
@@ -181,9 +182,7 @@ class HTTPProvider:
     async def _post(self, wire: Wire, model: str, timeout: float | None) -> tuple[Answer, Source]:
         """A whole answer with status 200, and where it comes from; else the error that it stands for."""
         body = self._encode(wire, model)
-        key, headers = self._key, wire.headers or None
-        if self._settings.token is not None:
-            key, headers = await self._fresh(self._settings.token, wire.headers)
+        key, headers = await self._credentials(wire)
         answer = await self._transport.post(wire.path, body, model=model, total=self._limit(timeout), headers=headers)
         return self._good(answer, model, key)
 
@@ -203,6 +202,16 @@ class HTTPProvider:
 
     def _limit(self, timeout: float | None) -> float | None:
         return self._total if timeout is None else timeout
+
+    async def _credentials(self, wire: Wire) -> tuple[Secret | None, _Headers]:
+        """The key of this call, and the headers that are its own."""
+        headers = wire.headers
+        name = self._settings.idempotency_header
+        if name is not None and (shared := idempotency_key()) is not None:
+            headers = {**headers, name.lower(): shared}
+        if self._settings.token is not None:
+            return await self._fresh(self._settings.token, headers)
+        return self._key, headers or None
 
     async def _fresh(self, token: TokenSource, headers: Mapping[str, str]) -> tuple[Secret | None, _Headers]:
         """A token made for this call, and the headers that carry it."""
@@ -237,6 +246,11 @@ class HTTPProvider:
             if found:
                 found = without_key(found, key)
                 break
+        observe = self._settings.observe
+        if observe is not None:
+            limits = server_limits(answer.headers, now=time.time())
+            if limits is not None:
+                observe(model, limits)
         return Source(self._name, model, found or None, key)
 
     def _unstreamed(self, answer: Answer, source: Source, reader: _StreamReader) -> Iterator[StreamChunk]:

@@ -100,19 +100,23 @@ class SecretHeaders(dict[str, str]):
 class Timeouts:
     """Seconds a phase of a call may take; None is no limit of its own.
 
-    `connect` covers DNS, TCP, TLS and a proxy's tunnel, but no waiting for a free connection, which `total` alone
-    bounds; `first_byte` runs from the sent request to the first byte of the answer; `idle` is the longest silence
-    between two pieces; `total` is the whole call.
+    `connect` covers DNS, TCP, TLS and a proxy's tunnel; `first_byte` runs from the sent request to the first byte of
+    the answer; `idle` is the longest silence between two pieces; `total` is the whole call; `pool` is the wait for a
+    free connection.
     """
 
     connect: float | None = 10.0
     first_byte: float | None = None
     idle: float | None = 60.0
     total: float | None = 600.0
+    pool: float | None = None
 
 
 TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
 """Called before each request; what it returns may be kept and refreshed by the caller's own code."""
+
+
+Observer: TypeAlias = Callable[[str, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ class ProviderSettings:
     `query` is added to every address. `proxy` is an address of an HTTP proxy, `ca_bundle` a PEM file of authorities
     that are trusted instead of the system's, `client_cert` a PEM file with a certificate and its key, or a pair of
     files. `token` gives a fresh bearer token for each call, instead of a key; it can only be set in code.
+    `idempotency_header` carries a key that all attempts of one call share. `observe` hears of the limits that an
+    answer's headers tell: the model's id, and the numbers as `server_limits` reads them.
     """
 
     name: str
@@ -139,6 +145,8 @@ class ProviderSettings:
     ca_bundle: str | None = None
     client_cert: str | tuple[str, str] | None = None
     token: TokenSource | None = None
+    idempotency_header: str | None = None
+    observe: Observer | None = field(default=None, repr=False)
 
 
 ProviderFactory: TypeAlias = Callable[[ProviderSettings], LLMProvider]

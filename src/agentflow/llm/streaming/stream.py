@@ -7,10 +7,13 @@ reply = await stream.collect()                                        the same, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, cast
 
+from msgspec.structs import replace
+
+from agentflow.core.robustness.timing import Timing
 from agentflow.errors import ProtocolError, StreamInterruptedError
 from agentflow.llm.answer import Decoder, text_of, value_of
 from agentflow.llm.content import Json
@@ -48,7 +51,18 @@ class StreamingResponse(Generic[T]):
     Where a type was asked for, `partials()` gives the object as it grows, and `value()` the whole of it.
     """
 
-    __slots__ = ("_chunks", "_closed", "_ended", "_failed", "_joiner", "_model", "_output", "_provider", "_started")
+    __slots__ = (
+        "_chunks",
+        "_closed",
+        "_ended",
+        "_failed",
+        "_joiner",
+        "_model",
+        "_output",
+        "_provider",
+        "_started",
+        "_timing",
+    )
 
     def __init__(
         self,
@@ -57,14 +71,16 @@ class StreamingResponse(Generic[T]):
         provider: str = "",
         model: str = "",
         output: Decoder[T] | None = None,
+        timing: Callable[[], Timing | None] = lambda: None,
     ) -> None:
         """`chunks` is most often an async generator, which starts its work when the first chunk is asked for.
         `provider` and `model` stand in the collected response where the chunks do not say it. `output` reads the
-        answer; without one it is its text."""
+        answer; without one it is its text. `timing` is asked for the account of its time, once it is whole."""
         self._chunks = chunks
         self._output = output
         self._provider = provider
         self._model = model
+        self._timing = timing
         self._joiner = Joiner()
         self._started = False
         self._ended = False
@@ -112,7 +128,9 @@ class StreamingResponse(Generic[T]):
                 provider=self._provider or None,
                 model=self._model or None,
             )
-        return self._joiner.response(provider=self._provider, model=self._model)
+        response = self._joiner.response(provider=self._provider, model=self._model)
+        timing = self._timing()
+        return response if timing is None else replace(response, timing=timing)
 
     async def text(self) -> str:
         """The text of the whole answer; see `collect`."""

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
+from agentflow.core.robustness.attempt import note_pool_wait
 from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.errors import (
     ModelConnectionError,
@@ -57,10 +58,17 @@ class Call:
         self.limit = Deadline(total, failure=self._late) if own else None
 
     async def wait_for_place(self, places: asyncio.Semaphore) -> None:
-        """Take one of the places once it is free. Raises ModelTimeoutError where that takes longer than the whole call
-        may."""
-        with self.bounds:
-            await places.acquire()
+        """Take one of the places once it is free. Raises ModelTimeoutError where that takes longer than it, or the
+        whole call, may."""
+        waiting = Deadline(self.limits.pool, failure=lambda *_: self.timeout("pool"))
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        try:
+            with self.bounds, waiting:
+                await places.acquire()
+        finally:
+            waiting.close()
+            note_pool_wait(loop.time() - since)
 
     @property
     def bounds(self) -> AbstractContextManager[object]:
@@ -97,6 +105,7 @@ class Call:
 
     def timeout(self, phase: str) -> ModelTimeoutError:
         limits = {
+            "pool": self.limits.pool,
             "connect": self.limits.connect,
             "first byte": self.limits.first_byte,
             "idle": self.limits.idle,

@@ -1,0 +1,126 @@
+"""One call on its way through a pipeline: what it asks for, how long it may take, and where its time went.
+
+Operation(deadline, tokens, tenant, priority)  ──Pipeline──▶  queue 0.2 s, limiter 1.2 s, backoff 0.8 s, 2 attempts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from agentflow.clock import Clock
+from agentflow.core.robustness.shedding import Priority
+from agentflow.core.robustness.timing import Timing
+
+if TYPE_CHECKING:
+    from agentflow.core.robustness.deadline import Deadline
+    from agentflow.core.robustness.load_shedder import Ticket
+    from agentflow.core.robustness.retry import RetryPolicy
+
+__all__ = ["Operation", "Tell"]
+
+Tell: TypeAlias = Callable[[str, Mapping[str, object], int], Awaitable[None]]
+"""Takes a decision to whoever watches: its kind, its facts, and the number of the attempt it belongs to."""
+
+
+class Operation:
+    """What one call brings along. It is used once, by one task; hedged calls have one each.
+
+    `policy` is the caller's own word on repeating, over the pipeline's, and `clock` the one it is timed by. `tell` is
+    None where nobody watches. Of hedged calls all but one are lost: `on_loss` hears of each that was sent, for it may
+    cost money, and `on_drop` gets what it had given already, to be closed.
+    """
+
+    __slots__ = (
+        "attempts",
+        "backoff",
+        "begun",
+        "clock",
+        "deadline",
+        "failed",
+        "input_tokens",
+        "limiter",
+        "on_drop",
+        "on_loss",
+        "output_tokens",
+        "policy",
+        "pool",
+        "priority",
+        "queue",
+        "sent",
+        "tell",
+        "tenant",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        deadline: Deadline,
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        tenant: str | None = None,
+        priority: Priority = Priority.NORMAL,
+        policy: RetryPolicy | None = None,
+        clock: Clock | None = None,
+        tell: Tell | None = None,
+        on_loss: Callable[[], None] | None = None,
+        on_drop: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> None:
+        self.deadline = deadline
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.tenant = tenant
+        self.priority = priority
+        self.policy = policy
+        self.clock = clock
+        self.tell = tell
+        self.on_loss = on_loss
+        self.on_drop = on_drop
+        self.attempts = 0
+        self.queue = self.limiter = self.pool = self.backoff = self.failed = 0.0
+        self.begun = 0.0  # when the last attempt began
+        self.sent = False
+        self.ticket: Ticket | None = None
+
+    def leg(self, deadline: Deadline) -> Operation:
+        """The same once more, for a hedged call beside this one."""
+        leg = Operation(
+            deadline,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            tenant=self.tenant,
+            priority=self.priority,
+            policy=self.policy,
+            clock=self.clock,
+            tell=self.tell,
+        )
+        leg.ticket = self.ticket
+        return leg
+
+    def adopt(self, leg: Operation) -> None:
+        """The leg that won: its account is that of the whole call."""
+        self.attempts, self.begun, self.sent = leg.attempts, leg.begun, leg.sent
+        self.limiter, self.pool, self.backoff, self.failed = leg.limiter, leg.pool, leg.backoff, leg.failed
+
+    def lose(self) -> None:
+        if self.on_loss is not None:
+            self.on_loss()
+
+    async def drop(self, value: object) -> None:
+        if self.on_drop is not None:
+            await self.on_drop(value)
+
+    def timing(self, now: float, started: float, first: float | None = None) -> Timing:
+        """The account so far; `started` is when the call began and `first` when its first piece came."""
+        return Timing(
+            queue=self.queue,
+            limiter=self.limiter,
+            pool=self.pool,
+            backoff=self.backoff,
+            failed=self.failed,
+            first_token=None if first is None else first - self.begun,
+            generation=now - (self.begun if first is None else first),
+            total=now - started,
+            attempts=self.attempts,
+        )

@@ -1,0 +1,417 @@
+"""All guards around one kind of call, in the order that is right, fused into one coroutine.
+
+    pipeline = Pipeline("search", timeout=60, retry=RetryPolicy(), limiter=limiter, breaker=breaker)
+    found = await pipeline.run(lambda: search("tides"))
+
+    total time-out ─▶ shedder ─▶ hedge ─▶ retry ─▶ each attempt: limiter, rates and a slot ─▶ pool ─▶
+    breaker's permit, last ─▶ attempt time-out ─▶ faults ─▶ the call ─▶ settle and record, at once
+
+The order is fixed: what is around the retry is paid once, what is inside it by each attempt; nothing waits for a
+provider that is known to be down; and a permit of the breaker is never held while something waits. Whoever wants
+another order puts one pipeline into another.
+
+The caller's cancellation gives everything back and records nothing. What is settled or recorded is so synchronously, so
+that no second cancellation can come between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from agentflow.clock import Clock, SystemClock
+from agentflow.core.cancellation import failure_of
+from agentflow.core.robustness.attempt import Attempt, current_attempt
+from agentflow.core.robustness.deadline import Deadline
+from agentflow.core.robustness.held import Held, Stake
+from agentflow.core.robustness.operation import Operation
+from agentflow.core.robustness.retry import Repetition, RetryPolicy, inherited_policy
+from agentflow.core.robustness.shedding import Priority, is_overload
+from agentflow.core.robustness.stages import described
+from agentflow.core.robustness.time_limit import bounded_by_context
+from agentflow.errors import RejectedError, describe
+
+if TYPE_CHECKING:  # a pipeline loads no guard that nobody has made
+    from agentflow.core.robustness.circuit_breaker import BreakerState, CircuitBreaker
+    from agentflow.core.robustness.fault_injector import FaultInjector
+    from agentflow.core.robustness.hedging import Hedge
+    from agentflow.core.robustness.limiting import Limiter
+    from agentflow.core.robustness.load_shedder import LoadShedder, Ticket
+    from agentflow.core.robustness.resource_pool import ResourcePool
+    from agentflow.core.robustness.retry_budget import RetryBudget
+
+__all__ = ["Pipeline", "lent"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Work = Callable[[], Awaitable[R]]
+
+
+class Pipeline:
+    """Frozen, and shared by all calls of its kind, tasks, event loops and threads. `PipelineBuilder` makes one, too.
+
+    A stage that is None costs nothing. `repeats` are the errors that may be repeated at all. A `pool` lends each
+    attempt a resource, which `lent(pool)` gives inside the call. `describe()` is the whole of it in words.
+
+    `run` raises what the call raises, in the end the original error with the earlier attempts as notes; a
+    `RejectedError` where a guard refused; an OperationTimeoutError where a limit of ours expired.
+    """
+
+    __slots__ = (
+        "_all_attempts_timeout",
+        "_attempt_timeout",
+        "_breaker",
+        "_budget",
+        "_clock",
+        "_faults",
+        "_hedge",
+        "_limiter",
+        "_pool",
+        "_repeats",
+        "_retry",
+        "_shedder",
+        "_timeout",
+        "name",
+    )
+
+    def __init__(
+        self,
+        name: str = "pipeline",
+        *,
+        timeout: float | None = None,
+        shedder: LoadShedder | None = None,
+        hedge: Hedge | None = None,
+        retry: RetryPolicy | None = None,
+        budget: RetryBudget | None = None,
+        repeats: tuple[type[Exception], ...] = (Exception,),
+        limiter: Limiter | None = None,
+        pool: ResourcePool[Any] | None = None,
+        breaker: CircuitBreaker | None = None,
+        attempt_timeout: float | None = None,
+        faults: FaultInjector | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name
+        self._timeout = _seconds("timeout", timeout)
+        self._shedder = shedder
+        self._hedge = hedge
+        self._retry = retry
+        self._budget = budget if budget is not None or retry is None else retry.budget
+        self._repeats = repeats
+        self._limiter = limiter
+        self._pool = pool
+        self._breaker = breaker
+        self._attempt_timeout = _seconds("attempt_timeout", attempt_timeout)
+        self._faults = faults
+        self._clock = clock or SystemClock()
+
+    # ---- using it --------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        function: Work[R],
+        *,
+        timeout: float | None = None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        tenant: str | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> R:
+        """What `function()` returns, after as many attempts as that takes. `timeout` (seconds) wins over the
+        pipeline's; the tokens are what the limiter reserves."""
+        deadline = self.deadline(timeout)
+        try:
+            operation = Operation(
+                deadline, input_tokens=input_tokens, output_tokens=output_tokens, tenant=tenant, priority=priority
+            )
+            held = await self.open(function, operation)
+            held.succeed()
+            return held.value
+        finally:
+            deadline.close()
+
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        """The function, guarded: `@pipeline`."""
+
+        @functools.wraps(function)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            return await self.run(lambda: function(*args, **kwargs))
+
+        return guarded
+
+    def deadline(self, seconds: float | None = None) -> Deadline:
+        """The limit of one call: `seconds`, else the pipeline's own, and never later than what is around it allows."""
+        return Deadline(bounded_by_context(self._timeout if seconds is None else seconds), self.name)
+
+    def having(self, name: str, *, retry: RetryPolicy | None = None, attempt_timeout: float | None = None) -> Pipeline:
+        """The same guards, shared with this one, under another name and with these in place of its own where given."""
+        return Pipeline(
+            name,
+            timeout=self._timeout,
+            shedder=self._shedder,
+            hedge=self._hedge,
+            retry=retry or self._retry,
+            budget=self._budget,
+            repeats=self._repeats,
+            limiter=self._limiter,
+            pool=self._pool,
+            breaker=self._breaker,
+            attempt_timeout=attempt_timeout or self._attempt_timeout,
+            faults=self._faults,
+            clock=self._clock,
+        )
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the limiter wants to know how many tokens a call takes."""
+        return self._limiter is not None and self._limiter.counts_tokens
+
+    @property
+    def hedges(self) -> bool:
+        """Whether a call may be made twice at the same time."""
+        return self._hedge is not None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a call may be made again."""
+        return self._retry is not None
+
+    async def open(self, work: Work[R], operation: Operation) -> Held[R]:
+        """As `run`, for a call that goes on after `work` has returned, such as a stream: what it holds is held until
+        the caller says how it ended."""
+        ticket = operation.ticket = await self._admitted(operation) if self._shedder is not None else None
+        try:
+            attempts = self._attempts if self._hedge is None else self._hedged
+            held = await attempts(work, operation)
+        except BaseException as error:
+            if ticket is not None:
+                ticket.end(error)
+            raise
+        held.hold(ticket)
+        return held
+
+    def describe(self) -> str:
+        """Every stage in the order in which a call passes it, one a line."""
+        return described(
+            self.name,
+            {
+                "timeout": self._timeout,
+                "shed": self._shedder,
+                "hedge": self._hedge,
+                "retry": self._retry,
+                "budget": self._budget,
+                "limit": self._limiter,
+                "pool": self._pool,
+                "breaker": self._breaker,
+                "attempt_timeout": self._attempt_timeout,
+                "faults": self._faults,
+            },
+        )
+
+    # ---- the stages ------------------------------------------------------------------------------------------
+
+    async def _admitted(self, operation: Operation) -> Ticket | None:
+        shedder = self._shedder
+        assert shedder is not None
+        ticket = shedder.try_admit(operation.priority, operation.tenant)
+        if ticket is not None:
+            return ticket
+        try:
+            ticket = await shedder.admit(operation.priority, operation.tenant, timeout=_left(operation.deadline))
+        except RejectedError as error:
+            await _refused(operation, error)
+            raise
+        operation.queue += ticket.waited
+        if operation.tell is not None:
+            await operation.tell("shedder_wait", {"guard": shedder.name, "seconds": ticket.waited}, 1)
+        return ticket
+
+    async def _hedged(self, work: Work[R], operation: Operation) -> Held[R]:
+        """The first of several that begins well; the others are cancelled, and told so."""
+        hedge = self._hedge
+        assert hedge is not None
+        legs: list[Operation] = []
+
+        async def leg() -> Held[R]:
+            deadline = Deadline(_left(operation.deadline), self.name)  # a deadline belongs to one task
+            mine = operation.leg(deadline)
+            legs.append(mine)
+            if len(legs) > 1 and operation.tell is not None:
+                await operation.tell("hedge", {"guard": hedge.name, "number": len(legs)}, 1)
+            try:
+                held = await self._attempts(work, mine)
+            except asyncio.CancelledError:
+                if mine.sent:
+                    operation.lose()
+                raise
+            finally:
+                deadline.close()
+            held.leg = mine
+            return held
+
+        async def lose(held: Held[R]) -> None:
+            held.leave()
+            operation.lose()
+            await operation.drop(held.value)
+
+        held = await hedge.run_opened(leg, lose)
+        if held.leg is not None:
+            operation.adopt(held.leg)
+        return held
+
+    async def _attempts(self, work: Work[R], operation: Operation) -> Held[R]:
+        """Attempts until one succeeds, or until there is no point in another."""
+        explicit = operation.policy or (inherited_policy() if self._retry is not None else None)
+        policy = explicit or self._retry
+        if self._budget is not None:
+            self._budget.request()
+        attempt = Attempt(explicit)
+        attempt.account, attempt.deadline = operation, operation.deadline
+        repetition: Repetition | None = None
+        last: Exception | None = None
+        while True:
+            operation.attempts, operation.sent = attempt.number, False
+            try:
+                return await self._attempt(work, operation, attempt)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - repeated, or raised below
+                failure = failure_of(error)
+            if repetition is not None and last is not None and not operation.sent:
+                repetition.give_up(last, f"not tried again: {describe(failure)}")  # what is wrong is what came before
+                raise last
+            if policy is None or not isinstance(failure, self._repeats):
+                raise failure
+            if repetition is None:
+                clock = operation.clock or self._clock
+                repetition = Repetition(self._with_budget(policy), attempt, clock, operation.deadline)
+            last = failure
+            await self._pause(failure, repetition, operation)
+
+    async def _attempt(self, work: Work[R], operation: Operation, attempt: Attempt) -> Held[R]:
+        limiter, breaker = self._limiter, self._breaker
+        stake = Stake(limiter)
+        operation.deadline.check()
+        try:
+            if limiter is not None:
+                stake.reservation = limiter.try_reserve(
+                    input_tokens=operation.input_tokens, output_tokens=operation.output_tokens
+                )
+                if stake.reservation is None:
+                    if breaker is not None:
+                        breaker.check()  # nobody queues for what is known to be down
+                    await self._reserved(limiter, stake, operation)
+            if self._pool is not None:
+                await self._lent(self._pool, stake, attempt, operation)
+            if breaker is not None:
+                stake.permit = breaker.acquire()
+            operation.begun = (operation.clock or self._clock).monotonic()
+            token = current_attempt.set(attempt)
+            stake.sent = operation.sent = True
+            try:
+                with operation.deadline:
+                    plain = self._attempt_timeout is None and self._faults is None
+                    return Held(await (work() if plain else self._call(work, operation)), stake)
+            finally:
+                current_attempt.reset(token)
+        except BaseException as error:
+            before = None if breaker is None or operation.tell is None else breaker.state
+            stake.fail(error)
+            if stake.sent:
+                operation.failed += (operation.clock or self._clock).monotonic() - operation.begun
+            await self._told(error, before, operation)
+            raise
+
+    async def _call(self, work: Work[R], operation: Operation) -> R:
+        """The call, with faults, within the limit of one attempt."""
+        limit = Deadline(self._attempt_timeout, self.name)
+        attempt = current_attempt.get()
+        if attempt is not None and limit.remaining < operation.deadline.remaining:
+            attempt.deadline = limit  # what runs inside has no more time than this
+        try:
+            with limit:
+                return await self._faulty(work)
+        finally:
+            limit.close()
+
+    async def _faulty(self, work: Work[R]) -> R:
+        if self._faults is not None:
+            await self._faults.before()
+        return await work()
+
+    async def _reserved(self, limiter: Limiter, stake: Stake, operation: Operation) -> None:
+        stake.reservation = reservation = await limiter.reserve(
+            input_tokens=operation.input_tokens,
+            output_tokens=operation.output_tokens,
+            timeout=_left(operation.deadline),
+        )
+        operation.limiter += reservation.waited
+        if operation.tell is not None and reservation.waited:
+            facts = {"guard": self.name, "seconds": reservation.waited}
+            await operation.tell("limiter_wait", facts, operation.attempts)
+
+    async def _lent(self, pool: ResourcePool[object], stake: Stake, attempt: Attempt, operation: Operation) -> None:
+        clock = operation.clock or self._clock
+        since = clock.monotonic()
+        stake.lease = lease = await pool.acquire(timeout=_left(operation.deadline))
+        attempt.resource = (pool, lease.resource)
+        operation.pool += clock.monotonic() - since
+
+    async def _pause(self, failure: Exception, repetition: Repetition, operation: Operation) -> None:
+        """Wait until the next attempt; raises the failure where there is none."""
+        number = repetition.attempt.number
+        delay = repetition.after(failure)
+        if delay is None:
+            raise failure
+        if operation.tell is not None:
+            facts = {"error": describe(failure), "error_type": type(failure).__name__, "delay": delay}
+            await operation.tell("retry", facts, number)
+        if operation.ticket is not None and is_overload(failure):
+            operation.ticket.strained()
+        await (operation.clock or self._clock).sleep(delay)
+        operation.backoff += delay
+
+    def _with_budget(self, policy: RetryPolicy) -> RetryPolicy:
+        """A caller's own policy shares the pipeline's budget, unless it brings one."""
+        return policy if self._budget is None or policy.budget is not None else replace(policy, budget=self._budget)
+
+    async def _told(self, error: BaseException, before: BreakerState | None, operation: Operation) -> None:
+        """Whoever watches hears of a refusal, and of a breaker that changed its state by this."""
+        if operation.tell is None or not isinstance(error, Exception):
+            return
+        if isinstance(error, RejectedError):
+            await _refused(operation, error)
+        breaker = self._breaker
+        if breaker is not None and before is not None and breaker.state is not before:
+            facts = {"guard": breaker.name, "from": before.value, "to": breaker.state.value}
+            wait = {"retry_after": breaker.retry_after}
+            await operation.tell("breaker_state", {**facts, **wait}, operation.attempts)
+
+
+def lent(pool: ResourcePool[R]) -> R:
+    """What the pipeline around this code has taken from `pool` for this attempt. Raises LookupError outside of one."""
+    attempt = current_attempt.get()
+    while attempt is not None:
+        if isinstance(attempt.resource, tuple) and attempt.resource[0] is pool:
+            return cast("R", attempt.resource[1])
+        attempt = attempt.outer
+    raise LookupError("nothing of this pool is lent here: call it inside a pipeline that has this pool as a stage")
+
+
+async def _refused(operation: Operation, error: RejectedError) -> None:
+    if operation.tell is not None:
+        facts = {"guard": error.guard, "error": str(error), "error_type": type(error).__name__}
+        await operation.tell("rejected", {**facts, "retry_after": error.retry_after}, max(1, operation.attempts))
+
+
+def _left(deadline: Deadline) -> float | None:
+    left = deadline.remaining
+    return None if left == float("inf") else left
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} is seconds above 0, or None for no limit, not {value!r}")
+    return value

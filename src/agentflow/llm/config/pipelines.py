@@ -1,0 +1,156 @@
+"""The guards that a model's calls pass: one pipeline for each provider, endpoint and model.
+
+    Guarding (what models.yml says)  ──Pipelines.get──▶  Pipeline(shedder, hedge, retry, limiter, breaker)
+
+An entry under `providers:` has one address and one credential, so there is a breaker for each of its models and
+endpoints: one model that is down closes no other. A rate limit that stands at the provider is shared by all its models,
+one that stands at the model is that model's; without either, a limiter without numbers obeys what the server says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from threading import RLock
+from typing import Any, Final, TypeVar
+
+from agentflow.clock import Clock
+from agentflow.core.robustness.adaptive_limit import AIMD, Fixed, Gradient2, Limit
+from agentflow.core.robustness.breaker_window import CountWindow, TimeWindow
+from agentflow.core.robustness.circuit_breaker import CircuitBreaker
+from agentflow.core.robustness.hedging import Hedge
+from agentflow.core.robustness.limiting import Limiter
+from agentflow.core.robustness.load_shedder import LoadShedder
+from agentflow.core.robustness.output_estimate import OutputEstimate
+from agentflow.core.robustness.pipeline import Pipeline
+from agentflow.core.robustness.rate_limiter import RateLimiter, ServerLimits
+from agentflow.core.robustness.retry_budget import RetryBudget
+from agentflow.errors import ModelError
+from agentflow.llm.config.guarding import Guarding, Options
+
+__all__ = ["Pipelines", "Share"]
+
+_PLACES: Final = 1_000  # calls at once to one remote model, until the server shows what it takes
+_MOST_PLACES: Final = 10_000
+_LOCAL_FIRST: Final = 20
+_LOCAL_PLACES: Final = 200
+_MOST_NAMES: Final = 4_096
+
+T = TypeVar("T")
+
+Share = Callable[[str, Options], Limiter]
+"""Makes a limiter that several processes keep together, from its name and its limits."""
+
+
+class Pipelines:
+    """The guards of one registry. They are made when first needed and kept, because they know how a model is doing.
+
+    Entries that stand for the same model of the same provider share its breaker, limiter and shedder; what the first of
+    them says of these holds. Retries and hedges are each entry's own.
+    """
+
+    def __init__(self, clock: Clock, share: Share | None = None) -> None:
+        self.output = OutputEstimate()
+        self._clock = clock
+        self._share = share
+        self._pipelines: dict[tuple[str, str], Pipeline] = {}
+        self._breakers: dict[str, CircuitBreaker] = {}
+        self._shedders: dict[str, LoadShedder] = {}
+        self._limiters: dict[str, Limiter] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+        self._hedges: dict[str, Hedge] = {}
+        self._lock = RLock()
+
+    def get(self, name: str, provider: str, model_id: str, endpoint: str, said: Guarding) -> Pipeline:
+        """The pipeline for the entry `name`, whose calls go to an endpoint (`chat`, `embeddings`, …) of a model."""
+        found = self._pipelines.get((name, endpoint))
+        return self._make(name, provider, model_id, endpoint, said) if found is None else found
+
+    def observe(self, provider: str, model_id: str, limits: Mapping[str, float]) -> None:
+        """What a server said of its limits in the head of an answer: see `server_limits`."""
+        limiter = self._limiters.get(f"{provider}/{model_id}") or self._limiters.get(provider)
+        if isinstance(limiter, RateLimiter):
+            limiter.observe(ServerLimits(**limits))
+
+    def forget(self, names: Container[str] | None = None) -> None:
+        """Make the pipelines of these entries anew, all of them without names: what is said of them has changed. What
+        is known of the models is kept."""
+        with self._lock:
+            for key in [key for key in self._pipelines if names is None or key[0] in names]:
+                del self._pipelines[key]
+
+    def _make(self, name: str, provider: str, model_id: str, endpoint: str, said: Guarding) -> Pipeline:
+        model = f"{provider}/{model_id}"
+        place = model if endpoint == "chat" else f"{model} ({endpoint})"
+        with self._lock:
+            pipeline = Pipeline(
+                place,
+                shedder=_kept(self._shedders, model, said.shedder, self._shedder),
+                hedge=_kept(self._hedges, f"{name} {endpoint}", said.hedge, self._hedge),
+                retry=said.retry,
+                budget=_kept(self._budgets, provider, said.retry_budget, self._budget),
+                repeats=(ModelError,),
+                limiter=self._limiter(provider if said.shares_limit else model, said.rate_limit),
+                breaker=_kept(self._breakers, place, said.breaker, self._breaker),
+                clock=self._clock,
+            )
+            if len(self._pipelines) >= _MOST_NAMES:  # whoever makes up `provider/any` shall not fill memory
+                self._clear()
+            self._pipelines[name, endpoint] = pipeline
+            return pipeline
+
+    def _clear(self) -> None:
+        for kept in (self._pipelines, self._breakers, self._shedders, self._limiters, self._hedges):
+            kept.clear()
+
+    def _limiter(self, name: str, said: Options) -> Limiter:
+        limiter = self._limiters.get(name)
+        if limiter is None:
+            shared = self._share is not None and any(said.values())
+            limiter = self._share(name, said) if shared and self._share else self._local(name, said)
+            self._limiters[name] = limiter
+        return limiter
+
+    def _local(self, name: str, said: Options) -> RateLimiter:
+        return RateLimiter(name=name, clock=self._clock, **said)
+
+    def _breaker(self, name: str, said: Options) -> CircuitBreaker:
+        options = dict(said)
+        count, seconds = options.pop("window", 50), options.pop("window_seconds", None)
+        window = CountWindow(count) if seconds is None else TimeWindow(seconds)
+        if isinstance(window, CountWindow):
+            options["min_calls"] = min(options.get("min_calls", 10), count)
+        options["max_open"] = max(options.get("max_open", 120.0), options.get("open_for", 15.0))
+        return CircuitBreaker(name=name, window=window, clock=self._clock, **options)
+
+    def _shedder(self, name: str, said: Options) -> LoadShedder:
+        options = {"target_wait": None, **said}  # a batch of ten thousand may wait: a service that may not says so
+        limit = _limit(options.pop("algorithm", "aimd"), options)
+        return LoadShedder(name=name, limit=limit, clock=self._clock, **options)
+
+    def _budget(self, name: str, said: Options) -> RetryBudget:
+        return RetryBudget(clock=self._clock, **said)
+
+    def _hedge(self, name: str, said: Options) -> Hedge:
+        return Hedge(name=name, clock=self._clock, **said)
+
+
+def _limit(algorithm: str, options: dict[str, Any]) -> Limit:
+    """The algorithm that decides how many calls there may be at once; its options are taken out of `options`."""
+    minimum, initial, maximum = (options.pop(name, None) for name in ("minimum", "initial", "maximum"))
+    if algorithm == "fixed":
+        return Fixed(maximum or initial or _PLACES)
+    remote = algorithm == "aimd"
+    most = maximum or max(initial or 0, minimum or 0, _MOST_PLACES if remote else _LOCAL_PLACES)
+    first = initial or min(most, max(minimum or 1, _PLACES if remote else _LOCAL_FIRST))
+    kind = AIMD if remote else Gradient2
+    return kind(initial=first, minimum=minimum or 1, maximum=most)
+
+
+def _kept(known: dict[str, T], name: str, said: Options | None, make: Callable[[str, Options], T]) -> T | None:
+    """The guard of that name, made if it is new; None where it is switched off."""
+    if said is None:
+        return None
+    guard = known.get(name)
+    if guard is None:
+        guard = known[name] = make(name, said)
+    return guard

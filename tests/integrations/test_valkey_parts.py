@@ -519,20 +519,25 @@ def test_the_outbox_keeps_the_newest_and_counts_the_others() -> None:
     assert outbox.take() == messages[3:] + messages[:1]
 
 
-def test_leases_are_renewed_every_third_and_only_while_held() -> None:
+def test_leases_are_renewed_while_they_are_held() -> None:
+    """Every third of a lease, slots every second; and at once where the store may have forgotten them."""
     outbox = Outbox(30.0, most=10)
     assert outbox.pause(0, up=True, retry=0.25) is None
-    assert outbox.hold("set", "a", 0)
-    assert not outbox.hold("set", "b", 1)
+    assert outbox.hold("set", "a", 0, often=False)
+    assert not outbox.hold("set", "b", 1, often=False)
     assert outbox.pause(1, up=True, retry=0.25) == 9
+    assert outbox.pause(1, up=False, retry=0.25) == 0.25
     assert outbox.renewals(9) == []
     [message] = outbox.renewals(10)
     outbox.let_go("a")
     assert (message.script, message.keys, message.arguments()) == (HOLD, ("set",), (30.0, "b"))
-    assert outbox.renewals(15) == []
+    assert outbox.hold("slots", "c", 10, often=True)
+    assert outbox.pause(10, up=True, retry=0.25) == 1
+    assert [message.arguments() for message in outbox.renewals(11)] == [(30.0, "c")]
     outbox.renew_now()
-    assert len(outbox.renewals(15)) == 1
+    assert [message.arguments() for message in outbox.renewals(11.5)] == [(30.0, "c"), (30.0, "b")]
     outbox.let_go("b")
+    outbox.let_go("c")
     assert outbox.pause(15, up=True, retry=0.25) is None
 
 

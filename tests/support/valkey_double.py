@@ -71,7 +71,7 @@ class RemoteDouble:
         self.sent.append(message)
         asyncio.get_running_loop().call_later(_LATENCY, self._deliver, message)
 
-    def hold(self, lease: str, holder: str) -> None:
+    def hold(self, lease: str, holder: str, *, often: bool) -> None:
         self.held.add(holder)
 
     def let_go(self, holder: str) -> None:

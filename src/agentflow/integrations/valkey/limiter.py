@@ -11,7 +11,7 @@
 
 Within a process nobody overtakes. Across processes the first of each wait in a queue in the store, by when they first
 asked; one that does not come back when it was told to (give or take a second) loses its place. So a grant without
-waiting is one call, and waiting costs about one a second.
+waiting is one call; waiting for a rate costs about one a second, waiting for a slot one every 50 ms.
 
 A reservation has a lease, which its process renews. If the process dies, its slots come back `lease` seconds later, and
 its tokens count as they were estimated. Settling is queued and applied once, however often it is sent.
@@ -281,7 +281,7 @@ class ValkeyRateLimiter:
             self._in_use += 1
             self._last = need
         if share is None or self._concurrency is not None:
-            self._remote.hold(self._keys[1], holder)
+            self._remote.hold(self._keys[1], holder, often=self._concurrency is not None)
         return SharedReservation(self._close, holder, need, share)
 
     # ---- the end of a reservation

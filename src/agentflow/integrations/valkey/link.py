@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -13,17 +13,21 @@ __all__ = ["Link", "done", "undo_when_done"]
 
 
 class Link:
-    """Made on its event loop."""
+    """Made on its event loop. `leave` is awaited once: at `farewell.aclose()`, or when the event loop shuts down."""
 
-    __slots__ = ("_tasks", "_wake", "closing", "connection", "loop", "worker")
+    __slots__ = ("_tasks", "_wake", "closing", "connection", "farewell", "loop", "worker")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, leave: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
         self.loop = asyncio.get_running_loop()
         self.connection = connection
         self.worker: asyncio.Task[Any] | None = None
         self.closing = False
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        # An event loop's shutdown closes the asynchronous generators that have begun on it: this one is for that.
+        self.farewell = _farewell(self, leave)
+        with suppress(StopIteration):
+            self.farewell.__anext__().send(None)
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(work)
@@ -53,6 +57,13 @@ class Link:
         self._wake.set()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+
+
+async def _farewell(link: Link, leave: Callable[[Link], Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await leave(link)
 
 
 async def done(task: asyncio.Task[Any], seconds: float) -> None:

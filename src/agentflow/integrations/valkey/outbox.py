@@ -2,7 +2,7 @@
 
     outbox.add(message)              at the end of a call, synchronously
     batch = outbox.take()            the task that sends; put_back(batch) where it did not arrive
-    outbox.renewals(now)             every third of a lease, for whatever is still held
+    outbox.renewals(now)             for whatever is still held: slots every second, the rest every third of a lease
     outbox.pause(now, up=True)       how long that task may sleep; None: there is nothing left to do
 
 Any thread may add. `now` is monotonic seconds.
@@ -24,19 +24,20 @@ __all__ = ["Outbox"]
 
 _BATCH: Final = 200  # messages in one round trip
 _LEASES: Final = 1_000  # leases in one message
+_OFTEN: Final = 1.0  # seconds; a store that lost its memory gives no slot away for longer than that (scripts.py)
 
 
 class Outbox:
     """Keeps the newest `most` messages; `lost` counts the others."""
 
-    __slots__ = ("_held", "_lease", "_lock", "_most", "_queue", "_renew_at", "lost")
+    __slots__ = ("_lease", "_lock", "_most", "_often", "_queue", "_seldom", "lost")
 
     def __init__(self, lease: float, most: int) -> None:
         self._lease = lease
         self._most = most
         self._queue: deque[Message] = deque()
-        self._held: dict[str, str] = {}  # holder: the set that its lease is in
-        self._renew_at = math.inf
+        self._seldom = _Held(lease / 3)
+        self._often = _Held(min(_OFTEN, lease / 3))
         self._lock = threading.Lock()
         self.lost = 0
 
@@ -58,42 +59,64 @@ class Outbox:
     def put_back(self, batch: Sequence[Message]) -> None:
         self._queue.extendleft(reversed(batch))
 
-    def hold(self, lease: str, holder: str, now: float) -> bool:
-        """True where somebody must see to it that it is renewed."""
-        self._held[holder] = lease
-        if self._renew_at < math.inf:
-            return False
-        self._renew_at = now + self._lease / 3
-        return True
+    def hold(self, lease: str, holder: str, now: float, *, often: bool) -> bool:
+        """True where somebody must see to it that it is renewed: `often`, or every third of a lease."""
+        held = self._often if often else self._seldom
+        with self._lock:
+            held.leases[holder] = lease
+            if held.at < math.inf:
+                return False
+            held.at = now + held.every
+            return True
 
     def let_go(self, holder: str) -> None:
-        self._held.pop(holder, None)
+        self._often.leases.pop(holder, None)
+        self._seldom.leases.pop(holder, None)
 
     def renew_now(self) -> None:
         """The store may have forgotten everything."""
-        self._renew_at = -math.inf
+        self._often.at = self._seldom.at = -math.inf
 
     def renewals(self, now: float) -> list[Message]:
         """The leases to be renewed, if it is time."""
-        if now < self._renew_at or not self._held:
-            return []
-        self._renew_at = now + self._lease / 3
-        holders: dict[str, list[str]] = {}
-        for holder, lease in list(self._held.items()):
-            holders.setdefault(lease, []).append(holder)
         return [
-            Message(HOLD, (lease,), _still_held(self._held, self._lease, each[first : first + _LEASES]))
-            for lease, each in holders.items()
-            for first in range(0, len(each), _LEASES)
+            Message(HOLD, (lease,), _still_held(held.leases, self._lease, holders[first : first + _LEASES]))
+            for held in (self._often, self._seldom)
+            for lease, holders in held.due(now).items()
+            for first in range(0, len(holders), _LEASES)
         ]
 
     def pause(self, now: float, *, up: bool, retry: float) -> float | None:
-        if not self._queue and not self._held:
-            self._renew_at = math.inf
-            return None
+        with self._lock:
+            for held in (self._often, self._seldom):
+                if not held.leases:
+                    held.at = math.inf
+            next_renewal = min(self._often.at, self._seldom.at)
+            if not self._queue and next_renewal == math.inf:
+                return None
         if not up:
             return retry
-        return 0.0 if self._queue else max(0.0, self._renew_at - now)
+        return 0.0 if self._queue else max(0.0, next_renewal - now)
+
+
+class _Held:
+    """Leases (holder: the set it is in) that are renewed `every` so many seconds, next at `at`."""
+
+    __slots__ = ("at", "every", "leases")
+
+    def __init__(self, every: float) -> None:
+        self.every = every
+        self.at = math.inf
+        self.leases: dict[str, str] = {}
+
+    def due(self, now: float) -> dict[str, list[str]]:
+        """The holders of each set, if it is time."""
+        by_set: dict[str, list[str]] = {}
+        if now >= self.at:
+            self.at = now + self.every
+            for holder, lease in list(self.leases.items()):
+                by_set.setdefault(lease, []).append(holder)
+        return by_set
 
 
 def _still_held(held: Mapping[str, str], lease: float, holders: Sequence[str]) -> Callable[[], Sequence[Argument]]:

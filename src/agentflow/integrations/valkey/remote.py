@@ -63,8 +63,9 @@ class Remote(Protocol):
         """Queue a message. Synchronous, from any thread; raises nothing."""
         ...
 
-    def hold(self, lease: str, holder: str) -> None:
-        """Renew the lease that `holder` has in the sorted set `lease`, until it is let go."""
+    def hold(self, lease: str, holder: str, *, often: bool) -> None:
+        """Renew the lease that `holder` has in the sorted set `lease`, until it is let go. `often`: it is a slot, and a
+        store that has lost its memory must hear of it before it gives that to another."""
         ...
 
     def let_go(self, holder: str) -> None: ...

@@ -24,7 +24,7 @@ from typing import Final
 
 __all__ = ["ADJUST", "FINISH", "HOLD", "OPEN", "SPEND", "TAKE", "Script"]
 
-_QUIET: Final = 2  # seconds; longer than it takes every holder to notice that the store is back (one, see store.py)
+_QUIET: Final = 2  # seconds; every holder of a slot is heard of within about one (outbox.py, and _RETRY in store.py)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
+from agentflow.core.robustness.decision import Listener
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.valkey.store import ValkeyStore
 
@@ -20,7 +21,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-def from_settings(settings: Mapping[str, object]) -> ValkeyStore:
+def from_settings(settings: Mapping[str, object], *, listener: Listener | None = None) -> ValkeyStore:
     """`url` or `url_env`, and `prefix`, `replicas`, `timeout`, `lease`, `cluster` if wanted.
 
     `url_env` names an environment variable that holds the URL: one with a password does not belong in a file. Raises
@@ -36,7 +37,7 @@ def from_settings(settings: Mapping[str, object]) -> ValkeyStore:
         if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and name != "cluster"):
             raise ConfigurationError(f"valkey: {name} must be {_TYPES[name][0].__name__}, not {type(value).__name__}")
     try:
-        return ValkeyStore(url, **given)
+        return ValkeyStore(url, listener=listener, **given)
     except ValueError as error:
         raise ConfigurationError(f"valkey: {error}") from None
 

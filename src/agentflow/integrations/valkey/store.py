@@ -4,7 +4,7 @@
     limiter = store.limiter("openai/gpt-4o", requests_per_minute=500, tokens_per_minute=30_000)
     budget  = store.budget("search", amount=20.0, per_seconds=86_400)        dollars a day
     gate    = store.breaker_gate("openai/gpt-4o")
-    await store.aclose()                                                     what is still to be told is told
+    await store.aclose()                       what is still to be told is told; the event loop's end does it, too
 
 A question is one script, and waits `timeout` seconds at most, the opening of a connection included. After that, or any
 error, the store counts as down: for a second nobody asks it, and every process goes by its own part of each limit (the
@@ -172,8 +172,8 @@ class ValkeyStore:
         self._outbox.add(message)
         self._wake()
 
-    def hold(self, lease: str, holder: str) -> None:
-        if self._outbox.hold(lease, holder, self._clock.monotonic()):
+    def hold(self, lease: str, holder: str, *, often: bool) -> None:
+        if self._outbox.hold(lease, holder, self._clock.monotonic(), often=often):
             self._wake()
 
     def let_go(self, holder: str) -> None:
@@ -185,18 +185,11 @@ class ValkeyStore:
     async def aclose(self) -> None:
         """Send what is queued, for as long as the store answers, and close this event loop's connections.
 
-        Every event loop closes its own. The store can be used again afterwards.
+        Every event loop closes its own, which `asyncio.run` does by itself at its end. The store can be used again.
         """
         link = self._links.get(asyncio.get_running_loop())
-        if link is None:
-            return
-        try:
-            await link.close()
-            while self._outbox and self._health.up:
-                await self._send_some(link)
-        finally:
-            self._links.pop(link.loop, None)
-            await link.connection.close()
+        if link is not None:
+            await link.farewell.aclose()
 
     # ---- the task that sends
 
@@ -206,18 +199,36 @@ class ValkeyStore:
         if link is None or not link.connection.is_ours:
             for ended in [other for other in list(self._links) if other.is_closed()]:
                 self._links.pop(ended, None)
-            link = self._links[loop] = Link(Connection(self._url, cluster=self._cluster))
+            link = self._links[loop] = Link(Connection(self._url, cluster=self._cluster), self._leave)
         return link
+
+    async def _leave(self, link: Link) -> None:
+        """The end of a link: its tasks end, what is queued is sent, and what others hold is renewed by others."""
+        try:
+            await link.close()
+            while self._outbox and self._health.up:
+                await self._send_some(link)
+        finally:
+            if self._links.get(link.loop) is link:
+                del self._links[link.loop]
+            self._wake_another()
+            await link.connection.close()
 
     def _wake(self) -> None:
         """Have the outbox looked at: by this thread's event loop, or else by any that has asked before."""
-        if running_loop() is not None:
+        loop = running_loop()
+        link = None if loop is None else self._links.get(loop)
+        if link is not None:
+            link.rouse(self._work)
+        elif not self._wake_another() and loop is not None:
             self._link().rouse(self._work)
-            return
+
+    def _wake_another(self) -> bool:
         for link in list(self._links.values()):
             with suppress(RuntimeError):  # that one is closed
                 link.loop.call_soon_threadsafe(link.rouse, self._work)
-                return
+                return True
+        return False
 
     async def _work(self, link: Link) -> None:
         """Send, renew, and look whether the store is back, until there is nothing left to do."""

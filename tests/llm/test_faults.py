@@ -32,10 +32,10 @@ from tests.support.faults.server import Act, Exchange, FaultServer, answer_well
 from tests.support.faults.table import FAULTS, KINDS, SCENARIOS, Fault, filled
 from tests.support.speakers import SPEAKERS, Answer, Call
 
-from agentflow.clock import SystemClock
+from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.errors import ModelError, ModelTimeoutError
+from agentflow.errors import CircuitOpenError, ModelError, ModelTimeoutError, RejectedError, ServerError
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.client import Call as Asked
 from agentflow.llm.config.registry import ModelRegistry
@@ -58,6 +58,7 @@ class Hurried(SystemClock):
     """The machine's clock, which notes how long it is told to sleep, and skips what is longer than a moment."""
 
     def __init__(self) -> None:
+        self.longest = 0.05
         self.skipped = 0.0
         self.waits: list[float] = []
 
@@ -66,7 +67,7 @@ class Hurried(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
-        long = seconds > 0.05
+        long = seconds > self.longest
         self.skipped += seconds if long else 0.0
         await asyncio.sleep(0 if long else seconds)
 
@@ -79,7 +80,7 @@ class Bench:
     way: str
     place: Place
     registry: ModelRegistry
-    clock: Hurried = field(default_factory=Hurried)
+    clock: Hurried
     said: list[str] = field(default_factory=list)
     reply: Response | None = None
     events: list[ExecutionEvent] = field(default_factory=list)
@@ -91,7 +92,7 @@ class Bench:
 
     @property
     def model(self) -> LLMClientBuilder:
-        return LLMClientBuilder(lambda: self.registry, Asked(model="m"), self.clock).prompt("Hi")
+        return LLMClientBuilder(lambda: self.registry, Asked(model="m")).prompt("Hi")
 
     async def ask(self, model: LLMClientBuilder | None = None) -> str:
         """What was said; `said` holds it piece by piece, also where the call fails."""
@@ -132,6 +133,16 @@ class Bench:
     def retries(self) -> int:
         return sum(event.kind == "retry" for event in self.events)
 
+    async def is_refused(self, error: str) -> None:
+        """A guard of ours refuses calls, none of which is sent, and lets them through when their time has come."""
+        self.server.begin(acts.works)
+        with pytest.raises(RejectedError) as caught:
+            await self.ask()
+        assert type(caught.value).__name__ == error
+        assert self.server.requests == []
+        self.clock.skipped += 3600
+        await self.still_works()
+
     async def still_works(self) -> None:
         """One connection is allowed, so a place that was not given back would block this call."""
         self.server.begin(answer_well(Answer(LATER)))
@@ -148,6 +159,16 @@ def sockets() -> int:
     return found
 
 
+def permits(bench: Bench) -> int:
+    """What the guards of the models have given away: places, concurrency, probes; and who waits for one."""
+    guards = bench.registry.pipelines
+    return (
+        sum(each.in_flight + each.queued for each in guards._shedders.values())
+        + sum(each.in_use + each.waiting for each in guards._limiters.values())
+        + sum(each.counts().probes for each in guards._breakers.values())
+    )
+
+
 async def left_nothing(before: int | None = None) -> None:
     """No task but this one is left, and as many sockets as before."""
     for _ in range(200):
@@ -160,7 +181,7 @@ async def left_nothing(before: int | None = None) -> None:
 
 
 def registry_for(
-    folder: Path, kind: str, url: str, settings: Mapping[str, str], limits: Mapping[str, float]
+    folder: Path, kind: str, url: str, settings: Mapping[str, str], limits: Mapping[str, float], clock: Clock
 ) -> ModelRegistry:
     more = "".join(
         f", {name}: '{value}'" if name != "allow_http" else f", {name}: {value}" for name, value in settings.items()
@@ -173,7 +194,7 @@ providers: {{lab: {{{SPEAKERS[kind].provider}, base_url: "{url}", api_key_env: L
 models: {{m: {{provider: lab, model_id: {SPEAKERS[kind].model}}}}}
 """
     )
-    return ModelRegistry.load(environ={"LAB_KEY": KEY}, cwd=folder, home=folder)
+    return ModelRegistry.load(environ={"LAB_KEY": KEY}, cwd=folder, home=folder, clock=clock)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +212,8 @@ def opened(
     """A client and what it is sent to. With `short` that limit is short, and may be run into."""
     with PLACES[place](SPEAKERS[kind], act, trust) as there:
         limits = {name: SHORT_LIMITS[name] if name == short else seconds for name, seconds in LONG_LIMITS.items()}
-        yield Bench(kind, way, there, registry_for(folder, kind, there.url, there.settings, limits))
+        clock = Hurried()
+        yield Bench(kind, way, there, registry_for(folder, kind, there.url, there.settings, limits, clock), clock)
 
 
 @pytest.fixture
@@ -207,6 +229,7 @@ async def open_bench(tmp_path: Path, trust: Trust) -> AsyncIterator[Open]:
 
         yield open_bench
         for bench in made:
+            assert permits(bench) == 0
             await bench.registry.aclose()
             if bench.place.server is not None:
                 assert await asyncio.to_thread(bench.server.emptied), "the server still holds a connection"
@@ -252,7 +275,7 @@ async def test_a_fault_has_the_outcome_that_was_written_down(
         assert bench.server.other is None or bench.server.other.connections == 0
         if fault.late:
             await asyncio.sleep(0.05)  # until it has come
-        await bench.still_works()
+        await (bench.is_refused(fault.later) if fault.later else bench.still_works())
 
 
 def check_attempts(bench: Bench, outcome: Outcome) -> None:
@@ -354,6 +377,29 @@ async def test_a_call_without_arguments_is_a_call_with_none(open_bench: Open, ki
         exchange.stream(*[event for event in exchange.events(CALL) if not any(mark in event for mark in lost)])
 
     assert await calls_of(open_bench(kind, "streamed", act)) == [("weather", {})]
+
+
+# ---- status --------------------------------------------------------------------------------------------------
+
+
+@proves("status", "a storm goes on, call after call")
+@EACH
+async def test_a_storm_opens_the_breaker(open_bench: Open, kind: str, way: str) -> None:
+    """A server that is down is left alone, and asked again when the breaker's time has come."""
+    bench = open_bench(kind, way, acts.status(500))
+    refused = None
+    for _ in range(10):
+        try:
+            await bench.ask()
+        except ServerError:
+            continue
+        except CircuitOpenError as error:
+            refused = error
+            break
+    assert refused is not None
+    assert refused.retry_after is not None
+    assert 10 <= len(bench.server.requests) <= 12
+    await bench.is_refused("CircuitOpenError")
 
 
 # ---- time ----------------------------------------------------------------------------------------------------
@@ -590,6 +636,7 @@ async def test_a_call_may_be_cancelled_wherever_it_waits(open_bench: Open, kind:
     place = 1
     while await cancelled_at(bench, place, late=late):
         assert TEXT.startswith(bench.text)
+        assert permits(bench) == 0
         await left_nothing()
         place += 1
         assert place < 200
@@ -602,9 +649,9 @@ async def test_a_call_may_be_cancelled_wherever_it_waits(open_bench: Open, kind:
 @EACH
 async def test_a_call_may_be_cancelled_between_its_attempts(open_bench: Open, kind: str, way: str) -> None:
     bench = open_bench(kind, way, acts.status(500))
-    patient = LLMClientBuilder(lambda: bench.registry, Asked(model="m"), SystemClock()).prompt("Hi")
+    bench.clock.longest = 3.0
     policy = RetryPolicy(base_delay=3, jitter="none")
-    task = asyncio.create_task(bench.ask(patient.retry(policy)))
+    task = asyncio.create_task(bench.ask(bench.model.retry(policy)))
     await until(lambda: bench.server.requests)
     await asyncio.sleep(0.05)
     await cancelled(task)

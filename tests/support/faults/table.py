@@ -41,7 +41,8 @@ class Fault:
     `streamed` is the outcome of a stream where it differs from `whole`; a way in which there is no such fault is None.
     `before` is done with an earlier call, on the same connection. `waits` is how many seconds are waited between the
     attempts. `only` names the APIs that the fault is of; with `scaled` the limits on sizes are 250 times smaller;
-    `late`: something still comes when the call is over.
+    `late`: something still comes when the call is over. `later` is the error by which a guard refuses the calls behind
+    it, until its time has come; without one they work.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Fault:
     but: Mapping[str, Outcome] = field(default_factory=dict)
     scaled: bool = False
     late: bool = False
+    later: str = ""
 
     def outcome(self, kind: str, way: str) -> Outcome | None:
         if kind not in self.only:
@@ -201,7 +203,7 @@ _STATUS: Final = (
     _flaps("429, Retry-After is NaN", acts.status(429, retry_after="nan"), 0),
     _flaps("429, the body says when", acts.status(429, _GOOGLES_WISH), 0.7, only=("google",)),
     _either("429, Retry-After is longer than the deadline", acts.status(429, retry_after="3600"),
-            fails("RateLimitError")),
+            fails("RateLimitError"), later="LimiterError"),
     _either("429, Retry-After is beyond reason (read as garbage)", acts.status(429, retry_after="9" * 30),
             fails("RateLimitError", ATTEMPTS)),
     _either("429 again and again", acts.status(429, retry_after="0"), fails("RateLimitError", ATTEMPTS)),
@@ -233,6 +235,10 @@ SCENARIOS: Final[Mapping[str, tuple[Scenario, ...]]] = {
     "body": (
         Scenario("a tool call is opened twice", "one call", "1", AT_ONCE),
         Scenario("a tool call comes without its arguments", "one call, with no arguments", "1", AT_ONCE),
+    ),
+    "status": (
+        Scenario("a storm goes on, call after call", "`CircuitOpenError` for a while, then a probe", "10 to 12 in all",
+                 AT_ONCE),
     ),
     "time": (
         Scenario("the deadline has passed when the call begins", "`ModelTimeoutError`", "none arrives", AT_ONCE),
@@ -297,4 +303,5 @@ def _cell(fault: Fault, way: str) -> str:
     others = [f"{KINDS[kind]}: {fault.outcome(kind, way)}" for kind in fault.but]
     alone = f" ({', '.join(KINDS[kind] for kind in fault.only)} alone)" if len(fault.only) < len(KINDS) else ""
     waits = f"; waits {fault.waits:g} s" if fault.waits else ""
-    return "; ".join([f"{usual}{waits}{alone}", *others])
+    later = f"; later calls are not sent until then (`{fault.later}`)" if fault.later else ""
+    return "; ".join([f"{usual}{waits}{later}{alone}", *others])

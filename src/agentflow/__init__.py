@@ -32,6 +32,21 @@ if TYPE_CHECKING:
         emit_blocking,
         node,
     )
+    from agentflow.core.robustness import (
+        CircuitBreaker,
+        Fallback,
+        FaultInjector,
+        Hedge,
+        LoadShedder,
+        Pipeline,
+        PipelineBuilder,
+        Priority,
+        RateLimiter,
+        ResourcePool,
+        RetryBudget,
+        TimeoutManager,
+        Timing,
+    )
     from agentflow.errors import AgentFlowError
     from agentflow.llm import (
         AgentFlow,
@@ -72,15 +87,19 @@ __all__ = [
     "AsyncNode",
     "Audio",
     "BaseNode",
+    "CircuitBreaker",
     "Conversation",
     "Dataflow",
     "Document",
     "Each",
     "EventStream",
     "ExecutionEvent",
+    "Fallback",
+    "FaultInjector",
     "Flow",
     "FlowResult",
     "GoogleProvider",
+    "Hedge",
     "Image",
     "Key",
     "LLMClient",
@@ -88,20 +107,29 @@ __all__ = [
     "LLMNode",
     "LLMProvider",
     "Limits",
+    "LoadShedder",
     "Message",
     "ModelRegistry",
     "MoonshotProvider",
     "Node",
     "OpenAIProvider",
     "Parallel",
+    "Pipeline",
+    "PipelineBuilder",
+    "Priority",
+    "RateLimiter",
     "Request",
+    "ResourcePool",
     "Response",
+    "RetryBudget",
     "RetryPolicy",
     "SSEParser",
     "ScriptedProvider",
     "SharedState",
     "StreamChunk",
     "StreamingResponse",
+    "TimeoutManager",
+    "Timing",
     "Tool",
     "ToolCall",
     "Usage",
@@ -116,6 +144,10 @@ _HOMES = {
     "core": """
         END ITEM AsyncFlow AsyncNode BaseNode Dataflow Each EventStream ExecutionEvent Flow FlowResult Key
         Limits Node Parallel RetryPolicy SharedState Validator emit emit_blocking node
+    """,
+    "core.robustness": """
+        CircuitBreaker Fallback FaultInjector Hedge LoadShedder Pipeline PipelineBuilder Priority RateLimiter
+        ResourcePool RetryBudget TimeoutManager Timing
     """,
     "errors": "AgentFlowError",
     "llm": """

@@ -1,4 +1,9 @@
-"""Flows of nodes: prep → exec → post, shared state, events, robustness. The standard library alone."""
+"""Flows of nodes: prep → exec → post, shared state, events, robustness. The standard library alone.
+
+What flows are made of is bound at once; the guards of `agentflow.core.robustness` are resolved when first used.
+"""
+
+from importlib import import_module
 
 from agentflow.core.batch import Each
 from agentflow.core.flow import AsyncFlow, Flow, FlowResult
@@ -11,31 +16,81 @@ from agentflow.core.schema import Validator
 from agentflow.core.state import ITEM, Key, SharedState, StateDiff
 from agentflow.core.stream import BlockingEventStream, EventStream
 
+TYPE_CHECKING = False  # as in the face of the package
+if TYPE_CHECKING:
+    from agentflow.core.robustness import (
+        AIMD,
+        Adaptive,
+        CircuitBreaker,
+        CountWindow,
+        Fallback,
+        FaultInjector,
+        Gradient2,
+        Hedge,
+        LoadShedder,
+        Pipeline,
+        PipelineBuilder,
+        Priority,
+        RateLimiter,
+        ResourcePool,
+        RetryBudget,
+        TimeoutManager,
+        TimeWindow,
+        Timing,
+    )
+
 __all__ = [
+    "AIMD",
     "END",
     "ITEM",
+    "Adaptive",
     "AsyncFlow",
     "AsyncNode",
     "BaseNode",
     "BlockingEventStream",
+    "CircuitBreaker",
+    "CountWindow",
     "Dataflow",
     "Each",
     "EventStream",
     "ExecutionEvent",
+    "Fallback",
+    "FaultInjector",
     "Flow",
     "FlowResult",
     "FunctionNode",
+    "Gradient2",
+    "Hedge",
     "Key",
     "Limits",
+    "LoadShedder",
     "Node",
     "Parallel",
     "Path",
+    "Pipeline",
+    "PipelineBuilder",
+    "Priority",
+    "RateLimiter",
+    "ResourcePool",
+    "RetryBudget",
     "RetryPolicy",
     "SharedState",
     "StateDiff",
+    "TimeWindow",
+    "TimeoutManager",
+    "Timing",
     "Validator",
     "emit",
     "emit_blocking",
     "node",
     "observed",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module("agentflow.core.robustness"), name)
+        globals()[name] = value
+        return value

@@ -31,7 +31,6 @@ import math
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
@@ -40,6 +39,7 @@ from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.rate_limiter import RateLimiter
 from agentflow.errors import LimiterError
 from agentflow.integrations.valkey.lane import Lane
+from agentflow.integrations.valkey.levels import Levels
 from agentflow.integrations.valkey.remote import Argument, Message, Remote
 from agentflow.integrations.valkey.reservation import SharedReservation, SharedReserving
 from agentflow.integrations.valkey.scripts import ADJUST, FINISH, TAKE, Script
@@ -55,15 +55,6 @@ _NO_END: Final = 1e12  # seconds; infinite, for a script
 _UNTOUCHED: Final = 1e15  # a level that no bucket reaches
 _NOTHING: Final[Need] = (0, 0, 0, 0)
 _ids = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Spec:
-    """One bucket, as the scripts take it: a quantity (by its place in a Need), what it holds, and what flows in."""
-
-    quantity: int
-    capacity: float
-    per_second: float
 
 
 class ValkeyRateLimiter:
@@ -100,9 +91,7 @@ class ValkeyRateLimiter:
         self._waits = on_limit == "wait"
         self._listener = listener
         self._keys = remote.keys("limit", key, "levels", "leases", "queue", "needs")
-        self._specs = [
-            _Spec(index, rate * burst, rate / 60) for index, rate in enumerate(self._rates) if rate is not None
-        ]
+        self._levels = Levels(self._rates, burst)
         self._me = uuid.uuid4().hex[:16]
         self._in_use = 0
         self._last: Need = (1, 0, 0, 0)
@@ -118,11 +107,8 @@ class ValkeyRateLimiter:
     @property
     def summary(self) -> str:
         """Its limits, in words."""
-        rates = [
-            f"{rate:,g} {QUANTITIES[index].replace('_', ' ')}/min" for index, rate in enumerate(self._rates) if rate
-        ]
-        slots = [f"{self._concurrency} at a time"] if self._concurrency else []
-        return ", ".join([*rates, *slots, "shared"])
+        slots = f"{self._concurrency} at a time" if self._concurrency else ""
+        return ", ".join(part for part in (str(self._levels), slots, "shared") if part)
 
     # ---- taking
 
@@ -167,7 +153,7 @@ class ValkeyRateLimiter:
     def observe(self, limits: ServerLimits) -> None:
         """An answer said how much is left: every process is told, where this limiter counts that quantity."""
         left = {quantity: remaining for quantity, remaining, _ in limits.each()}
-        if not any(spec.quantity in left for spec in self._specs):
+        if not self._levels.counts(list(left)):
             return
         with self._lock:
             if self._share is not None:
@@ -234,15 +220,9 @@ class ValkeyRateLimiter:
             while True:
                 left = max(0.0, ends - self._now())
                 patience = left if self._waits else 0.0
-                wait = self._drained_until - self._now()
-                share = None
-                if wait <= 0:
-                    answer = await self._ask(holder, need, patience)
-                    if answer is None:
-                        holder = self._new_holder()  # the old one is being undone
-                        wait, share = self._take_share(need)
-                    else:
-                        wait = 0.0 if answer[0] == 1 else max(0.001, float(answer[1]))
+                wait, share = await self._decide(holder, need, patience)
+                if share is not None:
+                    holder = self._new_holder()  # what the old one may have got is being undone
                 if wait <= 0:
                     return self._granted(holder, need, share), slept
                 if wait > patience:
@@ -254,6 +234,16 @@ class ValkeyRateLimiter:
                 self._send(FINISH, lambda: (holder,))  # out of the queue
             raise
 
+    async def _decide(self, holder: str, need: Need, patience: float) -> tuple[float, Share | None]:
+        """0.0 where it is granted, else how long it will be; and whose share was asked, where the store was not."""
+        drained = self._drained_until - self._now()
+        if drained > 0:
+            return drained, None
+        answer = await self._ask(holder, need, patience)
+        if answer is None:
+            return self._take_share(need)
+        return (0.0 if answer[0] == 1 else max(0.001, float(answer[1]))), None
+
     async def _ask(self, holder: str, need: Need, patience: float) -> Sequence[Any] | None:
         remote = self._remote
         arguments = [
@@ -262,10 +252,10 @@ class ValkeyRateLimiter:
             self._concurrency or 0,
             min(patience, _NO_END),
             _NAP,
-            *self._groups(need),
+            *self._levels.groups(need),
         ]
         answer: Sequence[Any] | None = await remote.ask(
-            TAKE, self._keys, arguments, undo=lambda: self._send(FINISH, lambda: (holder, *self._groups(need)))
+            TAKE, self._keys, arguments, undo=lambda: self._send(FINISH, lambda: (holder, *self._levels.groups(need)))
         )
         return answer
 
@@ -274,11 +264,14 @@ class ValkeyRateLimiter:
         with self._lock:
             if self._share is None:
                 self._share = Share(self._rates, self._burst, self._concurrency, self._remote.replicas, now)
-            return self._share.take(need, self._in_use, now), self._share
+            share, wait = self._share, self._share.take(need, self._in_use, now)
+            if wait <= 0:
+                self._in_use += 1
+        return wait, share
 
     def _granted(self, holder: str, need: Need, share: Share | None) -> SharedReservation:
         with self._lock:
-            self._in_use += 1
+            self._in_use += share is None  # a share has counted it already
             self._last = need
         if share is None or self._concurrency is not None:
             self._remote.hold(self._keys[1], holder, often=self._concurrency is not None)
@@ -298,7 +291,7 @@ class ValkeyRateLimiter:
         self._remote.let_go(reservation.holder)
         back: Sequence[Argument] = ()
         if reservation.share is None and change != _NOTHING:
-            back = self._groups((-change[0], -change[1], -change[2], -change[3]))
+            back = self._levels.groups((-change[0], -change[1], -change[2], -change[3]))
         frees = self._concurrency is not None or min(change) < 0
         if reservation.share is None or self._concurrency is not None:
             self._send(FINISH, lambda: (reservation.holder, *back), sent=self._poke if frees else None)
@@ -335,37 +328,21 @@ class ValkeyRateLimiter:
             lane = self._lanes[loop] = Lane(loop)
         return lane
 
-    def _groups(self, amounts: Sequence[float]) -> list[Argument]:
-        """The buckets as the scripts take them. Always all of them: their levels are of one moment."""
-        return [
-            argument
-            for spec in self._specs
-            for argument in (
-                QUANTITIES[spec.quantity],
-                spec.capacity,
-                spec.per_second,
-                amounts[spec.quantity],
-            )
-        ]
-
     def _send(
         self, script: Script, arguments: Callable[[], Sequence[Argument]], *, sent: Callable[[], None] | None = None
     ) -> None:
         self._remote.send(Message(script, self._keys, arguments, sent))
 
     def _adjust(self, mode: str, seconds: Callable[[], float], amounts: Sequence[float]) -> None:
-        groups = self._groups(amounts)
+        groups = self._levels.groups(amounts)
         self._send(ADJUST, lambda: (mode, seconds(), *groups))
 
     def _refuse_impossible(self, need: Need) -> None:
-        for spec in self._specs:
-            amount, name = need[spec.quantity], QUANTITIES[spec.quantity]
-            if amount > spec.capacity:
-                words = name.replace("_", " ")
-                message = f"{amount:,} {words} at once are more than {name}_per_minute × burst = {spec.capacity:,g}"
-                error = self._refused("capacity", message, None)
-                error.retryable = False
-                raise error
+        message = self._levels.too_much(need)
+        if message is not None:
+            error = self._refused("capacity", message, None)
+            error.retryable = False
+            raise error
 
     def _too_long(self, wait: float, patience: float, *, shared: bool) -> LimiterError:
         if not self._waits:

@@ -29,6 +29,7 @@ import pytest
 
 from agentflow import AgentFlow, ModelRegistry
 from agentflow.cli.main import commands
+from agentflow.core.robustness.breaker_state import diagram
 from agentflow.llm.config.loader import read_layer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -271,3 +272,9 @@ def test_a_block_that_fails_names_its_line_in_the_page(as_a_reader: Path) -> Non
     with asyncio.Runner() as loop, pytest.raises(ZeroDivisionError) as failure:
         _run(block, Path("page.md"), types.ModuleType("page"), loop)
     assert failure.traceback[-1].lineno == 42  # counted from 0: the block's third line
+
+
+def test_the_breakers_picture_is_drawn_from_its_table() -> None:
+    """Whoever changes a transition changes the picture."""
+    page = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{diagram().strip()}\n```" in page

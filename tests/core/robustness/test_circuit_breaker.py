@@ -20,17 +20,12 @@ from tests.support.sweep import sweep
 
 from agentflow import errors
 from agentflow.clock import SystemClock, VirtualClock
+from agentflow.core.robustness.breaker_machine import BreakerCounts
+from agentflow.core.robustness.breaker_permit import Permit
+from agentflow.core.robustness.breaker_state import TRANSITIONS, BreakerEvent, BreakerState, diagram
+from agentflow.core.robustness.breaker_verdict import default_verdict
 from agentflow.core.robustness.breaker_window import CountWindow, TimeWindow, Window
-from agentflow.core.robustness.circuit_breaker import (
-    TRANSITIONS,
-    BreakerCounts,
-    BreakerEvent,
-    BreakerState,
-    CircuitBreaker,
-    Permit,
-    default_verdict,
-    diagram,
-)
+from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.decision import Decision
 from agentflow.errors import BadRequestError, CircuitOpenError, OperationTimeoutError, RateLimitError, ServerError
 

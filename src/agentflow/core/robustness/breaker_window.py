@@ -31,8 +31,11 @@ class Ring(Protocol):
     slow: int
     quiet: bool
 
-    def record(self, now: float, failed: bool, slow: bool) -> None:
-        """Remember one call that ended at `now`. It may be both failed and slow."""
+    def record(self, now: float, failed: bool, slow: bool) -> bool:
+        """Remember one call that ended at `now`. It may be both failed and slow.
+
+        False where the shares of the failed and of the slow have not grown, nor the number of calls.
+        """
         ...
 
     def move_to(self, now: float) -> None:
@@ -91,23 +94,23 @@ class CountRing:
         self._at = 0
         self._outcomes = bytearray(size)
 
-    def record(self, now: float, failed: bool, slow: bool) -> None:
+    def record(self, now: float, failed: bool, slow: bool) -> bool:
         at = self._at
+        self._at = at + 1 if at + 1 < self._size else 0
         oldest = self._outcomes[at]  # 0, too, where nothing stands yet
-        if oldest:
-            self.failures -= oldest & 1
-            self.slow -= oldest >> 1
+        if failed or slow or oldest:
+            self._replace(at, oldest, failed | slow << 1)
+        elif self.total == self._size:
+            return False  # a good call in the place of a good one
         if self.total < self._size:
             self.total += 1
-        if failed or slow:
-            self.failures += failed
-            self.slow += slow
-            self._outcomes[at] = failed | slow << 1
-        elif oldest:
-            self._outcomes[at] = 0
-        at += 1
-        self._at = at if at < self._size else 0
         self.quiet = self.total == self._size and not self.failures and not self.slow
+        return not self.quiet
+
+    def _replace(self, at: int, oldest: int, outcome: int) -> None:
+        self.failures += (outcome & 1) - (oldest & 1)
+        self.slow += (outcome >> 1) - (oldest >> 1)
+        self._outcomes[at] = outcome
 
     def move_to(self, now: float) -> None:
         """Calls do not grow old here."""
@@ -126,7 +129,7 @@ class TimeRing:
         self._epoch: int | None = None  # the number of the newest bucket, counted from the clock's zero
         self._bucket = self._buckets[0]
 
-    def record(self, now: float, failed: bool, slow: bool) -> None:
+    def record(self, now: float, failed: bool, slow: bool) -> bool:
         if now // self._width != self._epoch:
             self.move_to(now)
         bucket = self._bucket
@@ -138,6 +141,7 @@ class TimeRing:
         if slow:
             bucket[2] += 1
             self.slow += 1
+        return self.failures > 0 or self.slow > 0
 
     def move_to(self, now: float) -> None:
         epoch = int(now // self._width)

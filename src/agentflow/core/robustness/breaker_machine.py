@@ -1,0 +1,199 @@
+"""What a circuit breaker decides, and when: its states, what it remembers, its probes. No lock, no listener, no clock.
+
+    machine = Machine(rules, clock.random)
+    phase = machine.move_to(now)                 time alone makes an open one half open
+    machine.passes(phase)                        whether one more call may be made; half open, it is a probe:
+    phase.probes[probe] = now
+    machine.judge(now)                           after a call was recorded in phase.ring, or
+    machine.judge_probes(now)                    after a probe was
+
+`now` is an argument, in seconds that never go back. What is to be told stands in `news`, until whoever owns the lock
+has let go of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from agentflow.core.robustness.breaker_rules import Rules
+from agentflow.core.robustness.breaker_state import TRANSITIONS, BreakerEvent, BreakerState
+from agentflow.core.robustness.breaker_window import CountRing, Ring
+
+__all__ = ["BreakerCounts", "Machine", "Phase"]
+
+_PROBING: Final = 1.0  # seconds after which to ask again while probes are out; nobody knows how long they take
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerCounts:
+    """A breaker at one moment: `calls` of its window (of the probes, half open), how many of them failed or were slow,
+    `probes` that are out, all calls `refused` since it was made, and the number of its `generation`."""
+
+    state: BreakerState
+    calls: int
+    failures: int
+    slow: int
+    probes: int
+    refused: int
+    generation: int
+
+
+class Phase:
+    """One generation: the time between two changes of state. Permits hold theirs, so the late ones are known.
+
+    `probes` are those that are out, and since when.
+    """
+
+    __slots__ = ("closed", "number", "passes", "probes", "reason", "ring", "state", "until")
+
+    def __init__(self, state: BreakerState, number: int, ring: Ring, reason: str, until: float | None) -> None:
+        self.state = state
+        self.number = number
+        self.ring = ring
+        self.reason = reason
+        self.until = until
+        self.closed = state is BreakerState.CLOSED
+        self.passes = self.closed or state is BreakerState.DISABLED
+        self.probes: dict[object, float] = {}
+
+    def refusal(self, wait: float | None) -> str:
+        """Why it lets nobody through, in words."""
+        if self.state is BreakerState.FORCED_OPEN:
+            return f"{self.reason}; reset() closes it"
+        if self.state is BreakerState.HALF_OPEN:
+            return f"half open ({self.reason}), and its probes are under way; try again in {wait or 0.0:.1f} s"
+        return f"open, because {self.reason}; next probe in {wait or 0.0:.1f} s"
+
+
+class Machine:
+    """Every method is called under the owner's lock; `phase` may be looked at without it."""
+
+    __slots__ = ("_random", "_span", "news", "phase", "refused", "rules")
+
+    def __init__(self, rules: Rules, random: Callable[[], float]) -> None:
+        self.rules = rules
+        self.phase = Phase(BreakerState.CLOSED, 0, rules.window.ring(), "", None)
+        self.refused = 0
+        self.news: deque[tuple[str, dict[str, object]]] = deque()
+        self._random = random
+        self._span = rules.open_for  # how long the next opening lasts
+
+    # ---- time
+
+    def move_to(self, now: float) -> Phase:
+        """Make the changes that time alone brings, as of when they fell due. Returns the phase at `now`."""
+        phase = self.phase
+        if phase.probes and now >= (late := self._late(phase)):
+            reason = f"a probe was out for {self.rules.half_open_wait:g} s"
+            phase = self._open(BreakerEvent.PROBE_LATE, reason, late)
+        if phase.until is not None and now >= phase.until:
+            phase = self._change(BreakerEvent.WAITED, phase.reason, now)
+        return phase
+
+    # ---- who may pass
+
+    def passes(self, phase: Phase) -> bool:
+        if phase.state is BreakerState.HALF_OPEN:
+            return phase.ring.total + len(phase.probes) < self.rules.half_open_calls
+        return phase.passes
+
+    def wait(self, phase: Phase, now: float) -> float | None:
+        """Seconds until it is worth asking again, None if nobody knows."""
+        if phase.state is BreakerState.HALF_OPEN:
+            return min(_PROBING, self._late(phase) - now)
+        return None if phase.until is None else phase.until - now
+
+    def retry_after(self, now: float) -> float | None:
+        """The same for whoever only wants to know: 0 if a call would be let through now."""
+        phase = self.move_to(now)
+        return 0.0 if self.passes(phase) else self.wait(phase, now)
+
+    def refuse(self, phase: Phase, now: float) -> float | None:
+        """Count it. Returns the seconds until it is worth asking again."""
+        self.refused += 1
+        wait = self.wait(phase, now)
+        self.news.append(("breaker_refused", {"state": phase.state.value, "reason": phase.reason, "retry_after": wait}))
+        return wait
+
+    # ---- what calls lead to
+
+    def judge(self, now: float) -> None:
+        """Open, if too many of the last calls failed or were slow."""
+        ring, rules = self.phase.ring, self.rules
+        if ring.total >= rules.min_calls and rules.bad(ring, ring.total):
+            self._open(BreakerEvent.TRIPPED, rules.complaint(ring, "calls"), now)
+
+    def judge_probes(self, now: float) -> None:
+        """Decide as on the whole batch, once what is still out could not change it."""
+        ring, rules = self.phase.ring, self.rules
+        if rules.bad(ring, rules.half_open_calls):
+            self._open(BreakerEvent.PROBES_FAILED, rules.complaint(ring, "probes"), now)
+        elif rules.good(ring, rules.half_open_calls - ring.total):
+            self._change(BreakerEvent.PROBES_PASSED, "the probes went well", now)
+            self._span = rules.open_for
+
+    # ---- by hand
+
+    def command(self, event: BreakerEvent, reason: str, now: float) -> None:
+        self.move_to(now)
+        self._change(event, reason, now)
+        self._span = self.rules.open_for
+
+    def hold_open(self, seconds: float, now: float) -> None:
+        """Be open for so long, at least."""
+        phase = self.move_to(now)
+        if phase.until is None:
+            self._change(BreakerEvent.HELD, "held open for another process", now, seconds)
+        else:
+            phase.until = max(phase.until, now + seconds)
+
+    # ---- looking
+
+    def counts(self, now: float) -> BreakerCounts:
+        phase = self.move_to(now)
+        ring = phase.ring
+        ring.move_to(now)
+        return BreakerCounts(
+            state=phase.state,
+            calls=ring.total,
+            failures=ring.failures,
+            slow=ring.slow,
+            probes=len(phase.probes),
+            refused=self.refused,
+            generation=phase.number,
+        )
+
+    # ---- within
+
+    def _late(self, phase: Phase) -> float:
+        """When the oldest of the probes will have been out for too long."""
+        return min(phase.probes.values(), default=math.inf) + self.rules.half_open_wait
+
+    def _open(self, event: BreakerEvent, reason: str, now: float) -> Phase:
+        rules = self.rules
+        seconds = self._span * (1 + rules.jitter * (2 * self._random() - 1))
+        self._span = min(rules.max_open, self._span * rules.growth)
+        return self._change(event, reason, now, seconds)
+
+    def _change(self, event: BreakerEvent, reason: str, now: float, seconds: float | None = None) -> Phase:
+        """Go where the table says; `seconds` is for how long, where that is open."""
+        old = self.phase
+        state = TRANSITIONS.get((old.state, event))
+        if state is None:
+            return old
+        until = None if seconds is None else now + seconds
+        self.phase = new = Phase(state, old.number + 1, self._ring(state), reason, until)
+        told = {"from": old.state.value, "to": state.value, "reason": reason, "open_for": seconds}
+        self.news.append(("breaker_state", told))
+        return new
+
+    def _ring(self, state: BreakerState) -> Ring:
+        if state is BreakerState.HALF_OPEN:
+            return CountRing(self.rules.half_open_calls)
+        if state in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
+            return self.phase.ring
+        return self.rules.window.ring()

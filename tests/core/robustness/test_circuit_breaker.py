@@ -7,7 +7,7 @@ import inspect
 import itertools
 import re
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal
@@ -18,12 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.support.sweep import sweep
 
-from agentflow import errors
 from agentflow.clock import SystemClock, VirtualClock
 from agentflow.core.robustness.breaker_machine import BreakerCounts
 from agentflow.core.robustness.breaker_permit import Permit
 from agentflow.core.robustness.breaker_state import TRANSITIONS, BreakerEvent, BreakerState, diagram
-from agentflow.core.robustness.breaker_verdict import default_verdict
 from agentflow.core.robustness.breaker_window import CountWindow, TimeWindow, Window
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.decision import Decision
@@ -292,64 +290,6 @@ def test_a_classifier_that_raises_is_replaced_by_the_default(clock: VirtualClock
     fail(breaker)
     fail(breaker, 1, RateLimitError("slow down"))
     assert (breaker.counts().calls, breaker.counts().failures) == (1, 1)
-
-
-def model_error(name: str) -> Exception:
-    made: dict[str, Callable[[], Exception]] = {
-        "ModelTimeoutError": lambda: errors.ModelTimeoutError("total", 1.0),
-        "StreamInterruptedError": lambda: errors.StreamInterruptedError("cut", partial=""),
-        "OutputError": lambda: errors.OutputError("no JSON", raw=""),
-        "LimiterError": lambda: errors.LimiterError("limiter", "too long"),
-    }
-    return made[name]() if name in made else getattr(errors, name)("message")
-
-
-@pytest.mark.parametrize(
-    "name",
-    "ServerError OverloadedError ModelTimeoutError ModelConnectionError ProtocolError StreamInterruptedError".split(),
-)
-def test_model_errors_that_say_the_service_is_ill(name: str) -> None:
-    assert default_verdict(model_error(name)) == "failure"
-
-
-@pytest.mark.parametrize(
-    "name",
-    (
-        "RateLimitError QuotaExceededError LimiterError AuthenticationError PermissionDeniedError NotFoundError "
-        "BadRequestError ContextLengthError ContentFilterError OutputError"
-    ).split(),
-)
-def test_model_errors_that_say_nothing_of_the_service(name: str) -> None:
-    assert default_verdict(model_error(name)) == "ignore"
-
-
-@pytest.mark.parametrize(
-    ("status", "verdict"), [(500, "failure"), (599, "failure"), (499, "ignore"), (418, "ignore"), (None, "ignore")]
-)
-def test_other_model_errors_go_by_their_status(status: int | None, verdict: str) -> None:
-    assert default_verdict(errors.ModelError("odd", status=status)) == verdict
-
-
-@pytest.mark.parametrize(
-    ("error", "verdict"),
-    [
-        (errors.CircuitOpenError("inner", "open"), "ignore"),
-        (errors.LoadShedError("shedder", "full"), "ignore"),
-        (errors.PoolClosedError("pool", "closed"), "ignore"),
-        (OperationTimeoutError("total", 1.0), "failure"),
-        (TimeoutError(), "failure"),
-        (ConnectionResetError(), "failure"),
-        (ValueError("a bug"), "failure"),
-        (asyncio.CancelledError(), "ignore"),
-        (KeyboardInterrupt(), "ignore"),
-        (ExceptionGroup("two", [RateLimitError("slow down"), ServerError("down")]), "failure"),
-        (ExceptionGroup("two", [RateLimitError("slow down"), BadRequestError("no")]), "ignore"),
-        (BaseExceptionGroup("stop", [KeyboardInterrupt(), ServerError("down")]), "ignore"),
-    ],
-    ids=repr,
-)
-def test_other_errors(error: BaseException, verdict: str) -> None:
-    assert default_verdict(error) == verdict
 
 
 # ---- open

@@ -187,7 +187,7 @@ class Machine:
             return old
         until = None if seconds is None else now + seconds
         self.phase = new = Phase(state, old.number + 1, self._ring(state), reason, until)
-        told = {"from": old.state.value, "to": state.value, "reason": reason, "open_for": seconds}
+        told: dict[str, object] = {"from": old.state.value, "to": state.value, "reason": reason, "open_for": seconds}
         self.news.append(("breaker_state", told))
         return new
 

@@ -1,11 +1,14 @@
-"""What a pipeline asks of a limiter, be it of this process or one that several share."""
+"""What a pipeline asks of a limiter and of a breaker, be they of this process or shared by several."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import Protocol
 
-__all__ = ["Limiter", "Reserved"]
+from agentflow.core.robustness.breaker_state import BreakerState
+from agentflow.core.robustness.circuit_breaker import Permit
+
+__all__ = ["Breaker", "Limiter", "Reserved"]
 
 
 class Reserved(Protocol):
@@ -36,3 +39,20 @@ class Limiter(Protocol):
     ) -> Awaitable[Reserved]: ...
 
     def drain(self, seconds: float) -> None: ...
+
+
+class Breaker(Protocol):
+    """`CircuitBreaker` is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def state(self) -> BreakerState: ...
+
+    @property
+    def retry_after(self) -> float | None: ...
+
+    def check(self) -> None: ...
+
+    def acquire(self) -> Permit: ...

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.fault_injector import FaultInjector
 from agentflow.core.robustness.hedging import Hedge
-from agentflow.core.robustness.limiting import Limiter
+from agentflow.core.robustness.limiting import Breaker, Limiter
 from agentflow.core.robustness.load_shedder import LoadShedder
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.resource_pool import ResourcePool
@@ -47,7 +46,7 @@ class PipelineBuilder:
     _repeats: tuple[type[Exception], ...] = (Exception,)
     _limiter: Limiter | None = None
     _pool: ResourcePool[Any] | None = None
-    _breaker: CircuitBreaker | None = None
+    _breaker: Breaker | None = None
     _attempt_timeout: float | None = None
     _faults: FaultInjector | None = None
     _clock: Clock = field(default_factory=SystemClock)
@@ -79,7 +78,7 @@ class PipelineBuilder:
         """Each attempt is lent a resource, which `pool.lent()` gives inside the call."""
         return replace(self._with("pool"), _pool=pool)
 
-    def breaker(self, breaker: CircuitBreaker) -> PipelineBuilder:
+    def breaker(self, breaker: Breaker) -> PipelineBuilder:
         return replace(self._with("breaker"), _breaker=breaker)
 
     def attempt_timeout(self, seconds: float) -> PipelineBuilder:

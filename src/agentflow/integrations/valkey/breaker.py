@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
+from agentflow.core.robustness.breaker_state import BreakerState
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker, Permit
 from agentflow.core.robustness.decision import Decision, Listener
 from agentflow.core.robustness.waiting import running_loop
@@ -95,6 +96,23 @@ class SharedBreaker:
         self._asking: set[asyncio.Task[None]] = set()
         self._told = threading.local()  # set while the breaker is held open for another process
         self.breaker = breaker(self._heard)
+
+    @property
+    def name(self) -> str:
+        return self.breaker.name
+
+    @property
+    def state(self) -> BreakerState:
+        """As far as is known here."""
+        return self.breaker.state
+
+    @property
+    def retry_after(self) -> float | None:
+        return self.breaker.retry_after
+
+    @property
+    def summary(self) -> str:
+        return f"{self.breaker.summary}; open where another process's is"
 
     def check(self) -> None:
         """Raise CircuitOpenError if no call would be let through now. Takes nothing."""

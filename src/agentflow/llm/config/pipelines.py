@@ -4,7 +4,8 @@
 
 An entry under `providers:` has one address and one credential, so there is a breaker for each of its models and
 endpoints: one model that is down closes no other. A rate limit that stands at the provider is shared by all its models,
-one that stands at the model is that model's; without either, a limiter without numbers obeys what the server says.
+one that stands at the model is that model's; what the server says holds for the model it was asked for. With
+`defaults.shared` the limits with numbers, and until when a breaker is open, are shared with other processes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from agentflow.clock import Clock
 from agentflow.core.robustness.adaptive_limit import AIMD, Fixed, Gradient2, Limit
 from agentflow.core.robustness.breaker_window import CountWindow, TimeWindow
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
+from agentflow.core.robustness.decision import Listener
 from agentflow.core.robustness.hedging import Hedge
-from agentflow.core.robustness.limiting import Limiter
+from agentflow.core.robustness.limiter_chain import LimiterChain
+from agentflow.core.robustness.limiting import Breaker, Limiter
 from agentflow.core.robustness.load_shedder import LoadShedder
 from agentflow.core.robustness.output_estimate import OutputEstimate
 from agentflow.core.robustness.pipeline import Pipeline
@@ -26,8 +29,9 @@ from agentflow.core.robustness.rate_limiter import RateLimiter, ServerLimits
 from agentflow.core.robustness.retry_budget import RetryBudget
 from agentflow.errors import ModelError
 from agentflow.llm.config.guarding import Guarding, Options
+from agentflow.llm.config.sharing import SharedStore
 
-__all__ = ["Pipelines", "Share"]
+__all__ = ["Pipelines"]
 
 _PLACES: Final = 1_000  # calls at once to one remote model, until the server shows what it takes
 _MOST_PLACES: Final = 10_000
@@ -37,9 +41,6 @@ _MOST_NAMES: Final = 4_096
 
 T = TypeVar("T")
 
-Share = Callable[[str, Options], Limiter]
-"""Makes a limiter that several processes keep together, from its name and its limits."""
-
 
 class Pipelines:
     """The guards of one registry. They are made when first needed and kept, because they know how a model is doing.
@@ -48,12 +49,13 @@ class Pipelines:
     them says of these holds. Retries and hedges are each entry's own.
     """
 
-    def __init__(self, clock: Clock, share: Share | None = None) -> None:
+    def __init__(self, clock: Clock, open_shared: Callable[[], SharedStore] | None = None) -> None:
         self.output = OutputEstimate()
         self._clock = clock
-        self._share = share
+        self._open = open_shared
+        self._store: SharedStore | None = None
         self._pipelines: dict[tuple[str, str], Pipeline] = {}
-        self._breakers: dict[str, CircuitBreaker] = {}
+        self._breakers: dict[str, Breaker] = {}
         self._shedders: dict[str, LoadShedder] = {}
         self._limiters: dict[str, Limiter] = {}
         self._budgets: dict[str, RetryBudget] = {}
@@ -67,7 +69,7 @@ class Pipelines:
 
     def observe(self, provider: str, model_id: str, limits: Mapping[str, float]) -> None:
         """What a server said of its limits in the head of an answer: see `server_limits`."""
-        limiter = self._limiters.get(f"{provider}/{model_id}") or self._limiters.get(provider)
+        limiter = self._limiters.get(f"{provider}/{model_id}")
         if isinstance(limiter, RateLimiter):
             limiter.observe(ServerLimits(**limits))
 
@@ -77,6 +79,11 @@ class Pipelines:
         with self._lock:
             for key in [key for key in self._pipelines if names is None or key[0] in names]:
                 del self._pipelines[key]
+
+    async def aclose(self) -> None:
+        """Tell the store that processes share what is still to be told."""
+        if self._store is not None:
+            await self._store.aclose()
 
     def _make(self, name: str, provider: str, model_id: str, endpoint: str, said: Guarding) -> Pipeline:
         model = f"{provider}/{model_id}"
@@ -89,7 +96,7 @@ class Pipelines:
                 retry=said.retry,
                 budget=_kept(self._budgets, provider, said.retry_budget, self._budget),
                 repeats=(ModelError,),
-                limiter=self._limiter(provider if said.shares_limit else model, said.rate_limit),
+                limiter=self._limiter(provider, model, said),
                 breaker=_kept(self._breakers, place, said.breaker, self._breaker),
                 clock=self._clock,
             )
@@ -102,25 +109,44 @@ class Pipelines:
         for kept in (self._pipelines, self._breakers, self._shedders, self._limiters, self._hedges):
             kept.clear()
 
-    def _limiter(self, name: str, said: Options) -> Limiter:
+    def _limiter(self, provider: str, model: str, said: Guarding) -> Limiter:
+        """What a provider's entry limits, its models do together; what the server says is said of one of them."""
+        if not said.shares_limit:
+            return self._limiter_of(model, said.rate_limit)
+        own = {name: value for name, value in said.rate_limit.items() if name == "on_limit"}
+        return LimiterChain(self._limiter_of(model, own), self._limiter_of(provider, said.rate_limit))
+
+    def _limiter_of(self, name: str, said: Options) -> Limiter:
         limiter = self._limiters.get(name)
         if limiter is None:
-            shared = self._share is not None and any(said.values())
-            limiter = self._share(name, said) if shared and self._share else self._local(name, said)
+            numbers = [value for field, value in said.items() if field != "on_limit" and value is not None]
+            store = self._shared() if numbers else None
+            limiter = (
+                RateLimiter(name=name, clock=self._clock, **said) if store is None else store.limiter(name, **said)
+            )
             self._limiters[name] = limiter
         return limiter
 
-    def _local(self, name: str, said: Options) -> RateLimiter:
-        return RateLimiter(name=name, clock=self._clock, **said)
+    def _shared(self) -> SharedStore | None:
+        """The store that processes share, opened when the first guard asks for it."""
+        if self._store is None and self._open is not None:
+            self._store = self._open()
+        return self._store
 
-    def _breaker(self, name: str, said: Options) -> CircuitBreaker:
+    def _breaker(self, name: str, said: Options) -> Breaker:
+        store = self._shared()
+        if store is None:
+            return self._own_breaker(name, said, None)
+        return store.share_breaker(name, lambda listener: self._own_breaker(name, said, listener))
+
+    def _own_breaker(self, name: str, said: Options, listener: Listener | None) -> CircuitBreaker:
         options = dict(said)
         count, seconds = options.pop("window", 50), options.pop("window_seconds", None)
         window = CountWindow(count) if seconds is None else TimeWindow(seconds)
         if isinstance(window, CountWindow):
             options["min_calls"] = min(options.get("min_calls", 10), count)
         options["max_open"] = max(options.get("max_open", 120.0), options.get("open_for", 15.0))
-        return CircuitBreaker(name=name, window=window, clock=self._clock, **options)
+        return CircuitBreaker(name=name, window=window, clock=self._clock, listener=listener, **options)
 
     def _shedder(self, name: str, said: Options) -> LoadShedder:
         options = {"target_wait": None, **said}  # a batch of ten thousand may wait: a service that may not says so

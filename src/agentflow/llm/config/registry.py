@@ -40,11 +40,13 @@ from agentflow.llm.config.schema import (
     ModelEntry,
     PriceEntry,
     ProviderEntry,
+    Shared,
     ThinkingEntry,
     model_entry,
     phases,
     set_fields,
 )
+from agentflow.llm.config.sharing import SharedStore, open_store
 from agentflow.llm.content import Json
 from agentflow.llm.messages import Thinking
 from agentflow.llm.providers.base import LLMProvider, ProviderFactory, ProviderSettings, Timeouts, TokenSource
@@ -98,7 +100,8 @@ class ModelRegistry:
 
     def __init__(self, configuration: Configuration, keys: KeyRing, *, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
-        self.pipelines = Pipelines(self.clock)
+        shared = configuration.defaults.shared
+        self.pipelines = Pipelines(self.clock, partial(self._store, shared) if isinstance(shared, Shared) else None)
         self._configuration = configuration
         self._keys = keys
         # These are replaced, never changed, so that whoever goes through them needs no lock.
@@ -336,6 +339,7 @@ class ModelRegistry:
             self._providers.clear()
             self._resolved.clear()
         async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.pipelines.aclose)
             for provider in reversed(built):
                 closing.push_async_callback(provider.aclose)
 
@@ -368,6 +372,13 @@ class ModelRegistry:
                 )
             self._providers[name, api] = provider
         return provider
+
+    def _store(self, said: Shared) -> SharedStore:
+        variable = _given(said.url_env)
+        secret = None if variable is None else self._keys.find((variable,))
+        if variable is not None and secret is None:
+            raise ConfigurationError(f"defaults.shared: the environment variable {variable} is not set")
+        return open_store(said, None if secret is None else secret.reveal())
 
     def _forget(self, providers: set[str]) -> None:
         """Build these anew when they are next needed. What was built is not closed: somebody may be using it."""

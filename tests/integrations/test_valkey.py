@@ -246,7 +246,7 @@ async def test_two_loops_in_two_threads_share_one_limiter(server: Server) -> Non
 
 
 def processes(
-    server: Server, count: int, seconds: float, folder: Path, **job: Any
+    server: Server, count: int, seconds: float, folder: Path, *, not_before: float = 0.0, **job: Any
 ) -> Iterator[list[subprocess.Popen[str]] | list[list[Any]]]:
     """Processes that press against one limit for so long: yields them once all are at work, then what each printed."""
     store = {"replicas": count, "timeout": PATIENT}
@@ -257,7 +257,7 @@ def processes(
     with ExitStack() as stack:
         started = [stack.enter_context(_process(command, environ, output)) for output in outputs]
         end = time.monotonic() + 60
-        while not all(output.read_text() for output in outputs):  # "ready"
+        while time.monotonic() < not_before or not all(output.read_text() for output in outputs):  # "ready"
             assert time.monotonic() < end
             time.sleep(0.02)
         for process in started:
@@ -353,12 +353,14 @@ async def test_the_limit_holds_within_its_bound_across_an_outage(
 ) -> None:
     """Gone under load for a second and a half, and back: every process notices and says so, goes on with a quarter of
     the limit, and comes back; together they stay within the bound."""
-    rate, capacity = 120.0, 30.0
+    rate, capacity = 120.0, 180.0  # so much that to be given it twice would be too much
     limits = {"requests_per_minute": rate * 60, "burst": capacity / (rate * 60)}
-    pressing = processes(mortal, 4, 5.0, tmp_path, limits=limits, store={"replicas": 4, "timeout": 0.25})
+    full = mortal.started_at + 4.0  # its bucket is full by then: the worst moment to begin
+    store = {"replicas": 4, "timeout": 0.25}
+    pressing = processes(mortal, 4, 5.0, tmp_path, not_before=full, limits=limits, store=store)
     next(pressing)
     await until(lambda: all("granted" in (tmp_path / f"process-{number}").read_text() for number in range(4)), 20)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.7)
     gone, back = (mortal.kill, mortal.start) if forgets else (mortal.freeze, mortal.thaw)
     gone()
     gone_at = time.monotonic()
@@ -378,6 +380,19 @@ async def test_the_limit_holds_within_its_bound_across_an_outage(
     name = "killed" if forgets else "cut off"
     tell([f"shared limit of {rate:g}/s, store {name}, {len(grants)} grants: {worst:+.1f} beside capacity + rate · T"])
     assert worst <= 1.25 * rate + (0 if forgets else capacity)
+
+
+async def test_a_server_that_has_just_started_has_no_full_buckets(mortal: Server) -> None:
+    """What it does not know it may have forgotten: a bucket holds what has flowed in since its start, and no more."""
+    async with store_on(mortal) as store:
+        limiter = store.limiter("young", requests_per_minute=6_000, burst=0.1, on_limit="raise")
+        granted = 0
+        while (age := time.monotonic() - mortal.started_at) < 1.5:
+            with suppress(LimiterError):
+                (await limiter.reserve()).settle()
+                granted += 1
+            await asyncio.sleep(0.001)
+        assert granted <= 100 * age
 
 
 async def test_slots_that_are_held_are_told_to_a_server_that_forgot_them(mortal: Server) -> None:

@@ -22,7 +22,8 @@ from agentflow.clock import VirtualClock
 from agentflow.core.robustness.buckets import ServerLimits
 from agentflow.core.robustness.circuit_breaker import BreakerState, CircuitBreaker
 from agentflow.core.robustness.decision import Decision
-from agentflow.core.robustness.limiting import Limiter
+from agentflow.core.robustness.limiting import Breaker, Limiter
+from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.errors import CircuitOpenError, ConfigurationError, LimiterError, MissingExtraError
 from agentflow.integrations.valkey import SharedBreaker, ValkeyRateLimiter, ValkeyStore, from_settings
 from agentflow.integrations.valkey.breaker import BreakerGate
@@ -486,6 +487,40 @@ def test_a_breaker_that_opens_by_itself_tells_the_others() -> None:
 
     clock.run(main())
     assert [decision.kind for decision in heard] == ["breaker_state"]
+
+
+def test_a_pipeline_takes_what_is_shared_as_it_takes_its_own() -> None:
+    """Limiter and breaker fit where core's fit; cancelled inside, the call leaves nothing behind."""
+    clock = VirtualClock()
+
+    async def main() -> None:
+        remote = RemoteDouble(clock)
+        limiter = ValkeyRateLimiter(remote, "k", tokens_per_minute=60, concurrency=1)
+        seams: tuple[Limiter, Breaker] = (
+            limiter,
+            SharedBreaker(
+                BreakerGate(_OpenElsewhere(clock), "k"),
+                lambda listener: CircuitBreaker(name="b", clock=clock, listener=listener),
+            ),
+        )
+        pipeline = Pipeline("p", limiter=seams[0], breaker=seams[1], timeout=60, clock=clock)
+
+        async def call() -> str:
+            await asyncio.sleep(1)
+            return "answer"
+
+        assert await pipeline.run(call, input_tokens=40) == "answer"
+        assert await pipeline.run(call, input_tokens=40) == "answer"
+        assert asyncio.get_running_loop().time() == pytest.approx(21, abs=0.2)
+        leaving = asyncio.create_task(pipeline.run(call))
+        await asyncio.sleep(0.5)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        assert leaving.cancelled()
+        assert_free(limiter, remote)
+        assert "shared" in pipeline.describe()
+
+    clock.run(main())
 
 
 # ---- parts

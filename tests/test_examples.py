@@ -25,6 +25,8 @@ from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 KEYS = ("OPENAI_API_KEY", "OPENAI_KEY", "MOONSHOT_API_KEY", "MOONSHOT_KEY", "AGENTFLOW_CONFIG")
 
+NO_FLOWS = ("documents.py", "survive.py")
+
 TIDES = "# Tides\n\nThe moon pulls the sea. Twice a day the water rises. The sun helps the moon. Sailors plan for it.\n"
 CHEESE = (
     "Cheese\n======\n\nMilk curdles when rennet is added. The curd is pressed into a mould. It ripens for months.\n"
@@ -697,7 +699,7 @@ def test_nested_flows_brief_each_document_and_the_whole(place: Path) -> None:
     assert 0 < len(headline.split()) <= 13
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "documents.py"))
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in NO_FLOWS))
 def test_every_example_can_be_drawn(place: Path, name: str) -> None:
     ran = run(example(name), program=("-m", "agentflow.cli.main", "graph"))
     assert ran.stdout.startswith("flowchart TD"), ran.stderr
@@ -707,3 +709,12 @@ def test_a_top_that_is_no_number_is_said_with_the_remedy(place: Path) -> None:
     ran = run("-q", example("map_reduce.py"), "docs", "-i", "top=abc")
     assert ran.returncode == 2
     assert "error: top is 'abc': give a whole number above 0, as in --input top=20" in ran.stderr
+
+
+def test_survive_answers_every_question_of_a_bad_day(place: Path) -> None:
+    """Limits, outages and stalls come to waits and stand-ins, and the account says where the time went."""
+    done = run("--questions", "40", "--at-once", "10", program=(str(EXAMPLES / "survive.py"),))
+    assert done.stderr == ""
+    assert "40 of 40 questions were answered" in done.stdout
+    assert re.search(r"\d+ × clever: down", done.stdout)
+    assert re.search(r"generation +\d+\.\d\d s", done.stdout)

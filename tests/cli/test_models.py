@@ -47,6 +47,31 @@ def test_the_table_has_own_models_first_and_marks_the_default(invoke, place: Pat
     assert re.search(r"Built-in models are those of 20\d\d-\d\d-\d\d, prices those of 20\d\d-\d\d-\d\d", shown.stdout)
 
 
+def test_the_guards_of_a_model_are_shown_in_their_order_with_who_stands_in(invoke, place: Path) -> None:
+    (place / "models.yml").write_text(
+        "providers: {lab: {kind: openai, base_url: 'http://127.0.0.1:9/v1', rate_limit: {requests_per_minute: 500}}}\n"
+        "models: {sure: {provider: lab, timeout: 30, breaker: false, fallback: [{model: lab/b, when: [timeout]}]}}\n"
+    )
+    lines = [line.strip() for line in invoke("models", "--guards", "sure").stdout.splitlines()]
+    assert [line.split("  ")[0] for line in lines] == [
+        "lab/sure",
+        "load shedder",
+        "retry",
+        "each attempt:",
+        "rate limiter",
+        "the call",
+        "all of it within 30 s",
+        "and then lab/b (timeout)",
+    ]
+    assert "500 requests a minute" in lines[4]
+
+
+def test_the_guards_of_an_unknown_model_are_exit_code_3(invoke, place: Path) -> None:
+    shown = invoke("models", "--guards", "gpt-4oo")
+    assert (shown.exit_code, shown.stdout) == (3, "")
+    assert "did you mean gpt-4o" in shown.stderr
+
+
 def test_keys_and_addresses_are_told_once_for_each_provider(invoke, place: Path) -> None:
     (place / "models.yml").write_text(
         "providers: {lab: {kind: openai, base_url: 'http://127.0.0.1:9/v1'}}\nmodels: {fast: {provider: lab}}\n"

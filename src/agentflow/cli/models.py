@@ -62,14 +62,18 @@ class _Line(TypedDict):
 @click.command("models", short_help="List the models that can be asked.")
 @click.option("--json", "wants_json", is_flag=True, help="Print a JSON list.")
 @click.option("--refresh", is_flag=True, help="Ask the providers which models they have now.")
+@click.option("--guards", "guarded", metavar="MODEL", help="Show instead what a model's calls pass, in order.")
 @debug_option
-def command(wants_json: bool, refresh: bool) -> None:
+def command(wants_json: bool, refresh: bool, guarded: str | None) -> None:
     """List the models of models.yml and the built-in ones, yours first; * is the default.
 
     Besides these, PROVIDER/MODEL names any model of a provider, as in ollama/llama3.2. With --refresh it says instead
     which of these models their providers no longer have, and which others they have.
     """
     registry = AgentFlow.registry
+    if guarded is not None:
+        _print_guards(registry, guarded)
+        return
     if refresh:
         _refresh(registry, wants_json)
         return
@@ -97,6 +101,16 @@ def stand_in_notice(model: str) -> str | None:
     """What to tell the user when `model` answers only because nothing is configured; else None."""
     default = AgentFlow.registry.default_model()
     return None if default.chosen or default.name != model else f"note: {default.reason}"
+
+
+def _print_guards(registry: ModelRegistry, name: str) -> None:
+    config = registry.describe(name)
+    click.echo(registry.pipeline(config).describe())
+    if config.timeout is not None:
+        click.echo(f"all of it within {config.timeout:g} s")
+    for stand_in in config.fallback:
+        when = f" ({', '.join(stand_in.when)})" if stand_in.when else ""
+        click.echo(f"and then {stand_in.model}{when}")
 
 
 # ---- the list ------------------------------------------------------------------------------------------------

@@ -150,9 +150,9 @@ class Bench:
 
 
 def sockets() -> int:
-    """How many sockets this process has open."""
+    """How many sockets this process has open, where the system tells."""
     found = 0
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
         with suppress(OSError):
             found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
     return found
@@ -722,9 +722,9 @@ async def test_a_stream_that_is_forgotten_hangs_up(open_bench: Open, kind: str) 
     await bench.still_works()
 
 
-@proves("cancel", "the event loop is closed in the middle")
+@proves("cancel", "the event loop ends in the middle")
 @EACH
-def test_a_loop_that_is_closed_in_the_middle_leaves_the_next_one_alone(
+def test_a_loop_that_ends_in_the_middle_leaves_the_next_one_alone(
     tmp_path: Path, trust: Trust, kind: str, way: str
 ) -> None:
     """Its call is never heard of again; a call on another loop, with the same registry, works."""
@@ -750,40 +750,64 @@ import asyncio, signal, sys
 from pathlib import Path
 from agentflow import AgentFlow, ModelRegistry
 
+folder, way, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+registry = ModelRegistry.load(environ={"LAB_KEY": "key-of-nobody"}, cwd=folder, home=folder)
+model = AgentFlow.model("m", registry=registry).prompt("Hi")
+
+async def ask():
+    if way == "whole":
+        return await model.execute()
+    async with model.execute_streaming() as stream:
+        return await stream.text()
+
 async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    folder = Path(sys.argv[1])
-    registry = ModelRegistry.load(environ={"LAB_KEY": "key-of-nobody"}, cwd=folder, home=folder)
-    model = AgentFlow.model("m", registry=registry).prompt("Hi")
     try:
-        if sys.argv[2] == "whole":
-            await model.execute()
-        async with model.execute_streaming() as stream:
-            async for chunk in stream:
-                pass
+        return await ask()
     finally:
         await registry.aclose()
 
+if what == "close":
+    loop = asyncio.new_event_loop()
+    left = loop.create_task(ask())
+    loop.run_until_complete(asyncio.sleep(0.3))
+    loop.close()
 try:
-    asyncio.run(main())
+    sys.stdout.buffer.write(asyncio.run(main()).encode() + bytes([10]))
 except asyncio.CancelledError:
     sys.exit(43)
 """
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    program = [sys.executable, "-W", "always", "-c", PROGRAM, str(folder), *arguments]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
 
 
 @proves("cancel", "SIGTERM, which cancels the program's main task")
 @pytest.mark.parametrize("way", WAYS)
 def test_sigterm_ends_a_program_in_the_middle_of_a_call(tmp_path: Path, trust: Trust, way: str) -> None:
     with opened(tmp_path, trust, "chat", way, acts.then(acts.headers, acts.silence)) as bench:
-        program = [sys.executable, "-W", "always", "-c", PROGRAM, str(tmp_path), way]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        with subprocess.Popen(program, stderr=subprocess.PIPE, env=environ) as child:
+        with started(tmp_path, way, "wait") as child:
             ends = time.monotonic() + 30
             while not bench.server.requests and child.poll() is None and time.monotonic() < ends:
                 time.sleep(0.01)
             child.send_signal(signal.SIGTERM)
             _, told = child.communicate(timeout=10)
         assert (told, child.returncode) == (b"", 43)
+        assert bench.server.emptied()
+
+
+@proves("cancel", "the event loop is closed in the middle")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_loop_that_is_closed_in_the_middle_leaves_the_next_one_alone(tmp_path: Path, trust: Trust, way: str) -> None:
+    """Nobody cancels its call, which never ends; Python is loud about that, so this is done in a program of its own."""
+    act = acts.in_turn(acts.then(acts.headers, acts.silence), acts.works)
+    with opened(tmp_path, trust, "chat", way, act) as bench:
+        with started(tmp_path, way, "close") as child:
+            said, told = child.communicate(timeout=20)
+        assert (said.decode(), child.returncode) == (f"{TEXT}\n", 0), told.decode()
         assert bench.server.emptied()
 
 

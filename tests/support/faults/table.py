@@ -259,7 +259,8 @@ SCENARIOS: Final[Mapping[str, tuple[Scenario, ...]]] = {
         Scenario("in its cleanup", "`CancelledError`", "1", AT_ONCE),
         Scenario("a sibling in a TaskGroup fails", "the sibling's error", "1", AT_ONCE),
         Scenario("a stream is left and forgotten (garbage collected)", "nothing", "1", AT_ONCE),
-        Scenario("the event loop is closed in the middle", "the next loop's call works", "1 each", AT_ONCE),
+        Scenario("the event loop ends in the middle", "`CancelledError`; the next loop works", "1 each", AT_ONCE),
+        Scenario("the event loop is closed in the middle", "nothing; the next loop works", "1 each", AT_ONCE),
         Scenario("SIGTERM, which cancels the program's main task", "it ends, with nothing on stderr", "1", AT_ONCE),
     ),
 }  # fmt: skip
@@ -286,13 +287,19 @@ def page() -> str:
 
 def _lines() -> Iterator[str]:
     for group in ("connect", "body", "status", "time", "cancel"):
-        yield from ("", f"### {group.capitalize()}", "")
+        yield from (f"\n### {group.capitalize()}", "")
         if faults := FAULTS.get(group):
             yield from ("| fault | a whole answer | a stream |", "| --- | --- | --- |")
-            yield from (f"| {fault.name} | {_cell(fault, 'whole')} | {_cell(fault, 'streamed')} |" for fault in faults)
+            yield from map(_row, faults)
+            yield ""
         if scenarios := SCENARIOS.get(group):
-            yield from ("", "| what happens | outcome | attempts | time |", "| --- | --- | --- | --- |")
+            yield from ("| what happens | outcome | attempts | time |", "| --- | --- | --- | --- |")
             yield from (f"| {each.name} | {each.outcome} | {each.attempts} | {each.bound} |" for each in scenarios)
+
+
+def _row(fault: Fault) -> str:
+    whole, streamed = (_cell(fault, way) for way in ("whole", "streamed"))
+    return f"| {fault.name} | {whole} | {'the same' if streamed == whole else streamed} |"
 
 
 def _cell(fault: Fault, way: str) -> str:

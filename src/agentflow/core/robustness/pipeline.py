@@ -32,6 +32,7 @@ from agentflow.core.robustness.retry import Repetition, RetryPolicy, inherited_p
 from agentflow.core.robustness.shedding import Priority, is_overload
 from agentflow.core.robustness.stages import described
 from agentflow.core.robustness.time_limit import bounded_by_context
+from agentflow.core.robustness.usual_time import UsualTime
 from agentflow.errors import RejectedError, describe
 
 if TYPE_CHECKING:  # a pipeline loads no guard that nobody has made
@@ -75,6 +76,7 @@ class Pipeline:
         "_retry",
         "_shedder",
         "_timeout",
+        "_usual",
         "name",
     )
 
@@ -98,6 +100,7 @@ class Pipeline:
         self.name = name
         self._timeout = _seconds("timeout", timeout)
         self._shedder = shedder
+        self._usual = UsualTime()
         self._hedge = hedge
         self._retry = retry
         self._budget = budget if budget is not None or retry is None else retry.budget
@@ -221,7 +224,8 @@ class Pipeline:
         if ticket is not None:
             return ticket
         try:
-            ticket = await shedder.admit(operation.priority, operation.tenant, timeout=_left(operation.deadline))
+            wait = self._usual.wait(operation.deadline.remaining)
+            ticket = await shedder.admit(operation.priority, operation.tenant, timeout=wait)
         except RejectedError as error:
             await _refused(operation, error)
             raise
@@ -313,9 +317,12 @@ class Pipeline:
             try:
                 with operation.deadline:
                     plain = self._attempt_timeout is None and self._faults is None
-                    return Held(await (work() if plain else self._call(work, operation)), stake)
+                    value = await (work() if plain else self._call(work, operation))
             finally:
                 current_attempt.reset(token)
+            if limiter is not None or self._shedder is not None:  # who may have to wait
+                self._usual.learn((operation.clock or self._clock).monotonic() - operation.begun)
+            return Held(value, stake)
         except BaseException as error:
             before = None if breaker is None or operation.tell is None else breaker.state
             stake.fail(error)
@@ -345,7 +352,7 @@ class Pipeline:
         stake.reservation = reservation = await limiter.reserve(
             input_tokens=operation.input_tokens,
             output_tokens=operation.output_tokens,
-            timeout=_left(operation.deadline),
+            timeout=self._usual.wait(operation.deadline.remaining),
         )
         operation.limiter += reservation.waited
         if operation.tell is not None and reservation.waited:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.abandoned import Collecting, abandon, for_ever
 from tests.support.sweep import sweep
 
 from agentflow.clock import SystemClock, VirtualClock
@@ -894,6 +895,52 @@ def test_cancelled_anywhere_no_probe_stays_out_and_others_are_let_through(form: 
         assert breaker.state is CLOSED
 
     assert sweep(operation, check) >= 3
+
+
+# ---- the garbage collector
+
+
+@pytest.mark.timeout(10)
+def test_a_probe_that_the_collector_drops_in_the_midst_of_a_decision_does_not_hang() -> None:
+    clock = Collecting()
+    breaker = half_open(clock, jitter=0.1)
+
+    async def probe() -> None:
+        with breaker.guard():
+            await for_ever()
+
+    abandon(probe())
+    assert breaker.counts().probes == 1
+    probe_again = breaker.acquire()
+    breaker.acquire().failure(ServerError("down"))
+    clock.when = breaker._ledger._turn.lock.locked
+    probe_again.failure(ServerError("down"))  # opens it, for a random time that is asked for under the lock
+    assert clock.collected == 1
+    assert breaker.state is OPEN
+    assert breaker.counts().probes == 0
+
+
+@pytest.mark.timeout(10)
+def test_a_failure_that_is_recorded_in_the_midst_of_a_decision_is_told_after_it() -> None:
+    heard: list[tuple[object, object]] = []
+    held: list[Permit] = []
+
+    class Recording(VirtualClock):
+        def random(self) -> float:
+            for permit in [*held]:
+                held.remove(permit)
+                permit.failure(ServerError("down"))
+                assert not heard  # the listener may ask the breaker, whose lock is taken
+            return super().random()
+
+    def listen(decision: Decision) -> None:
+        heard.append((decision.data["from"], decision.data["to"]))
+        assert breaker.state is OPEN
+
+    breaker = breaker_of(Recording(), jitter=0.1, listener=listen)
+    held.append(breaker.acquire())
+    fail(breaker, 4)
+    assert heard == [("closed", "open")]
 
 
 # ---- threads and loops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.abandoned import abandon, for_ever
 from tests.support.sweep import sweep
 
 from agentflow.clock import VirtualClock
@@ -684,6 +686,63 @@ def test_cancelled_at_any_wait_it_gives_everything_back_and_others_are_served(wa
             assert way in ("timeout", "displaced")
 
     assert sweep(guarded, check) >= 2
+
+
+# ---- the garbage collector -----------------------------------------------------------------------------------
+
+
+class Collecting(Fixed):
+    """The shedder asks it under its lock, and the garbage collector runs meanwhile."""
+
+    def succeeded(self, now: float, seconds: float, in_flight: int) -> None:
+        gc.collect()
+
+
+@pytest.mark.timeout(10)
+def test_a_ticket_that_the_collector_drops_in_the_midst_of_a_decision_does_not_hang():
+    async def forgotten(shedder: LoadShedder) -> None:
+        async with shedder.admit():
+            await for_ever()
+
+    async def scenario(shedder: LoadShedder, clock: VirtualClock) -> None:
+        abandon(forgotten(shedder))
+        first = await shedder.admit()
+        served = [asyncio.create_task(shedder.admit()._admit()) for _ in range(2)]
+        await settle()
+        assert (shedder.in_flight, shedder.queued) == (2, 2)
+        first.done()
+        await settle()
+        assert (shedder.in_flight, shedder.queued) == (2, 0)
+        for task in served:
+            (await task).drop()
+
+    run(scenario, limit=Collecting(2))
+
+
+@pytest.mark.parametrize("end", ["done", "overloaded", "strained", "drop"])
+@pytest.mark.timeout(10)
+def test_an_end_in_the_midst_of_a_decision_is_recorded_and_told_after_it(end):
+    held, heard = [], []
+
+    class Ending(AIMD):
+        def succeeded(self, now, seconds, in_flight):
+            super().succeeded(now, seconds, in_flight)
+            while held:
+                getattr(held.pop(), end)()
+                assert not heard
+
+    def listen(decision: Decision) -> None:
+        heard.append((decision.data["from"], decision.data["to"]))
+        assert shedder.in_flight == (1 if end == "strained" else 0)
+
+    clock = VirtualClock()
+    shedder = LoadShedder(limit=Ending(initial=2, decrease=0.5), clock=clock, listener=listen)
+    clock.advance(5)
+    held.append(shedder.try_admit())
+    shedder.try_admit().done()
+    assert shedder.in_flight == (1 if end == "strained" else 0)
+    lowered = [(3, 1)] if end in ("overloaded", "strained") else []
+    assert heard == [(2, 3), *lowered]
 
 
 # ---- several loops and threads -------------------------------------------------------------------------------

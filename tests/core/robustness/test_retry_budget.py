@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.abandoned import Collecting, abandon, for_ever
 
 from agentflow.clock import VirtualClock
 from agentflow.core.robustness.decision import Decision
@@ -128,6 +129,26 @@ def test_threads_share_it_without_spending_twice() -> None:
     granted.append(spent(budget, 2000))
     assert budget.snapshot().requests == 2000
     assert sum(granted) == budget.snapshot().retries == 100 + 1000
+
+
+@pytest.mark.timeout(10)
+def test_a_call_that_begins_in_the_midst_of_a_decision_is_noted_after_it() -> None:
+    """As when the garbage collector closes a coroutine, which makes a call as it ends."""
+    clock = Collecting()
+    budget = RetryBudget(clock=clock)
+
+    async def farewell() -> None:
+        try:
+            await for_ever()
+        finally:
+            budget.request()
+
+    abandon(farewell())
+    clock.when = budget._turn.lock.locked
+    assert budget.try_spend()
+    assert clock.collected
+    clock.when = None
+    assert budget.snapshot().requests == 1
 
 
 class Machine(RuleBasedStateMachine):

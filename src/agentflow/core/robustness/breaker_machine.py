@@ -1,20 +1,18 @@
 """What a circuit breaker decides, and when: its states, what it remembers, its probes. No lock, no listener, no clock.
 
-    machine = Machine(rules, clock.random)
+    machine = Machine(rules, clock.random, news)
     phase = machine.move_to(now)                 time alone makes an open one half open
     machine.passes(phase)                        whether one more call may be made; half open, it is a probe:
     phase.probes[probe] = now
     machine.judge(now)                           after a call was recorded in phase.ring, or
     machine.judge_probes(now)                    after a probe was
 
-`now` is an argument, in seconds that never go back. What is to be told stands in `news`, until whoever owns the lock
-has let go of it.
+`now` is an argument, in seconds that never go back.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +20,7 @@ from typing import Final
 from agentflow.core.robustness.breaker_rules import Rules
 from agentflow.core.robustness.breaker_state import TRANSITIONS, BreakerEvent, BreakerState
 from agentflow.core.robustness.breaker_window import CountRing, Ring
+from agentflow.core.robustness.news import News
 
 __all__ = ["BreakerCounts", "Machine", "Phase"]
 
@@ -72,13 +71,13 @@ class Phase:
 class Machine:
     """Every method is called under the owner's lock; `phase` may be looked at without it."""
 
-    __slots__ = ("_random", "_span", "news", "phase", "refused", "rules")
+    __slots__ = ("_news", "_random", "_span", "phase", "refused", "rules")
 
-    def __init__(self, rules: Rules, random: Callable[[], float]) -> None:
+    def __init__(self, rules: Rules, random: Callable[[], float], news: News) -> None:
         self.rules = rules
         self.phase = Phase(BreakerState.CLOSED, 0, rules.window.ring(), "", None)
         self.refused = 0
-        self.news: deque[tuple[str, dict[str, object]]] = deque()
+        self._news = news
         self._random = random
         self._span = rules.open_for  # how long the next opening lasts
 
@@ -116,7 +115,8 @@ class Machine:
         """Count it. Returns the seconds until it is worth asking again."""
         self.refused += 1
         wait = self.wait(phase, now)
-        self.news.append(("breaker_refused", {"state": phase.state.value, "reason": phase.reason, "retry_after": wait}))
+        told = {"state": phase.state.value, "reason": phase.reason, "retry_after": wait}
+        self._news.add("breaker_refused", told)
         return wait
 
     # ---- what calls lead to
@@ -187,8 +187,8 @@ class Machine:
             return old
         until = None if seconds is None else now + seconds
         self.phase = new = Phase(state, old.number + 1, self._ring(state), reason, until)
-        told: dict[str, object] = {"from": old.state.value, "to": state.value, "reason": reason, "open_for": seconds}
-        self.news.append(("breaker_state", told))
+        told = {"from": old.state.value, "to": state.value, "reason": reason, "open_for": seconds}
+        self._news.add("breaker_state", told)
         return new
 
     def _ring(self, state: BreakerState) -> Ring:

@@ -20,7 +20,8 @@ from agentflow.core.robustness.breaker_machine import Machine, Phase
 from agentflow.core.robustness.breaker_rules import Rules
 from agentflow.core.robustness.breaker_state import BreakerState
 from agentflow.core.robustness.breaker_verdict import Verdict, default_verdict
-from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.decision import Listener
+from agentflow.core.robustness.news import News
 from agentflow.core.robustness.turn import Turn
 from agentflow.errors import CircuitOpenError
 
@@ -91,7 +92,7 @@ class Guard:
 class Ledger:
     """One for each breaker. `classify` says of an exception whether it is a failure."""
 
-    __slots__ = ("_classify", "_listener", "_name", "_slow", "_turn", "machine", "now", "timed")
+    __slots__ = ("_classify", "_name", "_news", "_slow", "_turn", "machine", "now", "timed")
 
     def __init__(
         self,
@@ -101,14 +102,14 @@ class Ledger:
         clock: Clock,
         listener: Listener | None,
     ) -> None:
-        self.machine = Machine(rules, clock.random)
+        self._turn = Turn()
+        self._news = News(listener, name, self._turn.lock)
+        self.machine = Machine(rules, clock.random, self._news)
         self.now = clock.monotonic
         self.timed = rules.timed
         self._slow = rules.slow
         self._name = name
         self._classify = classify or default_verdict
-        self._listener = listener
-        self._turn = Turn()
 
     # ---- the way in
 
@@ -130,7 +131,7 @@ class Ledger:
                 refusal = CircuitOpenError(self._name, phase.refusal(wait), retry_after=wait)
             elif take and phase.state is _HALF_OPEN:
                 phase.probes[permit] = now
-        self.announce()
+        self._news.tell()
         if refusal is not None:
             raise refusal
         return permit
@@ -156,23 +157,24 @@ class Ledger:
             permit.phase = None  # the usual case takes no lock
             return
         turn = self._turn
-        if not turn.lock.acquire(False):
+        if turn.lock.locked():
             turn.soon(partial(self._record, permit, now, failed, slow))
-            self.announce()
+            self._news.tell()
             return
+        turn.lock.acquire()
         try:
             self._record(permit, now, failed, slow)
         finally:
             turn.lock.release()
             if turn.left:
                 turn.catch_up()
-        if self.machine.news:
-            self.announce()
+        if self._news.items:
+            self._news.tell()
 
     def give_back(self, permit: Permit) -> None:
         if permit.phase is not None:
             self._turn.soon(partial(self._without, permit))
-            self.announce()
+            self._news.tell()
 
     def _record(self, permit: Permit, now: float, failed: bool, slow: bool) -> None:
         phase, permit.phase = permit.phase, None
@@ -195,23 +197,12 @@ class Ledger:
         if phase is not None:
             phase.probes.pop(permit, None)
 
-    # ---- looking, commanding and telling
+    # ---- looking and commanding
 
     def at(self, look: Callable[[Machine, float], R]) -> R:
         """What `look` finds, or does, at this moment."""
         now = self.now()
         with self._turn:
             seen = look(self.machine, now)
-        self.announce()
+        self._news.tell()
         return seen
-
-    def announce(self) -> None:
-        """Tell what there is to tell, outside the lock. With several threads, each item is told once, by one of them.
-
-        Whoever holds the lock comes by here afterwards; it may even be this thread, see turn.
-        """
-        news = self.machine.news
-        while news and not self._turn.lock.locked():
-            with suppress(IndexError):
-                kind, data = news.popleft()
-                tell(self._listener, kind, self._name, **data)

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from threading import Lock
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -38,8 +37,8 @@ from agentflow.core.robustness.adaptive_limit import AIMD, Limit
 from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.fair_queue import Tenant
 from agentflow.core.robustness.loop_lag import LoopLag
-from agentflow.core.robustness.shedding import Line, Priority, ShedderSnapshot, is_overload, risk
-from agentflow.core.robustness.waiting import Waiter
+from agentflow.core.robustness.places import Places, Ticket, Waiting
+from agentflow.core.robustness.shedding import Priority, ShedderSnapshot, risk
 from agentflow.errors import LoadShedError
 
 __all__ = ["LoadShedder", "Priority", "ShedderSnapshot", "Ticket"]
@@ -48,7 +47,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CLOCK: Final = SystemClock()
-_NOTABLE: Final = 1.25  # changes of the limit by less are not told, except for overload
 _MESSAGES: Final = {
     "deadline": "the wait would be longer than this call may wait",
     "queue_time": "calls wait too long already",
@@ -57,73 +55,6 @@ _MESSAGES: Final = {
     "displaced": "a more important call, or one of a tenant with fewer, took its place in the full queue",
     "timeout": "it waited as long as it may",
 }
-
-
-class Ticket:
-    """A place among the calls under way. One of `done`, `overloaded` and `drop` gives it back: the first."""
-
-    __slots__ = ("_shedder", "began", "ended", "tried", "waited")
-
-    def __init__(self, shedder: LoadShedder, began: float, waited: float = 0.0) -> None:
-        self._shedder = shedder
-        self.began = self.tried = began  # `tried`: when the present attempt began
-        self.waited = waited
-        self.ended = False
-
-    def done(self, *, seconds: float | None = None) -> None:
-        """It ended well. `seconds` is the latency that the limit learns from, such as the time to the first token;
-        None: the time since it was admitted."""
-        shedder = self._shedder  # all in one place, and no `with`: each call that ends well pays for this
-        limit = shedder._limit
-        now = shedder._now()
-        held = now - self.began
-        shedder._acquire()
-        try:
-            if self.ended:
-                return
-            self.ended = True
-            before, under_way = limit.limit, shedder._in_flight
-            shedder._in_flight = under_way - 1
-            limit.succeeded(now, held if seconds is None else seconds, under_way)
-            if under_way >= before:
-                shedder._freed(held, now)
-            after = limit.limit
-        finally:
-            shedder._release()
-        if after != before:
-            shedder._tell_limit(before, after, "growth" if after > before else "latency")
-
-    def overloaded(self) -> None:
-        """It ended with a sign of overload: 429, 529 or a time-out. The limit goes down."""
-        self._shedder._overloaded(self)
-
-    def strained(self) -> None:
-        """There was a sign of overload, but it goes on with another attempt: the limit goes down, the place is kept."""
-        self._shedder._strained(self)
-
-    def drop(self) -> None:
-        """It was cancelled, or failed for another reason: nothing is learnt."""
-        self._shedder._drop(self)
-
-    def end(self, error: BaseException | None) -> None:
-        """Give it back as fits how the call ended."""
-        if error is None:
-            self.done()
-        elif is_overload(error):
-            self.overloaded()
-        else:
-            self.drop()
-
-
-class _Waiting(Waiter[Ticket]):
-    """One call in the queue."""
-
-    __slots__ = ("priority", "reason", "since", "tenant")
-
-    def __init__(self, priority: Priority, tenant: Tenant, since: float) -> None:
-        super().__init__()
-        self.priority, self.tenant, self.since = priority, tenant, since
-        self.reason = ""
 
 
 class Admitting:
@@ -167,22 +98,7 @@ class LoadShedder:
     waited, retry_after) and `shedder_limit` (from, to, why: overload, latency or growth; small changes are not told).
     """
 
-    __slots__ = (
-        "_acquire",
-        "_clock",
-        "_in_flight",
-        "_lag",
-        "_limit",
-        "_line",
-        "_listener",
-        "_lock",
-        "_max_lag",
-        "_max_queue",
-        "_now",
-        "_release",
-        "_told",
-        "name",
-    )
+    __slots__ = ("_clock", "_lag", "_listener", "_max_lag", "_max_queue", "_places", "name")
 
     def __init__(
         self,
@@ -201,46 +117,42 @@ class LoadShedder:
             if seconds is not None and not 0.0 < seconds < float("inf"):
                 raise ValueError(f"{argument} is a finite number of seconds above 0, or None, not {seconds!r}")
         self.name = name
-        self._limit: Limit = AIMD() if limit is None else limit
         self._max_queue, self._max_lag = max_queue, max_lag
         self._lag = None if max_lag is None else LoopLag()
-        self._clock, self._now = clock, clock.monotonic
+        self._clock = clock
         self._listener = listener
-        self._lock = Lock()
-        self._acquire, self._release = self._lock.acquire, self._lock.release
-        self._line: Line[_Waiting] = Line(self._limit, target_wait)
-        self._in_flight = 0
-        self._told = self._limit.limit
+        self._places = Places(AIMD() if limit is None else limit, target_wait, name, clock, listener)
 
     @property
     def summary(self) -> str:
         """What it does, on one line."""
         queue = "any number waits" if self._max_queue is None else f"at most {self._max_queue} wait"
         lag = "" if self._max_lag is None else f", or where the event loop is {self._max_lag:g} s late"
-        return f"{self.limit} calls at once ({type(self._limit).__name__}), {queue}{lag}"
+        return f"{self.limit} calls at once ({type(self._places.limit).__name__}), {queue}{lag}"
 
     @property
     def limit(self) -> int:
         """Calls that may be under way at once, at the moment."""
-        return self._limit.limit
+        return self._places.limit.limit
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self._places.in_flight
 
     @property
     def queued(self) -> int:
-        return self._line.size
+        return self._places.line.size
 
     def snapshot(self) -> ShedderSnapshot:
-        now = self._now()
-        with self._lock:
+        places = self._places
+        now, line = places.now(), places.line
+        with places.turn:
             return ShedderSnapshot(
-                limit=self._limit.limit,
-                in_flight=self._in_flight,
-                queued={priority: self._line.length(priority) for priority in Priority},
-                waits={priority: self._line.wait_of(priority, now) for priority in Priority},
-                held=self._line.held,
+                limit=places.limit.limit,
+                in_flight=places.in_flight,
+                queued={priority: line.length(priority) for priority in Priority},
+                waits={priority: line.wait_of(priority, now) for priority in Priority},
+                held=line.held,
             )
 
     # ---- admission -------------------------------------------------------------------------------------------
@@ -252,15 +164,7 @@ class LoadShedder:
         """
         if self._lag is not None and self._lag_risk(priority):
             return None
-        now = self._now()
-        self._acquire()
-        try:
-            if self._in_flight >= self._limit.limit:  # whoever waits, waits because of this
-                return None
-            self._in_flight += 1
-        finally:
-            self._release()
-        return Ticket(self, now)
+        return self._places.take()
 
     def admit(
         self, priority: Priority = Priority.NORMAL, tenant: str | None = None, *, timeout: float | None = None
@@ -280,12 +184,14 @@ class LoadShedder:
         ticket = self.try_admit(priority, tenant)
         if ticket is not None:
             return ticket
-        now, lag_risk = self._now(), self._lag_risk(priority)
-        with self._lock:
+        places = self._places
+        now, lag_risk = places.now(), self._lag_risk(priority)
+        with places.turn:
             reason, retry_after = self._refusal(priority, tenant, timeout, lag_risk, now), None
-            waiter = None if reason else self._enter(priority, tenant, now)
+            waiter = None if reason else places.enter(priority, tenant, now)
             if reason and reason != "lag":
-                retry_after = self._line.expected_wait(priority, tenant)
+                retry_after = places.line.expected_wait(priority, tenant)
+        places.news.tell()
         if waiter is None:
             self._tell_refused(reason, priority, tenant, 0.0, retry_after)
             raise self._error(reason, retry_after)
@@ -295,29 +201,24 @@ class LoadShedder:
         """Why this call is refused; empty where it is not."""
         if lag_risk and self._clock.random() < lag_risk:
             return "lag"
-        if self._in_flight < self._limit.limit:
+        places, line = self._places, self._places.line
+        if places.in_flight < places.limit.limit:
             return ""
-        if timeout is not None and (timeout <= 0 or (self._line.expected_wait(priority, tenant) or 0.0) > timeout):
+        if timeout is not None and (timeout <= 0 or (line.expected_wait(priority, tenant) or 0.0) > timeout):
             return "deadline"
-        risk = self._line.risk(priority, tenant, now)
+        risk = line.risk(priority, tenant, now)
         if risk and self._clock.random() < risk:
             return "queue_time"
-        if self._max_queue is None or self._line.size < self._max_queue:
+        if self._max_queue is None or line.size < self._max_queue:
             return ""
         return "" if self._displace(priority, tenant) else "queue_full"
 
-    def _enter(self, priority: Priority, tenant: Tenant, now: float) -> _Waiting:
-        waiter = _Waiting(priority, tenant, now)
-        self._line.push(waiter)
-        self._pump(now)
-        return waiter
-
-    async def _wait(self, waiter: _Waiting, timeout: float | None) -> Ticket:
+    async def _wait(self, waiter: Waiting, timeout: float | None) -> Ticket:
         late = None if timeout is None else functools.partial(self._late, waiter)
         try:
-            ticket = await waiter.wait(self._withdraw, seconds=timeout, late=late)
+            ticket = await waiter.wait(self._places.withdraw, seconds=timeout, late=late)
         except LoadShedError as error:  # told here, in the task whose call it is
-            waited = self._now() - waiter.since
+            waited = self._places.now() - waiter.since
             self._tell_refused(waiter.reason, waiter.priority, waiter.tenant, waited, error.retry_after)
             raise
         if ticket.waited:
@@ -325,84 +226,24 @@ class LoadShedder:
             tell(self._listener, "shedder_wait", self.name, **told)
         return ticket
 
-    # ---- under the lock --------------------------------------------------------------------------------------
-
-    def _pump(self, now: float) -> None:
-        """Give each free place to the next in turn; those whose event loop is closed are passed over."""
-        while self._in_flight < self._limit.limit:
-            waiter = self._line.pop(now)
-            if waiter is None:
-                return
-            self._in_flight += waiter.grant(Ticket(self, now, max(0.0, now - waiter.since)))
-
-    def _freed(self, held: float, now: float) -> None:
-        """A place came free where none had been."""
-        self._line.learn(held)
-        self._pump(now)
-
     def _displace(self, priority: Priority, tenant: Tenant) -> bool:
-        waiter = self._line.displace(priority, tenant)
+        waiter = self._places.line.displace(priority, tenant)
         if waiter is None:
             return False
         self._refuse(waiter, "displaced")
         return True
 
-    def _refuse(self, waiter: _Waiting, reason: str) -> None:
+    def _refuse(self, waiter: Waiting, reason: str) -> None:
         waiter.reason = reason
-        waiter.refuse(self._error(reason, self._line.expected_wait(waiter.priority, waiter.tenant)))
+        waiter.refuse(self._error(reason, self._places.line.expected_wait(waiter.priority, waiter.tenant)))
 
-    # ---- leaving ---------------------------------------------------------------------------------------------
-
-    def _late(self, waiter: _Waiting) -> None:
+    def _late(self, waiter: Waiting) -> None:
         """Its time is up."""
-        with self._lock:
-            if self._line.remove(waiter):
+        places = self._places
+        with places.turn:
+            if places.line.remove(waiter):
                 self._refuse(waiter, "timeout")
-
-    def _withdraw(self, waiter: Waiter[Ticket]) -> None:
-        """It leaves with nothing: cancelled in the queue, or after it was granted a place."""
-        if waiter.value is not None:
-            waiter.value.drop()
-        elif isinstance(waiter, _Waiting):
-            with self._lock:
-                self._line.remove(waiter)
-
-    def _overloaded(self, ticket: Ticket) -> None:
-        now = self._now()
-        limit = self._limit
-        with self._lock:
-            if ticket.ended:
-                return
-            ticket.ended = True
-            before, under_way = limit.limit, self._in_flight
-            self._in_flight = under_way - 1
-            limit.overloaded(now, ticket.tried, under_way)
-            if under_way >= before:
-                self._freed(now - ticket.began, now)
-            after = limit.limit
-        if after != before:
-            self._tell_limit(before, after, "overload")
-
-    def _strained(self, ticket: Ticket) -> None:
-        now = self._now()
-        limit = self._limit
-        with self._lock:
-            if ticket.ended:
-                return
-            before = limit.limit
-            limit.overloaded(now, ticket.tried, self._in_flight)
-            ticket.tried = now
-            after = limit.limit
-        if after != before:
-            self._tell_limit(before, after, "overload")
-
-    def _drop(self, ticket: Ticket) -> None:
-        now = self._now()
-        with self._lock:
-            if not ticket.ended:
-                ticket.ended = True
-                self._in_flight -= 1
-                self._pump(now)
+        places.news.tell()
 
     # ---- telling ---------------------------------------------------------------------------------------------
 
@@ -427,9 +268,3 @@ class LoadShedder:
             seconds=seconds,
             retry_after=retry_after,
         )
-
-    def _tell_limit(self, before: int, after: int, why: str) -> None:
-        told = before if why == "overload" else self._told
-        if why == "overload" or not told / _NOTABLE < after < told * _NOTABLE:
-            self._told = after
-            tell(self._listener, "shedder_limit", self.name, **{"from": told, "to": after, "why": why})

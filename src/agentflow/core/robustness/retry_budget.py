@@ -16,12 +16,14 @@ It counts in ten buckets of a tenth of the window, so the window is exact to a t
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
-from threading import Lock
+from functools import partial
 from typing import Final
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.turn import Turn
 
 __all__ = ["BudgetSnapshot", "RetryBudget"]
 
@@ -42,7 +44,7 @@ class BudgetSnapshot:
 class RetryBudget:
     """Retries as a share of the calls. All methods are quick and never raise."""
 
-    __slots__ = ("_clock", "_counts", "_listener", "_lock", "minimum", "name", "ratio", "window")
+    __slots__ = ("_counts", "_listener", "_now", "_turn", "minimum", "name", "ratio", "window")
 
     def __init__(
         self,
@@ -64,9 +66,9 @@ class RetryBudget:
         self.minimum = minimum
         self.window = window
         self.name = name
-        self._clock = clock
+        self._now = clock.monotonic
         self._listener = listener
-        self._lock = Lock()
+        self._turn = Turn()
         self._counts = _Counts(window / _BUCKETS)
 
     @property
@@ -75,64 +77,78 @@ class RetryBudget:
         return f"retries up to {self.ratio:.0%} of calls, and {self.minimum} in {self.window:g} s always"
 
     def request(self) -> None:
-        """Note a first attempt."""
-        with self._lock:
-            counts = self._counts
-            counts.advance(self._clock.monotonic())
+        """Note a first attempt. Never waits for the lock, see turn."""
+        now, turn, counts = self._now(), self._turn, self._counts
+        if turn.lock.locked():
+            turn.soon(partial(counts.request, now))
+            return
+        turn.lock.acquire()
+        try:
+            if now >= counts.end:
+                counts.advance(now)
             counts.requests += 1
-            counts.current[0] += 1
+        finally:
+            turn.lock.release()
+            if turn.left:
+                turn.catch_up()
 
     def try_spend(self) -> bool:
         """Take one retry, if there is one left. It is never given back: it is spent by being made."""
-        with self._lock:
-            counts = self._counts
-            counts.advance(self._clock.monotonic())
-            granted = counts.retries < self._allowed()
+        with self._turn:
+            granted = self._left(self._now()) > 0
             if granted:
-                counts.retries += 1
-                counts.current[1] += 1
+                self._counts.retries += 1
         if not granted:
             tell(self._listener, "retry_refused", self.name, ratio=self.ratio, minimum=self.minimum)
         return granted
 
     def snapshot(self) -> BudgetSnapshot:
         """What the window holds now."""
-        with self._lock:
-            counts = self._counts
-            counts.advance(self._clock.monotonic())
-            left = max(0, math.ceil(self._allowed() - counts.retries))
-            return BudgetSnapshot(counts.requests, counts.retries, left)
+        with self._turn:
+            left = max(0, math.ceil(self._left(self._now())))
+            return BudgetSnapshot(*self._counts.sums(), left)
 
-    def _allowed(self) -> float:
-        return self.minimum + self.ratio * self._counts.requests - _ROUNDING
+    def _left(self, now: float) -> float:
+        counts = self._counts
+        counts.advance(now)
+        requests, retries = counts.sums()
+        return self.minimum + self.ratio * requests - _ROUNDING - retries
 
     def __repr__(self) -> str:
         return f"RetryBudget(ratio={self.ratio:g}, minimum={self.minimum}, window={self.window:g})"
 
 
 class _Counts:
-    """First attempts and retries of the last buckets; `advance` forgets what is older, and is O(1) a call."""
+    """First attempts and retries: those of the current bucket, and the older ones in a ring."""
 
-    __slots__ = ("_bucket", "_end", "_place", "_ring", "_width", "current", "requests", "retries")
+    __slots__ = ("_bucket", "_older", "_width", "end", "requests", "retries")
 
     def __init__(self, width: float) -> None:
         self._width = width
-        self._bucket = self._end = -math.inf  # the current bucket's number, counted from the clock's zero, and its end
-        self._place = 0
-        self._ring = [[0, 0] for _ in range(_BUCKETS)]
-        self.current = self._ring[0]
+        self._bucket = self.end = -math.inf  # the current bucket's number, counted from the clock's zero, and its end
+        self._older: deque[tuple[int, int]] = deque(maxlen=_BUCKETS - 1)
         self.requests = 0
         self.retries = 0
 
+    def request(self, now: float) -> None:
+        self.advance(now)
+        self.requests += 1
+
     def advance(self, now: float) -> None:
-        if now < self._end:
+        """Forget what is too old by then."""
+        if now < self.end:
             return
         bucket = now // self._width
         for _ in range(int(min(bucket - self._bucket, _BUCKETS))):
-            self._place = (self._place + 1) % _BUCKETS
-            self.current = self._ring[self._place]
-            self.requests -= self.current[0]
-            self.retries -= self.current[1]
-            self.current[0] = self.current[1] = 0
+            self._older.append((self.requests, self.retries))
+            self.requests = self.retries = 0
         self._bucket = bucket
-        self._end = (bucket + 1) * self._width
+        self.end = (bucket + 1) * self._width
+
+    def sums(self) -> tuple[int, int]:
+        """First attempts and retries of the whole window."""
+        requests, retries = self.requests, self.retries
+        for older, repeated in self._older:
+            requests += older
+            retries += repeated
+        return requests, retries

@@ -20,7 +20,11 @@ __all__ = ["Turn"]
 
 
 class Turn:
-    """`lock` may be taken alone where every nanosecond counts; `if turn.left: turn.catch_up()` follows its release."""
+    """`lock` may be taken alone where every nanosecond counts; `if turn.left: turn.catch_up()` follows its release.
+
+    A release may do so, too, after `lock.locked()` has said that the lock is free: should another thread be quicker,
+    it waits for that one, and never for itself. (To ask is half as dear as an `acquire` that does not wait.)
+    """
 
     __slots__ = ("left", "lock")
 

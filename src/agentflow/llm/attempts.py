@@ -4,9 +4,10 @@
                                └─ fails for good ──▶ the next model of `fallback`, while nothing was delivered
 
 The total time-out spans all attempts and waits. A wait that would outlast it is not begun. A stream is tried again only
-as long as nothing of it was delivered, unless the policy says otherwise. Events go to whoever watches the flow:
-model_start, chunk, retry, limiter_wait, breaker_state, fallback, …, model_success, model_error. A caller's own
-cancellation passes through and is reported as nothing.
+as long as nothing of it was delivered; with `RetryPolicy(after_first_chunk=True)` also later, and then the first chunk
+of its new beginning says `restart`. Another model takes over only where nothing was delivered. Events go to whoever
+watches the flow: model_start, chunk, retry, limiter_wait, breaker_state, fallback, …, model_success, model_error. A
+caller's own cancellation passes through and is reported as nothing.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from agentflow.core.observability.events import emit, observed
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.load_shedder import Priority
+from agentflow.core.robustness.notes import add_notes, brief
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.output_estimate import OutputEstimate
 from agentflow.core.robustness.pipeline import Pipeline
-from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.robustness.retry import Repetition, RetryPolicy
 from agentflow.core.robustness.time_limit import bounded_by_context
 from agentflow.core.robustness.timing import Timing
 from agentflow.errors import (
@@ -74,8 +76,11 @@ class Guards(Struct, frozen=True):
     suggest: Suggest
 
     def deadline(self, seconds: float | None, model: str) -> Deadline:
-        failure = partial(ModelTimeoutError, provider=self.config.provider, model=model)
-        return Deadline(bounded_by_context(seconds), failure=failure)
+        return Deadline(bounded_by_context(seconds), failure=self.late(model))
+
+    def late(self, model: str) -> Callable[[str, float], Exception]:
+        """What is raised when the time is up."""
+        return partial(ModelTimeoutError, provider=self.config.provider, model=model)
 
     def cost(self, usage: Usage, model: str, tier: str | None) -> float | None:
         return self.config.cost(usage, model=model, service_tier=tier)
@@ -93,10 +98,11 @@ class Guards(Struct, frozen=True):
 
 
 class Substitute(NamedTuple):
-    """Another model for the same question."""
+    """Another model for the same question. `by_tool` names the tool that it answers through, if it does."""
 
     guards: Guards
     request: Request
+    by_tool: str | None = None
 
 
 Substitutes: TypeAlias = Callable[[Request, Exception], Substitute | None]
@@ -105,9 +111,10 @@ Substitutes: TypeAlias = Callable[[Request, Exception], Substitute | None]
 
 class Attempts:
     """One request and its repetitions. `deadline` bounds it together with others; without one it has its own, and
-    `number` counts the requests that one question takes. `guards` are those of the model that answers, in the end."""
+    `number` counts the requests that one question takes. `guards`, `request` and `by_tool` are those of the model that
+    answers, in the end; `timing` is the account of all that were asked."""
 
-    __slots__ = ("_deadline", "_number", "_substitutes", "guards", "request", "timing")
+    __slots__ = ("_deadline", "_earlier", "_number", "_substitutes", "by_tool", "guards", "request", "timing")
 
     def __init__(
         self,
@@ -116,23 +123,33 @@ class Attempts:
         deadline: Deadline | None = None,
         number: int = 0,
         substitutes: Substitutes | None = None,
+        by_tool: str | None = None,
     ) -> None:
         self.guards = guards
         self.request = request
+        self.by_tool = by_tool
         self.timing: Timing | None = None
         self._deadline = deadline
         self._number = number
         self._substitutes = substitutes
+        self._earlier: list[str] = []
+
+    @property
+    def answered(self) -> tuple[str, str]:
+        """Provider and model that answer."""
+        return self.guards.config.provider, self.request.model
 
     async def whole(self) -> Response:
         """The answer, with its cost. Raises ModelError, RejectedError, LimitExceededError, DocumentError."""
         self.request = await ready(self.request)
         with self._common():
             while True:
+                asked = self._asked()
                 try:
-                    return await self._whole()
+                    return await self._whole(asked)
                 except (ModelError, RejectedError) as error:
-                    await self._substitute(error)
+                    if not await self._substituted(error, asked):
+                        raise
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes; chunks with usage say what it has cost so far."""
@@ -140,22 +157,25 @@ class Attempts:
         delivered = False
         with self._common():
             while True:
-                source = self._chunks()
+                asked = self._asked()
+                source = self._chunks(asked)
                 try:
                     async for chunk in source:
                         delivered = True
                         yield chunk
                     return
                 except (ModelError, RejectedError) as error:
-                    if delivered:
+                    if delivered or not await self._substituted(error, asked):
                         raise
-                    await self._substitute(error)
                 finally:
                     await close(source)
 
     @contextmanager
     def _common(self) -> Iterator[None]:
-        """One time limit for all models that are asked, where there are several; else the one model has its own."""
+        """One request in the ledgers, whoever answers it, and one time limit for all models that are asked, where there
+        are several; else the one model has its own."""
+        for ledger in self.guards.ledgers:
+            ledger.request()
         if self._substitutes is None or self._deadline is not None:
             yield
             return
@@ -165,22 +185,40 @@ class Attempts:
         finally:
             self._deadline.close()
 
-    async def _substitute(self, error: Exception) -> None:
-        """Go on with the next model, with the time that it may take; raises the error where there is none."""
-        found = None if self._substitutes is None else self._substitutes(self.request, error)
+    async def _substituted(self, error: Exception, asked: _Asked) -> bool:
+        """Whether another model takes over from here, with the time that it may take."""
+        found = self._following(error)
         if found is None:
-            raise error
+            add_notes(error, self._earlier)
+            return False
         if observed():
             facts = {"from": self.guards.config.name, "to": found.guards.config.name}
             await emit("fallback", {**facts, "error": describe(error), "error_type": type(error).__name__})
-        self.guards, self.request = found
-        if self._deadline is not None and self.guards.patient:
-            self._deadline.restart(self.request.timeout)
+        self._earlier.append(f"{self.guards.config.name} had failed before: {brief(error)}")
+        self._account(asked.timing().failure)
+        self.guards, self.request, self.by_tool = found
+        if self._deadline is not None:
+            self._deadline.fails_with(self.guards.late(self.request.model))
+            if self.guards.patient:
+                self._deadline.restart(bounded_by_context(self.request.timeout))
+        return True
 
-    async def _whole(self) -> Response:
+    def _following(self, error: Exception) -> Substitute | None:
+        """The next model; none where the time is up that the caller, or whatever is around, has given all of them."""
+        if self._substitutes is None or bounded_by_context(None) == 0:
+            return None
+        if self._deadline is not None and not self.guards.patient and not self._deadline.remaining:
+            return None
+        return self._substitutes(self.request, error)
+
+    def _account(self, timing: Timing) -> Timing:
+        self.timing = timing if self.timing is None else self.timing + timing
+        return self.timing
+
+    async def _whole(self, asked: _Asked) -> Response:
         guards, request = self.guards, self.request
         provider = guards.provider
-        async with self._asked() as asked:
+        async with asked:
             held = await asked.open(lambda: provider.execute(request), request)
             answer = held.value
             usage = answer.usage
@@ -194,41 +232,56 @@ class Attempts:
                 cost = guards.cost(usage, answer.model, answer.service_tier)
             if usage is not None:
                 guards.spend(usage, cost)
-            self.timing = asked.timing()
-            answer = replace(answer, cost=cost if answer.usage is not None else answer.cost, timing=self.timing)
-            await asked.success(answer, self.timing)
+            timing = asked.timing()
+            cost = cost if answer.usage is not None else answer.cost
+            answer = replace(answer, cost=cost, timing=self._account(timing))
+            await asked.success(answer, timing)
             return answer
 
-    async def _chunks(self) -> AsyncGenerator[StreamChunk, None]:
+    async def _chunks(self, asked: _Asked) -> AsyncGenerator[StreamChunk, None]:
         guards, request = self.guards, self.request
-        provider = guards.provider
-        async with self._asked() as asked:
-            held = await asked.open(lambda: _opened(provider, request), request)
-            source, chunk = held.value
-            asked.began()
-            bill = _Bill(guards, request)
-            try:
-                while chunk is not None:
-                    chunk = bill.note(chunk)
-                    if asked.watched:
-                        await asked.chunk(chunk)
-                    yield chunk
-                    try:
-                        with asked.deadline:
-                            chunk = await anext(source, None)
-                    except ModelTimeoutError:
-                        if not bill.whole:
-                            raise
-                        chunk = None  # nothing but the end of the connection is late
-                asked.settle(held, bill.usage)
-            except BaseException as error:
-                held.fail(error)
-                raise
-            finally:
-                bill.settle()
-                await close(source)
-            self.timing = asked.timing()
-            await asked.end_of_stream(self.timing)
+        work = partial(_opened, guards.provider, request)
+        async with asked:
+            held = await asked.open(work, request)
+            restart = False
+            while True:
+                source, chunk = held.value
+                asked.began()
+                bill = _Bill(guards, request)
+                failure: Exception | None = None
+                if restart:
+                    chunk = replace(chunk or StreamChunk(), restart=True)
+                try:
+                    while chunk is not None:
+                        chunk = bill.note(chunk)
+                        if asked.watched:
+                            await asked.chunk(chunk)
+                        yield chunk
+                        try:
+                            with asked.deadline:
+                                chunk = await anext(source, None)
+                        except ModelTimeoutError:
+                            if not bill.whole:
+                                raise
+                            chunk = None  # nothing but the end of the connection is late
+                    asked.settle(held, bill.usage)
+                    break
+                except BaseException as error:
+                    held.fail(error)
+                    if not isinstance(error, ModelError) or not asked.restarts:
+                        raise
+                    failure = error
+                finally:
+                    bill.settle()
+                    await close(source)
+                try:
+                    held = await asked.again(work, held, failure)
+                finally:
+                    failure = None  # its traceback knows this frame
+                restart = True
+            timing = asked.timing()
+            self._account(timing)
+            await asked.end_of_stream(timing)
 
     def _asked(self) -> _Asked:
         return _Asked(self.guards, self.request.model, self.request.timeout, self._deadline, self._number)
@@ -250,6 +303,8 @@ class Embedding:
     async def whole(self) -> Embeddings:
         """One vector for each text, with their cost. Raises as `Attempts.whole`."""
         guards, request = self._guards, self.request
+        for ledger in guards.ledgers:
+            ledger.request()
         async with _Asked(guards, request.model, request.timeout, self._deadline, 0) as asked:
             held = await asked.open(lambda: self._provider.embed(request), request)
             found = held.value
@@ -364,7 +419,9 @@ class _Asked:
         "_number",
         "_operation",
         "_own",
+        "_repetition",
         "_started",
+        "_wasted",
         "deadline",
         "watched",
     )
@@ -381,6 +438,8 @@ class _Asked:
         self._facts: dict[str, object] = {}
         self._joiner: Joiner | None = None
         self._first: float | None = None
+        self._wasted: list[float | None] = []  # what the hedged requests have cost that came to nothing
+        self._repetition: Repetition | None = None
         self._started = guards.clock.monotonic()
         self._operation = Operation(
             self.deadline,
@@ -393,8 +452,6 @@ class _Asked:
 
     async def __aenter__(self) -> _Asked:
         try:
-            for ledger in self._guards.ledgers:
-                ledger.request()
             if self.watched:
                 await self._start()
         except BaseException:
@@ -417,6 +474,19 @@ class _Asked:
             guards.suggest_others(error)
             raise
 
+    @property
+    def restarts(self) -> bool:
+        """Whether a stream that breaks after it has begun may be begun anew."""
+        if self._repetition is None:
+            self._repetition = self._guards.pipeline.repetition(self._operation)
+        return self._repetition is not None
+
+    async def again(self, work: Callable[[], Awaitable[R]], broken: Held[R], failure: Exception) -> Held[R]:
+        """Begin anew what has broken; raises the failure where there is no point in it."""
+        assert self._repetition is not None
+        self._first = None
+        return await self._guards.pipeline.again(work, self._operation, broken, failure, self._repetition)
+
     def began(self) -> None:
         """The first piece of a stream is here."""
         self._first = self._guards.clock.monotonic()
@@ -438,8 +508,8 @@ class _Asked:
     async def chunk(self, chunk: StreamChunk) -> None:
         self._joiner = self._joiner or Joiner()
         self._joiner.add(chunk)
-        if chunk.content:
-            await emit("chunk", {"content": chunk.content})
+        if chunk.content or chunk.restart:
+            await emit("chunk", {"content": chunk.content, **({"restart": True} if chunk.restart else {})})
 
     async def end_of_stream(self, timing: Timing) -> None:
         if self.watched:
@@ -458,6 +528,7 @@ class _Asked:
             "request_id": answer.request_id,
             "cost": answer.cost,
             "timing": asdict(timing),
+            **self._hedged(),
         }
         await emit("model_success", {**self._facts, **end, "duration": timing.total})
 
@@ -488,7 +559,19 @@ class _Asked:
     def _lost(self, request: Request | EmbeddingRequest) -> None:
         """A hedged request was given up after it had been sent: what was asked is paid for, and some of the answer."""
         usage = Usage(_input_tokens(request), 0)
-        self._guards.spend(usage, self._guards.cost(usage, request.model, None))
+        cost = self._guards.cost(usage, request.model, None)
+        self._wasted.append(cost)
+        self._guards.spend(usage, cost)
+
+    def _hedged(self) -> Mapping[str, object]:
+        """How many requests were sent in vain beside this one, and what that has cost; None where nobody knows."""
+        if not self._wasted:
+            return {}
+        known = [cost for cost in self._wasted if cost is not None]
+        return {
+            "lost_requests": len(self._wasted),
+            "lost_cost": sum(known) if len(known) == len(self._wasted) else None,
+        }
 
     def _end(self) -> None:
         if self._own:

@@ -8,14 +8,16 @@ What happens to a single request stands in `attempts`, what happens between them
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.core.limits import Ledger, Limits
 from agentflow.core.robustness.load_shedder import Priority
+from agentflow.core.robustness.notes import add_notes
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import current_run
@@ -44,6 +46,7 @@ if TYPE_CHECKING:  # loaded when a call needs them: most do not
 
 __all__ = ["Call", "LLMClient"]
 
+_UNFORCED: Final = (None, "auto", "none")
 _TOOL_ROUNDS = 10
 _MOST_INPUTS = 2048  # of one call for vectors, where the provider does not say
 _MOST_BYTES = 600_000  # of one call for vectors: OpenAI takes 300,000 tokens, of at least two bytes or so
@@ -170,6 +173,7 @@ class LLMClient:
             model=source.config.model_id,
             output=call.output,
             timing=lambda: question.timing,
+            answered=lambda: question.answered,
         )
 
     async def embed(self, texts: Sequence[str], *, dimensions: int | None = None) -> Embeddings:
@@ -223,51 +227,63 @@ class LLMClient:
         guards, call = self._guards(), self._call
         request, by_tool = call.request(guards.config), None
         stand_ins = guards.config.fallback if call.fallback is None else call.fallback
-        substitutes = self._substitutes(stand_ins) if stand_ins else None
+        substitutes = self._substitutes(guards, stand_ins) if stand_ins else None
         if call.toolbox is None and call.output is None:
             self._check(request, guards.config)
             return Attempts(guards, request, substitutes=substitutes)
-        from agentflow.llm.rounds import Plan, Rounds, with_output
+        from agentflow.llm.rounds import Plan, Rounds
         from agentflow.llm.tools import Toolbox
 
-        if call.output is not None:
-            native = _has_schemas(guards)
-            request, by_tool = with_output(request, call.output, native=native, strict=call.output_strict)
-
-        def check(request: Request) -> None:
-            self._check(request, guards.config)
-
-        check(request)
+        request, by_tool = self._with_output(guards, request)
+        self._check(request, guards.config)
         box = Toolbox() if call.toolbox is None else call.toolbox
-        return Rounds(guards, request, Plan(check, box, call.output, by_tool, call.output_retries), substitutes)
+        return Rounds(guards, request, Plan(self._check, box, call.output, by_tool, call.output_retries), substitutes)
 
-    def _substitutes(self, stand_ins: tuple[StandIn, ...]) -> Substitutes:
-        """Asked when a model has failed: the next one that stands in for such an error and can do what is asked."""
-        left = list(stand_ins)
+    def _with_output(self, guards: Guards, request: Request) -> tuple[Request, str | None]:
+        """The request that asks this model for the type, in its own way, and the tool that it answers through, if it
+        does."""
+        call = self._call
+        if call.output is None:
+            return request, None
+        from agentflow.llm.rounds import with_output
+
+        return with_output(request, call.output, native=_has_schemas(guards), strict=call.output_strict)
+
+    def _substitutes(self, first: Guards, stand_ins: tuple[StandIn, ...]) -> Substitutes:
+        """Asked when a model has failed: the next one that stands in for such an error and can do what is asked.
+
+        Each is asked once, and its own stand-ins are not: no list can go in circles. One without a key, or that cannot
+        do it, is passed over, and the error has a note of that. Raises UnknownModelError for a name that nobody knows.
+        """
+        for stand_in in stand_ins:
+            self._registry.describe(stand_in.model)
+        left = deque(stand_ins)
 
         def following(request: Request, error: Exception) -> Substitute | None:
             while left:
-                stand_in = left.pop(0)
-                if not stands_in(stand_in.when, error):
+                stand_in = left.popleft()
+                if stand_in.model == first.config.name or not stands_in(stand_in.when, error):
                     continue
-                guards = self._guards(stand_in.model)
-                wanted = self._call.request(guards.config)
-                wanted = replace(
-                    wanted,
-                    messages=request.messages,
-                    tools=request.tools,
-                    tool_choice=request.tool_choice,
-                    output=request.output,
-                )
                 try:
-                    check(wanted, guards.config, self._registry.models_with)
-                except UnsupportedError as unable:
-                    error.add_note(f"{stand_in.model} could not stand in: {unable}")
-                    continue
-                return Substitute(guards, wanted)
+                    return self._substitute(stand_in.model, request, first.ledgers)
+                except ConfigurationError as unable:
+                    add_notes(error, [f"{stand_in.model} could not stand in: {unable}"])
             return None
 
         return following
+
+    def _substitute(self, model: str, request: Request, ledgers: tuple[Ledger, ...]) -> Substitute:
+        """The same question for another model, which goes on with the conversation as far as it is. Raises
+        UnsupportedError, MissingKeyError, ConfigurationError where it cannot be asked."""
+        guards = self._guards(model, ledgers=ledgers)
+        wanted = self._call.request(guards.config)
+        if any(turn.role == "tool" for turn in request.messages[len(wanted.messages) :]):
+            # A tool that had to be called was: forced again, the model would never answer.
+            choice = wanted.tool_choice if wanted.tool_choice in _UNFORCED else "auto"
+            wanted = replace(wanted, tool_choice=choice)
+        wanted, by_tool = self._with_output(guards, replace(wanted, messages=request.messages))
+        check(wanted, guards.config, self._registry.models_with)
+        return Substitute(guards, wanted, by_tool)
 
     def _check(self, request: Request | EmbeddingRequest, config: ModelConfig) -> None:
         """Raises UnsupportedError for what the model cannot do, and says so where nobody chose it."""
@@ -281,11 +297,13 @@ class LLMClient:
             reason = f"{error} ({found.reason})"
         raise UnsupportedError(reason)
 
-    def _guards(self, model: str | None = None, endpoint: str = "chat") -> Guards:
+    def _guards(
+        self, model: str | None = None, endpoint: str = "chat", ledgers: tuple[Ledger, ...] | None = None
+    ) -> Guards:
         call, registry = self._call, self._registry
         name = model or call.model or registry.default_model().name
         config, provider = registry.resolve(name)
-        ledgers = call.ledgers()
+        ledgers = call.ledgers() if ledgers is None else ledgers
         if ledgers:
             _check_price(config, ledgers)
         return Guards(

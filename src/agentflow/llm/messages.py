@@ -370,6 +370,8 @@ class StreamChunk(_Value, frozen=True):
     `part` is a whole part, which comes in one piece. `opaque` is laid over the opaque data of the part in `slot`, or
     of the whole answer where `slot` is None. Where tools are run or an answer is asked for again, `round` counts the
     requests from 0, and `turn` is a turn that was added before the next one: an answer with tool calls, the results.
+    `restart` is True where the answer of this round broke and is begun anew (`RetryPolicy(after_first_chunk=True)`):
+    what came of it before counts for nothing.
     """
 
     content: str = ""
@@ -390,6 +392,7 @@ class StreamChunk(_Value, frozen=True):
     cost: float | None = None
     round: int = 0
     turn: Message | None = None
+    restart: bool = False
 
 
 class Embeddings(_Value, frozen=True):

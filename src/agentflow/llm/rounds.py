@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import reduce
 from typing import Any, Final
 
@@ -22,11 +22,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.core.observability.events import emit, observed
+from agentflow.core.robustness.attempt import Attempt, current_attempt
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.timing import Timing
 from agentflow.errors import LimitExceededError, OutputError, ToolError
 from agentflow.llm.answer import answer_call, value_of
 from agentflow.llm.attempts import Attempts, Guards, Substitutes, ready
+from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.content import ToolCall, ToolResult
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Tool, Usage
 from agentflow.llm.output import OutputType
@@ -48,7 +50,7 @@ class Plan(Struct, frozen=True):
     takes.
     """
 
-    check: Callable[[Request], None]
+    check: Callable[[Request, ModelConfig], None]
     toolbox: Toolbox = _NO_TOOLS
     output: OutputType[Any] | None = None
     by_tool: str | None = None
@@ -66,6 +68,11 @@ class Rounds:
         self.timing: Timing | None = None
         self._plan = plan
         self._substitutes = substitutes
+
+    @property
+    def answered(self) -> tuple[str, str]:
+        """Provider and model that answer."""
+        return self.guards.config.provider, self.request.model
 
     async def whole(self) -> Response:
         """The answer. Raises what a request raises, LimitExceededError, OutputError, ToolError."""
@@ -105,11 +112,13 @@ class Rounds:
             deadline.close()
 
     def _attempts(self, progress: _Progress, deadline: Deadline) -> Attempts:
-        return Attempts(self.guards, progress.request, deadline, progress.number, self._substitutes)
+        number, by_tool = progress.number, progress.by_tool
+        return Attempts(self.guards, progress.request, deadline, number, self._substitutes, by_tool)
 
     def _note(self, attempts: Attempts, progress: _Progress) -> None:
         """The next request goes to whoever answered this one, which may be a stand-in."""
-        self.guards, progress.request = attempts.guards, attempts.request
+        self.guards = progress.guards = attempts.guards
+        progress.request, progress.by_tool = attempts.request, attempts.by_tool
         if attempts.timing is not None:
             self.timing = attempts.timing if self.timing is None else self.timing + attempts.timing
 
@@ -117,19 +126,21 @@ class Rounds:
 class _Progress:
     """How far the answer is: the request that comes next, what was spent, and at the end the answer.
 
-    `added` is what the last answer has added to the history; `rewritten` is True where the answer came through a tool
-    and stands in `answer` as the text it is.
+    `guards` and `by_tool` are those of whoever was asked last, which may be a stand-in. `added` is what the last answer
+    has added to the history; `rewritten` is True where the answer came through a tool and stands in `answer` as the
+    text it is.
     """
 
     __slots__ = (
         "_deadline",
-        "_guards",
         "_misfits",
         "_plan",
         "_spent",
         "_turns",
         "added",
         "answer",
+        "by_tool",
+        "guards",
         "number",
         "request",
         "rewritten",
@@ -142,7 +153,8 @@ class _Progress:
         self.number = 0
         self.added: tuple[Message, ...] = ()
         self.rewritten = False
-        self._guards = guards
+        self.guards = guards
+        self.by_tool = plan.by_tool
         self._plan = plan
         self._deadline = deadline
         self._misfits = 0
@@ -160,7 +172,7 @@ class _Progress:
 
     async def _ends_with(self, response: Response) -> bool:
         plan = self._plan
-        calls, tool = response.tool_calls, plan.by_tool
+        calls, tool = response.tool_calls, self.by_tool
         answering = None if tool is None else answer_call(response, tool)
         if response.finish_reason in _BROKEN_OFF or plan.toolbox.hands_over(calls):
             return self._end(response, misfit=self._misfit(response) if not calls or answering else None)
@@ -193,22 +205,29 @@ class _Progress:
         self.answer = self._total(replace(response, content=answering.json, opaque={}, finish_reason="stop"))
 
     async def _run(self, response: Response, calls: tuple[ToolCall, ...]) -> None:
-        for ledger in self._guards.ledgers:
+        for ledger in self.guards.ledgers:
             ledger.tool_round()
             ledger.check()  # a tool may do what cannot be undone: not for an answer that could not be asked for
         self._go_on(response, Message("tool", await self._results(calls)))
         if self.request.tool_choice not in _UNFORCED:  # forced again, the model would never answer
-            self.request = replace(self.request, tool_choice="auto" if self._plan.by_tool is None else "required")
+            self.request = replace(self.request, tool_choice="auto" if self.by_tool is None else "required")
         self.request = await ready(self.request)
-        self._plan.check(self.request)
+        self._plan.check(self.request, self.guards.config)
 
     async def _results(self, calls: tuple[ToolCall, ...]) -> tuple[ToolResult, ...]:
-        toolbox, clock = self._plan.toolbox, self._guards.clock
+        toolbox, clock = self._plan.toolbox, self.guards.clock
         asked = clock.monotonic()
         refused = await toolbox.refused(calls)
         self._deadline.extend(clock.monotonic() - asked)
-        with self._deadline:
-            return await toolbox.results(calls, refused, clock)
+        around = Attempt()  # what a tool does, model calls of its own included, has no more time than the question
+        around.deadline = self._deadline
+        token = current_attempt.set(around)
+        try:
+            with self._deadline:
+                return await toolbox.results(calls, refused, clock)
+        finally:
+            with suppress(ValueError):  # closed from outside, in another context
+                current_attempt.reset(token)
 
     def _misfit(self, response: Response) -> OutputError | None:
         """Why the answer does not fit; None where it does, or where no type was asked for."""
@@ -223,7 +242,7 @@ class _Progress:
     async def _ask_again(self, response: Response, problem: str) -> None:
         self._misfits += 1
         if observed():
-            await emit("output_retry", {"model": self._guards.config.name, "problem": problem})
+            await emit("output_retry", {"model": self.guards.config.name, "problem": problem})
         again = f"Your answer does not fit what was asked for: {problem}. Answer again, with all of it."
         if response.tool_calls:
             results = [ToolResult(call.id, again, call.name, is_error=True) for call in response.tool_calls]

@@ -29,9 +29,10 @@ __all__ = ["Account", "Attempt", "current_attempt", "idempotency_key", "is_owned
 
 
 class Account(Protocol):
-    """Where the seconds of an operation go."""
+    """Where the seconds of an operation go, and when its call began."""
 
     pool: float
+    begun: float
 
 
 class Attempt:
@@ -53,6 +54,12 @@ class Attempt:
         self.deadline: Deadline | None = None
         self.resource: object = None
         self._key: str | None = None
+
+    def follow(self, attempts: int, prior: Attempt | None) -> None:
+        """So many attempts of the operation were made already; `prior` is the one that broke after it had begun."""
+        self.number = attempts + 1
+        if prior is not None:
+            self._key = prior._key
 
     @property
     def idempotency_key(self) -> str:
@@ -84,6 +91,7 @@ def note_pool_wait(seconds: float) -> None:
     while attempt is not None:
         if attempt.account is not None:
             attempt.account.pool += seconds
+            attempt.account.begun += seconds  # whoever is called was not called yet
             return
         attempt = attempt.outer
 

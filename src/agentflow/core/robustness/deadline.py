@@ -87,6 +87,17 @@ class Deadline:
         self._seconds, self._late = seconds, False
         self.end_at(None if seconds is None else self._loop.time() + seconds)
 
+    def beside(self) -> Deadline:
+        """The same limit for another task: a deadline belongs to one."""
+        twin = Deadline(None, self._operation, failure=self._failure)
+        twin._seconds = self._seconds
+        twin.end_at(self._expires)
+        return twin
+
+    def fails_with(self, failure: Callable[[str, float], Exception]) -> None:
+        """From now on what is late raises something else."""
+        self._failure = failure
+
     def allows(self, seconds: float) -> bool:
         """Whether a wait of so many seconds would end in time."""
         return self._expires is None or self._loop.time() + seconds < self._expires

@@ -20,6 +20,7 @@ from agentflow.errors import (
 )
 
 if TYPE_CHECKING:
+    from agentflow.core.robustness.attempt import Attempt
     from agentflow.core.robustness.circuit_breaker import Permit
     from agentflow.core.robustness.limiting import Limiter, Reserved
     from agentflow.core.robustness.load_shedder import Ticket
@@ -54,8 +55,9 @@ class Stake:
         if self.permit is not None:
             self.permit.success(seconds)
 
-    def fail(self, error: BaseException) -> None:
-        """The attempt has ended so. A cancellation records nothing, and neither does what was never sent."""
+    def fail(self, error: BaseException, begun: bool = False) -> None:
+        """The attempt has ended so. A cancellation records nothing, and neither does what was never sent. What had
+        `begun` to answer has cost what nobody counted."""
         if not self._close():
             return
         if isinstance(error, OperationTimeoutError) and error.operation == "pool":
@@ -67,7 +69,10 @@ class Stake:
             else:
                 self.permit.drop()
         if self.reservation is not None:
-            self._give_back(self.reservation, error)
+            if begun:
+                self.reservation.release()
+            else:
+                self._give_back(self.reservation, error)
         if self._limiter is not None and isinstance(error, RateLimitError) and not isinstance(error, RejectedError):
             self._drain(self._limiter, error)
 
@@ -96,10 +101,11 @@ class Stake:
 class Held(Generic[R]):
     """What `Pipeline.open` gives."""
 
-    __slots__ = ("_stake", "_ticket", "leg", "value")
+    __slots__ = ("_stake", "_ticket", "attempt", "leg", "value")
 
-    def __init__(self, value: R, stake: Stake) -> None:
+    def __init__(self, value: R, stake: Stake, attempt: Attempt) -> None:
         self.value = value
+        self.attempt = attempt
         self._stake = stake
         self._ticket: Ticket | None = None
         self.leg: Operation | None = None  # of hedged calls, the one that this is
@@ -118,7 +124,7 @@ class Held(Generic[R]):
 
     def fail(self, error: BaseException) -> None:
         """It broke after it had begun."""
-        self._stake.fail(error)
+        self._stake.fail(error, begun=True)
         if self._ticket is not None:
             self._ticket.end(error)
 

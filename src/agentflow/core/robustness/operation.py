@@ -6,6 +6,7 @@ Operation(deadline, tokens, tenant, priority)  ──Pipeline──▶  queue 0.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentflow.clock import Clock
@@ -13,6 +14,7 @@ from agentflow.core.robustness.shedding import Priority
 from agentflow.core.robustness.timing import Timing
 
 if TYPE_CHECKING:
+    from agentflow.core.robustness.attempt import Attempt
     from agentflow.core.robustness.deadline import Deadline
     from agentflow.core.robustness.load_shedder import Ticket
     from agentflow.core.robustness.retry import RetryPolicy
@@ -24,7 +26,8 @@ Tell: TypeAlias = Callable[[str, Mapping[str, object], int], Awaitable[None]]
 
 
 class Operation:
-    """What one call brings along. It is used once, by one task; hedged calls have one each.
+    """What one call brings along, used by one task; hedged calls have one each. A call that broke after it had begun
+    goes on with it (`Pipeline.again`): attempts and times add up.
 
     `policy` is the caller's own word on repeating, over the pipeline's, and `clock` the one it is timed by. `tell` is
     None where nobody watches. Of hedged calls all but one are lost: `on_loss` hears of each that was sent, for it may
@@ -45,6 +48,7 @@ class Operation:
         "output_tokens",
         "policy",
         "pool",
+        "prior",
         "priority",
         "queue",
         "sent",
@@ -79,8 +83,9 @@ class Operation:
         self.on_drop = on_drop
         self.attempts = 0
         self.queue = self.limiter = self.pool = self.backoff = self.failed = 0.0
-        self.begun = 0.0  # when the last attempt began
+        self.begun = inf  # when the attempt that runs, or has succeeded, began
         self.sent = False
+        self.prior: Attempt | None = None  # of a call that is begun anew, the one that broke
         self.ticket: Ticket | None = None
 
     def leg(self, deadline: Deadline) -> Operation:
@@ -95,13 +100,21 @@ class Operation:
             clock=self.clock,
             tell=self.tell,
         )
-        leg.ticket = self.ticket
+        leg.ticket, leg.attempts = self.ticket, self.attempts
         return leg
 
     def adopt(self, leg: Operation) -> None:
         """The leg that won: its account is that of the whole call."""
         self.attempts, self.begun, self.sent = leg.attempts, leg.begun, leg.sent
-        self.limiter, self.pool, self.backoff, self.failed = leg.limiter, leg.pool, leg.backoff, leg.failed
+        self.limiter += leg.limiter
+        self.pool += leg.pool
+        self.backoff += leg.backoff
+        self.failed += leg.failed
+
+    def broke(self, now: float) -> None:
+        """What had begun well has failed: the time since counts as the failed attempt's."""
+        self.failed += max(0.0, now - self.begun)
+        self.begun = inf
 
     def lose(self) -> None:
         if self.on_loss is not None:
@@ -120,7 +133,7 @@ class Operation:
             backoff=self.backoff,
             failed=self.failed,
             first_token=None if first is None else first - self.begun,
-            generation=now - (self.begun if first is None else first),
+            generation=max(0.0, now - (self.begun if first is None else first)),
             total=now - started,
             attempts=self.attempts,
         )

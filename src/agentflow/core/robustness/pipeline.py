@@ -36,10 +36,10 @@ from agentflow.core.robustness.usual_time import UsualTime
 from agentflow.errors import RejectedError, describe
 
 if TYPE_CHECKING:  # a pipeline loads no guard that nobody has made
-    from agentflow.core.robustness.circuit_breaker import BreakerState, CircuitBreaker
+    from agentflow.core.robustness.breaker_state import BreakerState
     from agentflow.core.robustness.fault_injector import FaultInjector
     from agentflow.core.robustness.hedging import Hedge
-    from agentflow.core.robustness.limiting import Limiter
+    from agentflow.core.robustness.limiting import Breaker, Limiter
     from agentflow.core.robustness.load_shedder import LoadShedder, Ticket
     from agentflow.core.robustness.resource_pool import ResourcePool
     from agentflow.core.robustness.retry_budget import RetryBudget
@@ -92,7 +92,7 @@ class Pipeline:
         repeats: tuple[type[Exception], ...] = (Exception,),
         limiter: Limiter | None = None,
         pool: ResourcePool[Any] | None = None,
-        breaker: CircuitBreaker | None = None,
+        breaker: Breaker | None = None,
         attempt_timeout: float | None = None,
         faults: FaultInjector | None = None,
         clock: Clock | None = None,
@@ -197,6 +197,27 @@ class Pipeline:
         held.hold(ticket)
         return held
 
+    def repetition(self, operation: Operation) -> Repetition | None:
+        """Keeps count for a call that breaks after it has begun. None where it is not to be begun anew: the policy
+        that holds says so with `after_first_chunk`."""
+        policy = operation.policy or (inherited_policy() if self._retry is not None else None) or self._retry
+        if policy is None or not policy.after_first_chunk:
+            return None
+        clock = operation.clock or self._clock
+        return Repetition(self._with_budget(policy), Attempt(operation.policy), clock, operation.deadline)
+
+    async def again(
+        self, work: Work[R], operation: Operation, broken: Held[R], failure: Exception, repetition: Repetition
+    ) -> Held[R]:
+        """Open it anew, after a wait. `broken` was told of its `failure`, which is raised where there is no point."""
+        if not isinstance(failure, self._repeats):
+            raise failure
+        operation.broke((operation.clock or self._clock).monotonic())
+        operation.prior, broken.attempt.account = broken.attempt, None
+        repetition.attempt.number = operation.attempts
+        await self._pause(failure, repetition, operation)
+        return await self.open(work, operation)
+
     def describe(self) -> str:
         """Every stage in the order in which a call passes it, one a line."""
         return described(
@@ -239,10 +260,13 @@ class Pipeline:
         hedge = self._hedge
         assert hedge is not None
         legs: list[Operation] = []
+        clock = operation.clock or self._clock
+        began = clock.monotonic()
 
         async def leg() -> Held[R]:
-            deadline = Deadline(_left(operation.deadline), self.name)  # a deadline belongs to one task
+            deadline = operation.deadline.beside()
             mine = operation.leg(deadline)
+            mine.failed = clock.monotonic() - began  # until then the others have run for nothing
             legs.append(mine)
             if len(legs) > 1 and operation.tell is not None:
                 await operation.tell("hedge", {"guard": hedge.name, "number": len(legs)}, 1)
@@ -262,7 +286,12 @@ class Pipeline:
             operation.lose()
             await operation.drop(held.value)
 
-        held = await hedge.run_opened(leg, lose)
+        try:
+            held = await hedge.run_opened(leg, lose)
+        except Exception:
+            if legs:
+                operation.adopt(legs[0])  # whose error it is
+            raise
         if held.leg is not None:
             operation.adopt(held.leg)
         return held
@@ -271,9 +300,11 @@ class Pipeline:
         """Attempts until one succeeds, or until there is no point in another."""
         explicit = operation.policy or (inherited_policy() if self._retry is not None else None)
         policy = explicit or self._retry
-        if self._budget is not None:
-            self._budget.request()
         attempt = Attempt(explicit)
+        if operation.attempts:
+            attempt.follow(operation.attempts, operation.prior)
+        elif self._budget is not None:
+            self._budget.request()
         attempt.account, attempt.deadline = operation, operation.deadline
         repetition: Repetition | None = None
         last: Exception | None = None
@@ -322,12 +353,12 @@ class Pipeline:
                 current_attempt.reset(token)
             if limiter is not None or self._shedder is not None:  # who may have to wait
                 self._usual.learn((operation.clock or self._clock).monotonic() - operation.begun)
-            return Held(value, stake)
+            return Held(value, stake, attempt)
         except BaseException as error:
             before = None if breaker is None or operation.tell is None else breaker.state
             stake.fail(error)
             if stake.sent:
-                operation.failed += (operation.clock or self._clock).monotonic() - operation.begun
+                operation.broke((operation.clock or self._clock).monotonic())
             await self._told(error, before, operation)
             raise
 
@@ -342,6 +373,8 @@ class Pipeline:
                 return await self._faulty(work)
         finally:
             limit.close()
+            if attempt is not None:
+                attempt.deadline = operation.deadline
 
     async def _faulty(self, work: Work[R]) -> R:
         if self._faults is not None:

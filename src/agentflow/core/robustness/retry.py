@@ -38,7 +38,7 @@ from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.notes import add_notes, brief
 from agentflow.core.robustness.retry_budget import RetryBudget
-from agentflow.errors import RejectedError
+from agentflow.errors import RejectedError, StreamInterruptedError
 
 __all__ = ["Attempts", "Jitter", "Repetition", "RetryOn", "RetryPolicy", "Trial", "inherited_policy"]
 
@@ -70,9 +70,9 @@ class RetryPolicy:
 
     `retry_on` says which errors are worth repeating: those of some types, or those a predicate agrees to. None is all
     but those that say they are not (`error.retryable is False`) and refusals of our own guards (RejectedError).
-    `after_first_chunk`: a stream that breaks after its first chunk was delivered is begun anew, so its consumer gets
-    the beginning twice; otherwise it is not repeated. `budget` is shared with other calls. `name` and `listener` are
-    for events: `retry`, with attempt, error and delay.
+    `after_first_chunk`: a stream that breaks after its first chunk was delivered is begun anew, and the first chunk of
+    its new beginning says so (`StreamChunk.restart`); otherwise it is not repeated. `budget` is shared with other
+    calls. `name` and `listener` are for events: `retry`, with attempt, error and delay.
     """
 
     max_attempts: int = 3
@@ -143,6 +143,8 @@ class RetryPolicy:
             return isinstance(error, self.retry_on)
         if self.retry_on is not None:
             return bool(self.retry_on(error))
+        if self.after_first_chunk and isinstance(error, StreamInterruptedError):
+            return True
         return getattr(error, "retryable", True) is not False and not isinstance(error, RejectedError)
 
     async def run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Timing"]
 
@@ -26,6 +26,12 @@ class Timing:
     generation: float = 0.0
     total: float = 0.0
     attempts: int = 1
+
+    @property
+    def failure(self) -> Timing:
+        """The account of a call that came to nothing, of which another one follows."""
+        wasted = (self.first_token or 0.0) + self.generation
+        return replace(self, failed=self.failed + wasted, first_token=None, generation=0.0)
 
     def __add__(self, other: Timing) -> Timing:
         """Both calls, one after the other."""

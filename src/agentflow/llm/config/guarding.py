@@ -40,15 +40,17 @@ def guarding(defaults: Defaults, provider: ProviderEntry, model: ModelEntry, *, 
     """The levels laid over each other. What runs in this process has no server that could be down or overrun."""
     retry = _merged([defaults.retry, provider.retry, model.retry]) or {}
     budget = retry.pop("budget", True)
-    limited = _merged([model.rate_limit]) if isinstance(model.rate_limit, Struct) else None
+    own = _merged([model.rate_limit])
+    shares = not own and model.rate_limit is not None  # null takes away what the provider's entry says
+    common = _merged([provider.rate_limit]) if shares else None
     return Guarding(
         retry=RetryPolicy(**retry),
         retry_budget=_merged([budget]),
         breaker=_merged([not in_process, defaults.breaker, provider.breaker, model.breaker]),
         shedder=_merged([not in_process, defaults.shedder, provider.shedder, model.shedder]),
-        rate_limit=limited or _merged([provider.rate_limit]) or {},
+        rate_limit=own or common or {},
         hedge=_merged([False, provider.hedge, model.hedge]),
-        shares_limit=limited is None and isinstance(provider.rate_limit, Struct),
+        shares_limit=bool(common),
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from threading import RLock
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from agentflow.clock import Clock
 from agentflow.core.robustness.adaptive_limit import AIMD, Fixed, Gradient2, Limit
@@ -46,7 +46,8 @@ class Pipelines:
     """The guards of one registry. They are made when first needed and kept, because they know how a model is doing.
 
     Entries that stand for the same model of the same provider share its breaker, limiter and shedder; what the first of
-    them says of these holds. Retries and hedges are each entry's own.
+    them says of these holds. Retries and hedges are each entry's own. Where entries have changed (`forget`), a guard
+    begins anew if the entry whose word holds says something else of it; all others go on with what they know.
     """
 
     def __init__(self, clock: Clock, open_shared: Callable[[], SharedStore] | None = None) -> None:
@@ -55,11 +56,11 @@ class Pipelines:
         self._open = open_shared
         self._store: SharedStore | None = None
         self._pipelines: dict[tuple[str, str], Pipeline] = {}
-        self._breakers: dict[str, Breaker] = {}
-        self._shedders: dict[str, LoadShedder] = {}
-        self._limiters: dict[str, Limiter] = {}
-        self._budgets: dict[str, RetryBudget] = {}
-        self._hedges: dict[str, Hedge] = {}
+        self._breakers: dict[str, _Kept[Breaker]] = {}
+        self._shedders: dict[str, _Kept[LoadShedder]] = {}
+        self._limiters: dict[str, _Kept[Limiter]] = {}
+        self._budgets: dict[str, _Kept[RetryBudget]] = {}
+        self._hedges: dict[str, _Kept[Hedge]] = {}
         self._lock = RLock()
 
     def get(self, name: str, provider: str, model_id: str, endpoint: str, said: Guarding) -> Pipeline:
@@ -69,13 +70,13 @@ class Pipelines:
 
     def observe(self, provider: str, model_id: str, limits: Mapping[str, float]) -> None:
         """What a server said of its limits in the head of an answer: see `server_limits`."""
-        limiter = self._limiters.get(f"{provider}/{model_id}")
-        if isinstance(limiter, RateLimiter):
-            limiter.observe(ServerLimits(**limits))
+        kept = self._limiters.get(f"{provider}/{model_id}")
+        if kept is not None and isinstance(kept.guard, RateLimiter):
+            kept.guard.observe(ServerLimits(**limits))
 
     def forget(self, names: Container[str] | None = None) -> None:
         """Make the pipelines of these entries anew, all of them without names: what is said of them has changed. What
-        is known of the models is kept."""
+        is known of the models is kept where the same is said of their guards."""
         with self._lock:
             for key in [key for key in self._pipelines if names is None or key[0] in names]:
                 del self._pipelines[key]
@@ -91,13 +92,13 @@ class Pipelines:
         with self._lock:
             pipeline = Pipeline(
                 place,
-                shedder=_kept(self._shedders, model, said.shedder, self._shedder),
-                hedge=_kept(self._hedges, f"{name} {endpoint}", said.hedge, self._hedge),
+                shedder=_kept(self._shedders, name, model, said.shedder, self._shedder),
+                hedge=_kept(self._hedges, name, f"{name} {endpoint}", said.hedge, self._hedge),
                 retry=said.retry,
-                budget=_kept(self._budgets, provider, said.retry_budget, self._budget),
+                budget=_kept(self._budgets, name, provider, said.retry_budget, self._budget),
                 repeats=(ModelError,),
-                limiter=self._limiter(provider, model, said),
-                breaker=_kept(self._breakers, place, said.breaker, self._breaker),
+                limiter=self._limiter(name, provider, model, said),
+                breaker=_kept(self._breakers, name, place, said.breaker, self._breaker),
                 clock=self._clock,
             )
             if len(self._pipelines) >= _MOST_NAMES:  # whoever makes up `provider/any` shall not fill memory
@@ -109,23 +110,22 @@ class Pipelines:
         for kept in (self._pipelines, self._breakers, self._shedders, self._limiters, self._hedges):
             kept.clear()
 
-    def _limiter(self, provider: str, model: str, said: Guarding) -> Limiter:
+    def _limiter(self, by: str, provider: str, model: str, said: Guarding) -> Limiter:
         """What a provider's entry limits, its models do together; what the server says is said of one of them."""
         if not said.shares_limit:
-            return self._limiter_of(model, said.rate_limit)
+            return self._limiter_of(by, model, said.rate_limit)
         own = {name: value for name, value in said.rate_limit.items() if name == "on_limit"}
-        return LimiterChain(self._limiter_of(model, own), self._limiter_of(provider, said.rate_limit))
+        return LimiterChain(self._limiter_of(by, model, own), self._limiter_of(by, provider, said.rate_limit))
 
-    def _limiter_of(self, name: str, said: Options) -> Limiter:
-        limiter = self._limiters.get(name)
-        if limiter is None:
-            numbers = [value for field, value in said.items() if field != "on_limit" and value is not None]
-            store = self._shared() if numbers else None
-            limiter = (
-                RateLimiter(name=name, clock=self._clock, **said) if store is None else store.limiter(name, **said)
-            )
-            self._limiters[name] = limiter
+    def _limiter_of(self, by: str, name: str, said: Options) -> Limiter:
+        limiter = _kept(self._limiters, by, name, said, self._new_limiter)
+        assert limiter is not None
         return limiter
+
+    def _new_limiter(self, name: str, said: Options) -> Limiter:
+        numbers = [value for field, value in said.items() if field != "on_limit" and value is not None]
+        store = self._shared() if numbers else None
+        return RateLimiter(name=name, clock=self._clock, **said) if store is None else store.limiter(name, **said)
 
     def _shared(self) -> SharedStore | None:
         """The store that processes share, opened when the first guard asks for it."""
@@ -160,6 +160,30 @@ class Pipelines:
         return Hedge(name=name, clock=self._clock, **said)
 
 
+class _Kept(Generic[T]):
+    """A guard, what was said of it when it was made, and by which entry."""
+
+    __slots__ = ("by", "guard", "said")
+
+    def __init__(self, guard: T, said: Options, by: str) -> None:
+        self.guard = guard
+        self.said = said
+        self.by = by
+
+
+def _kept(
+    known: dict[str, _Kept[T]], by: str, name: str, said: Options | None, make: Callable[[str, Options], T]
+) -> T | None:
+    """The guard of that name, made where it is new or the entry whose word holds has changed; None where it is
+    switched off."""
+    if said is None:
+        return None
+    kept = known.get(name)
+    if kept is None or (kept.by == by and kept.said != said):
+        kept = known[name] = _Kept(make(name, said), said, by)
+    return kept.guard
+
+
 def _limit(algorithm: str, options: dict[str, Any]) -> Limit:
     """The algorithm that decides how many calls there may be at once; its options are taken out of `options`."""
     minimum, initial, maximum = (options.pop(name, None) for name in ("minimum", "initial", "maximum"))
@@ -170,13 +194,3 @@ def _limit(algorithm: str, options: dict[str, Any]) -> Limit:
     first = initial or min(most, max(minimum or 1, _PLACES if remote else _LOCAL_FIRST))
     kind = AIMD if remote else Gradient2
     return kind(initial=first, minimum=minimum or 1, maximum=most)
-
-
-def _kept(known: dict[str, T], name: str, said: Options | None, make: Callable[[str, Options], T]) -> T | None:
-    """The guard of that name, made if it is new; None where it is switched off."""
-    if said is None:
-        return None
-    guard = known.get(name)
-    if guard is None:
-        guard = known[name] = make(name, said)
-    return guard

@@ -111,6 +111,7 @@ class ModelRegistry:
         self._providers: dict[tuple[str, str], LLMProvider] = {}
         self._tokens: dict[str, TokenSource] = {}
         self._resolved: dict[str, tuple[ModelConfig, LLMProvider]] = {}
+        self._described: dict[str, ModelConfig] = {}
         self._default: DefaultModel | None = None
         self._lock = RLock()
 
@@ -153,9 +154,8 @@ class ModelRegistry:
 
     def describe(self, name: str) -> ModelConfig:
         """A model's configuration, without building its provider: no key is needed. Raises UnknownModelError."""
-        models = self._models
-        entry = models.entries.get(name)
-        return self._config(name, self._implied(name) if entry is None else entry, models)
+        found = self._described.get(name)
+        return self._describe(name) if found is None else found
 
     def settings(self, provider: str) -> ProviderSettings:
         """What a provider is built from, its key included. Raises MissingKeyError, ConfigurationError."""
@@ -303,8 +303,17 @@ class ModelRegistry:
         context: int | None = None,
         max_output: int | None = None,
         price: Mapping[str, float] | None = None,
+        retry: Mapping[str, Json] | None = None,
+        fallback: Sequence[str | Mapping[str, Json]] = (),
+        hedge: Mapping[str, Json] | None = None,
+        rate_limit: Mapping[str, Json] | None = None,
+        breaker: Mapping[str, Json] | bool | None = None,
+        shedder: Mapping[str, Json] | bool | None = None,
     ) -> None:
-        """Add a model, or replace one, as an entry under `models:` would. Raises ConfigurationError."""
+        """Add a model, or replace one, as an entry under `models:` would. Raises ConfigurationError.
+
+        What it says of guards holds from the next call on; a guard of which nothing else is said keeps what it knows.
+        """
         given = {
             "provider": provider,
             "model_id": model_id,
@@ -322,11 +331,18 @@ class ModelRegistry:
             "context": context,
             "max_output": max_output,
             "price": None if price is None else dict(price),
+            "retry": _plain(retry),
+            "fallback": [_plain(each) for each in fallback] or None,
+            "hedge": _plain(hedge),
+            "rate_limit": _plain(rate_limit),
+            "breaker": _plain(breaker),
+            "shedder": _plain(shedder),
         }
         entry = model_entry(name, {key: value for key, value in given.items() if value is not None})
         with self._lock:
             self._models = self._models.with_entry(name, entry)
             self._resolved.clear()  # other names may stand for this model
+            self._described.clear()
             self.pipelines.forget()
 
     async def aclose(self) -> None:
@@ -344,6 +360,15 @@ class ModelRegistry:
                 closing.push_async_callback(provider.aclose)
 
     # ---- the slow path ---------------------------------------------------------------------------------------
+
+    def _describe(self, name: str) -> ModelConfig:
+        with self._lock:
+            entry = self._models.entries.get(name)
+            config = self._config(name, self._implied(name) if entry is None else entry, self._models)
+            if len(self._described) >= _MOST_NAMES:
+                self._described.clear()
+            self._described[name] = config
+            return config
 
     def _resolve(self, name: str) -> tuple[ModelConfig, LLMProvider]:
         with self._lock:
@@ -385,6 +410,7 @@ class ModelRegistry:
         for key in [key for key in self._providers if key[0] in providers]:
             del self._providers[key]
         self._resolved.clear()
+        self._described.clear()
 
     def _checked(self, name: str) -> ModelConfig:
         """A model's configuration, if its provider speaks the API it wants."""
@@ -396,7 +422,19 @@ class ModelRegistry:
                 "take it out",
                 source=self._configuration.where("models", config.name),
             )
+        for stand_in in config.fallback:
+            self._check_stand_in(config.name, stand_in.model)
         return config
+
+    def _check_stand_in(self, name: str, stand_in: str) -> None:
+        """A misspelled stand-in would be found out on the day it is needed."""
+        try:
+            self.describe(stand_in)
+        except UnknownModelError as error:
+            raise ConfigurationError(
+                f"model {name!r} has a stand-in under `fallback` that nobody knows: {error}",
+                source=self._configuration.where("models", name),
+            ) from error
 
     def _factory(self, kind: str, provider: str) -> ProviderFactory:
         factory = self._factories.get(kind) or plugin(kind)
@@ -498,6 +536,11 @@ def _options(entry: ProviderEntry) -> dict[str, Json]:
 
 def _thinking(entry: ThinkingEntry | None) -> Thinking | None:
     return None if entry is None else Thinking(**set_fields(entry))
+
+
+def _plain(value: object) -> object:
+    """What msgspec takes for a mapping: a dict."""
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _stand_in(entry: str | FallbackEntry) -> StandIn:

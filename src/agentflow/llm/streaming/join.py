@@ -4,7 +4,8 @@
 
 Texts of one slot are joined, tool-call arguments of one index are joined, opaque data is laid over what is there, and
 of everything else the last one wins. A further round (see `StreamChunk.round`) begins a new answer, and its usage
-comes on top.
+comes on top. A round that is begun anew (`restart`) leaves nothing of what came of it before but what that has cost,
+where it said so.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Joiner:
         """Take the next chunk."""
         if chunk.round != self._round:
             self._begin(chunk.round)
+        elif chunk.restart:
+            self._restart()
         if chunk.turn is not None:
             self._turns.append(chunk.turn)
             return
@@ -98,6 +101,13 @@ class Joiner:
         self._earlier.append(self._facts)
         self._facts = _Facts()
         self._answers.clear()
+
+    def _restart(self) -> None:
+        if self._facts.usage is not None:
+            self._earlier.append(self._facts)
+        self._facts = _Facts()
+        self._answers.clear()
+        self._size, self.overflowed = 0, False
 
 
 def join(chunks: Iterable[StreamChunk], *, provider: str, model: str) -> Response:

@@ -52,14 +52,13 @@ class StreamingResponse(Generic[T]):
     """
 
     __slots__ = (
+        "_answered",
         "_chunks",
         "_closed",
         "_ended",
         "_failed",
         "_joiner",
-        "_model",
         "_output",
-        "_provider",
         "_started",
         "_timing",
     )
@@ -72,14 +71,15 @@ class StreamingResponse(Generic[T]):
         model: str = "",
         output: Decoder[T] | None = None,
         timing: Callable[[], Timing | None] = lambda: None,
+        answered: Callable[[], tuple[str, str]] | None = None,
     ) -> None:
         """`chunks` is most often an async generator, which starts its work when the first chunk is asked for.
         `provider` and `model` stand in the collected response where the chunks do not say it. `output` reads the
-        answer; without one it is its text. `timing` is asked for the account of its time, once it is whole."""
+        answer; without one it is its text. `timing` is asked for the account of its time, once it is whole, and
+        `answered` for who answers, provider and model, where that may be another than who was asked."""
         self._chunks = chunks
         self._output = output
-        self._provider = provider
-        self._model = model
+        self._answered = answered or (lambda: (provider, model))
         self._timing = timing
         self._joiner = Joiner()
         self._started = False
@@ -122,13 +122,14 @@ class StreamingResponse(Generic[T]):
                 break
         if not self._ended:
             raise self._interrupted()
+        provider, model = self._answered()
         if self._joiner.overflowed:
             raise ProtocolError(
                 "the answer is too long to be collected, longer than any model's: read its chunks instead",
-                provider=self._provider or None,
-                model=self._model or None,
+                provider=provider or None,
+                model=model or None,
             )
-        response = self._joiner.response(provider=self._provider, model=self._model)
+        response = self._joiner.response(provider=provider, model=model)
         timing = self._timing()
         return response if timing is None else replace(response, timing=timing)
 
@@ -137,11 +138,12 @@ class StreamingResponse(Generic[T]):
         return (await self.collect()).text
 
     def _interrupted(self) -> StreamInterruptedError:
+        provider, model = self._answered()
         return StreamInterruptedError(
             "the stream was closed or failed before its end, so there is no whole answer to collect",
             partial=self._joiner.text,
-            provider=self._provider or None,
-            model=self._model or None,
+            provider=provider or None,
+            model=model or None,
         )
 
     async def value(self) -> T:
@@ -193,7 +195,7 @@ class _Growing:
         """What there is now; None where the chunk adds nothing to it."""
         if chunk.index or chunk.turn is not None:
             return None
-        if chunk.round != self._round:
+        if chunk.round != self._round or chunk.restart:
             self._begin(chunk.round)
         for delta in chunk.tool_calls:
             if delta.name and delta.name == self._tool and self._call is None:  # what was said before is not it

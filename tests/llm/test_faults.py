@@ -159,13 +159,13 @@ def sockets() -> int:
 
 
 def permits(bench: Bench) -> int:
-    """What the guards of the models have given away: places, concurrency, probes; and who waits for one."""
-    guards = bench.registry.pipelines
-    return (
-        sum(each.in_flight + each.queued for each in guards._shedders.values())
-        + sum(each.in_use + each.waiting for each in guards._limiters.values())
-        + sum(each.counts().probes for each in guards._breakers.values())
-    )
+    """What the guards of the model have given away: places, concurrency, probes; and who waits for one."""
+    guards = bench.registry.pipeline(bench.registry.describe("m"))
+    shedder, limiter, breaker = guards._shedder, guards._limiter, guards._breaker
+    assert shedder is not None
+    assert limiter is not None
+    assert breaker is not None
+    return shedder.in_flight + shedder.queued + limiter.in_use + limiter.waiting + breaker.counts().probes
 
 
 async def left_nothing(before: int | None = None) -> None:

@@ -19,6 +19,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Final
 
 from agentflow.clock import Clock, SystemClock
@@ -77,20 +78,12 @@ class RetryBudget:
         return f"retries up to {self.ratio:.0%} of calls, and {self.minimum} in {self.window:g} s always"
 
     def request(self) -> None:
-        """Note a first attempt. Never waits for the lock, see turn."""
-        now, turn, counts = self._now(), self._turn, self._counts
-        if turn.lock.locked():
-            turn.soon(partial(counts.request, now))
-            return
-        turn.lock.acquire()
-        try:
-            if now >= counts.end:
-                counts.advance(now)
-            counts.requests += 1
-        finally:
-            turn.lock.release()
-            if turn.left:
-                turn.catch_up()
+        """Note a first attempt. Takes the lock for one in a bucket alone, and never waits for it (see turn)."""
+        now, counts = self._now(), self._counts
+        if now < counts.end:
+            next(counts.began)
+        else:
+            self._turn.soon(partial(counts.request, now))
 
     def try_spend(self) -> bool:
         """Take one retry, if there is one left. It is never given back: it is spent by being made."""
@@ -119,20 +112,27 @@ class RetryBudget:
 
 
 class _Counts:
-    """First attempts and retries: those of the current bucket, and the older ones in a ring."""
+    """First attempts and retries: those of the current bucket, and the older ones in a ring.
 
-    __slots__ = ("_bucket", "_older", "_width", "end", "requests", "retries")
+    `began` counts all first attempts there ever were. To take its next number is a single step in C, between which no
+    other thread and no garbage collector gets, so that needs no lock. To look at it takes a number, too.
+    """
+
+    __slots__ = ("_before", "_bucket", "_looks", "_older", "_width", "began", "end", "retries")
 
     def __init__(self, width: float) -> None:
         self._width = width
         self._bucket = self.end = -math.inf  # the current bucket's number, counted from the clock's zero, and its end
         self._older: deque[tuple[int, int]] = deque(maxlen=_BUCKETS - 1)
-        self.requests = 0
+        self.began = count()
+        self._looks = 0
+        self._before = 0  # what `began` had counted when the bucket did
         self.retries = 0
 
     def request(self, now: float) -> None:
+        """A first attempt that may begin a bucket."""
         self.advance(now)
-        self.requests += 1
+        next(self.began)
 
     def advance(self, now: float) -> None:
         """Forget what is too old by then."""
@@ -140,15 +140,23 @@ class _Counts:
             return
         bucket = now // self._width
         for _ in range(int(min(bucket - self._bucket, _BUCKETS))):
-            self._older.append((self.requests, self.retries))
-            self.requests = self.retries = 0
+            requests = self._requests()
+            self._older.append((requests, self.retries))
+            self._before += requests
+            self.retries = 0
         self._bucket = bucket
         self.end = (bucket + 1) * self._width
 
     def sums(self) -> tuple[int, int]:
         """First attempts and retries of the whole window."""
-        requests, retries = self.requests, self.retries
+        requests, retries = self._requests(), self.retries
         for older, repeated in self._older:
             requests += older
             retries += repeated
         return requests, retries
+
+    def _requests(self) -> int:
+        """First attempts of the current bucket."""
+        found = next(self.began) - self._looks - self._before
+        self._looks += 1
+        return found

@@ -65,7 +65,7 @@ def anthropic_stream() -> bytes:
         {"type": "message_stop"},
     ]
     body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
-    return _head("text/event-stream", f"content-length: {len(body)}") + body
+    return head("text/event-stream", f"content-length: {len(body)}") + body
 
 
 def google() -> dict[str, object]:
@@ -80,7 +80,7 @@ def google() -> dict[str, object]:
 
 def whole(answer: Mapping[str, object]) -> bytes:
     text = json.dumps(answer).encode()
-    return _head("application/json", f"content-length: {len(text)}") + text
+    return head("application/json", f"content-length: {len(text)}") + text
 
 
 @lru_cache
@@ -91,12 +91,12 @@ def stream(pieces: int) -> bytes:
         [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}] for delta in deltas
     ]
     choices.append([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}])
-    events = [_chunk(choice) for choice in choices] + [_chunk([], USAGE), "[DONE]"]
+    events = [chunk(choice) for choice in choices] + [chunk([], USAGE), "[DONE]"]
     body = "".join(f"data: {event}\n\n" for event in events).encode()
-    return _head("text/event-stream", "transfer-encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    return head("text/event-stream", "transfer-encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
-def _chunk(choices: list[dict[str, object]], usage: object = None) -> str:
+def chunk(choices: list[dict[str, object]], usage: object = None) -> str:
     chunk = {
         "id": "chatcmpl-BenchmarkBenchmarkBenchmark",
         "object": "chat.completion.chunk",
@@ -110,7 +110,7 @@ def _chunk(choices: list[dict[str, object]], usage: object = None) -> str:
     return json.dumps(chunk)
 
 
-def _head(kind: str, length: str) -> bytes:
+def head(kind: str, length: str) -> bytes:
     return f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nx-request-id: req_benchmark\r\n{length}\r\n\r\n".encode()
 
 

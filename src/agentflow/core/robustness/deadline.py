@@ -49,6 +49,10 @@ class Deadline:
         "_seconds",
         "_task",
     )
+    # What is only known while a block runs is only set then: each call makes one of these.
+    _cancelled: bool
+    _cancelling: int
+    _outer: Deadline | None
 
     def __init__(
         self,
@@ -61,16 +65,13 @@ class Deadline:
         self._seconds = seconds
         self._failure = failure
         self._late = False
-        self._cancelled = False
-        self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
-        self._outer: Deadline | None = None
-        self._loop = asyncio.get_running_loop()
-        self._alarm = _alarm_of(self._loop)
+        self._loop = loop = asyncio.get_running_loop()
+        self._alarm = alarm = _alarms.get(loop) or _alarm_of(loop)
         self._expires: float | None = None
         if seconds is not None:
-            self._expires = self._loop.time() + seconds
-            self._alarm.add(self, self._expires)
+            self._expires = when = loop.time() + seconds
+            alarm.add(self, when)
 
     @property
     def remaining(self) -> float:
@@ -119,16 +120,20 @@ class Deadline:
 
     def close(self) -> None:
         """It is over: it bounds and cancels nothing any more. Safe to call twice."""
-        self._alarm.remove(self)
+        # The timer stays, also when nothing waits any more: the next deadline is most often a later one and needs no
+        # other, which saves a call that is alone half of what its limit costs.
+        self._alarm._waiting.pop(self, None)
         self._expires = None
 
     def __enter__(self) -> Deadline:
         if self._late:
             raise self._failure(self._operation, self._seconds or 0.0)
-        self._task = task = asyncio.current_task()
+        self._task = task = asyncio.current_task(self._loop)
         if task is not None:
-            self._cancelling = task.cancelling()
-            self._outer = self._alarm.enter(task, self)
+            inside = self._alarm._inside
+            self._cancelling, self._cancelled = task.cancelling(), False
+            self._outer = inside.get(task)
+            inside[task] = self
         return self
 
     def __exit__(
@@ -137,8 +142,11 @@ class Deadline:
         task, self._task = self._task, None
         if task is None:
             return
-        self._alarm.leave(task, self._outer)
-        self._outer = None
+        if self._outer is None:
+            self._alarm._inside.pop(task, None)
+        else:
+            self._alarm._inside[task] = self._outer
+            self._outer = None
         if not self._cancelled:
             return
         self._cancelled = False
@@ -178,23 +186,6 @@ class _Alarm:
         self._waiting[deadline] = when
         if when < self._when:
             self._set(when)
-
-    def remove(self, deadline: Deadline) -> None:
-        # The timer stays, also when nothing waits any more: the next deadline is most often a later one and needs no
-        # other, which saves a call that is alone half of what its limit costs.
-        self._waiting.pop(deadline, None)
-
-    def enter(self, task: asyncio.Task[object], deadline: Deadline) -> Deadline | None:
-        """From now on this one bounds the task. Returns the one around it."""
-        outer = self._inside.get(task)
-        self._inside[task] = deadline
-        return outer
-
-    def leave(self, task: asyncio.Task[object], outer: Deadline | None) -> None:
-        if outer is None:
-            self._inside.pop(task, None)
-        else:
-            self._inside[task] = outer
 
     def ends(self, task: asyncio.Task[object], when: float) -> bool:
         """Whether the task is going to be cancelled by that time, give or take a hundredth of a second."""

@@ -275,10 +275,12 @@ class Attempts:
                     bill.settle()
                     await close(source)
                 try:
-                    held = await asked.again(work, held, failure)
+                    anew = await asked.again(work, held, failure)
+                    if anew is None:
+                        raise failure
                 finally:
                     failure = None  # its traceback knows this frame
-                restart = True
+                held, restart = anew, True
             timing = asked.timing()
             self._account(timing)
             await asked.end_of_stream(timing)
@@ -481,8 +483,8 @@ class _Asked:
             self._repetition = self._guards.pipeline.repetition(self._operation)
         return self._repetition is not None
 
-    async def again(self, work: Callable[[], Awaitable[R]], broken: Held[R], failure: Exception) -> Held[R]:
-        """Begin anew what has broken; raises the failure where there is no point in it."""
+    async def again(self, work: Callable[[], Awaitable[R]], broken: Held[R], failure: Exception) -> Held[R] | None:
+        """Begin anew what has broken; None where there is no point in it."""
         assert self._repetition is not None
         self._first = None
         return await self._guards.pipeline.again(work, self._operation, broken, failure, self._repetition)

@@ -20,13 +20,13 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.cancellation import failure_of
 from agentflow.core.robustness.attempt import Attempt, current_attempt
 from agentflow.core.robustness.deadline import Deadline
-from agentflow.core.robustness.held import Held, Stake
+from agentflow.core.robustness.held import Held, Reached, is_ours
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import Repetition, RetryPolicy, inherited_policy
 from agentflow.core.robustness.shedding import Priority, is_overload
@@ -51,6 +51,9 @@ R = TypeVar("R")
 
 Work = Callable[[], Awaitable[R]]
 
+_SENT: Final = Reached.SENT  # looked up for each call
+_BEGUN: Final = Reached.BEGUN
+
 
 class Pipeline:
     """Frozen, and shared by all calls of its kind, tasks, event loops and threads. `PipelineBuilder` makes one, too.
@@ -71,12 +74,14 @@ class Pipeline:
         "_faults",
         "_hedge",
         "_limiter",
+        "_plain",
         "_pool",
         "_repeats",
         "_retry",
         "_shedder",
         "_timeout",
         "_usual",
+        "_waits",
         "name",
     )
 
@@ -110,6 +115,8 @@ class Pipeline:
         self._breaker = breaker
         self._attempt_timeout = _seconds("attempt_timeout", attempt_timeout)
         self._faults = faults
+        self._plain = attempt_timeout is None and faults is None
+        self._waits = limiter is not None or shedder is not None  # where a call may have to wait
         self._clock = clock or SystemClock()
 
     # ---- using it --------------------------------------------------------------------------------------------
@@ -186,15 +193,19 @@ class Pipeline:
     async def open(self, work: Work[R], operation: Operation) -> Held[R]:
         """As `run`, for a call that goes on after `work` has returned, such as a stream: what it holds is held until
         the caller says how it ended."""
-        ticket = operation.ticket = await self._admitted(operation) if self._shedder is not None else None
+        shedder, ticket = self._shedder, None
+        if shedder is not None:
+            ticket = shedder.try_admit(operation.priority, operation.tenant)
+            if ticket is None:
+                ticket = await self._admitted(shedder, operation)
+            operation.ticket = ticket
         try:
-            attempts = self._attempts if self._hedge is None else self._hedged
-            held = await attempts(work, operation)
+            held = await (self._attempts if self._hedge is None else self._hedged)(work, operation)
         except BaseException as error:
             if ticket is not None:
                 ticket.end(error)
             raise
-        held.hold(ticket)
+        held.ticket = ticket
         return held
 
     def repetition(self, operation: Operation) -> Repetition | None:
@@ -208,15 +219,23 @@ class Pipeline:
 
     async def again(
         self, work: Work[R], operation: Operation, broken: Held[R], failure: Exception, repetition: Repetition
-    ) -> Held[R]:
-        """Open it anew, after a wait. `broken` was told of its `failure`, which is raised where there is no point."""
+    ) -> Held[R] | None:
+        """Open it anew, after a wait; None where there is no point in it. `broken` was told of its `failure`."""
         if not isinstance(failure, self._repeats):
-            raise failure
+            return None
         operation.broke((operation.clock or self._clock).monotonic())
         operation.prior, broken.attempt.account = broken.attempt, None
         repetition.attempt.number = operation.attempts
-        await self._pause(failure, repetition, operation)
-        return await self.open(work, operation)
+        if not await self._paused(failure, repetition, operation):
+            return None
+        try:
+            return await self.open(work, operation)
+        except RejectedError as refusal:
+            repetition.give_up(failure, f"not tried again: {describe(refusal)}")  # what is wrong is what came before
+            return None
+        except Exception as error:
+            repetition.give_up(error)
+            raise
 
     def describe(self) -> str:
         """Every stage in the order in which a call passes it, one a line."""
@@ -238,12 +257,7 @@ class Pipeline:
 
     # ---- the stages ------------------------------------------------------------------------------------------
 
-    async def _admitted(self, operation: Operation) -> Ticket | None:
-        shedder = self._shedder
-        assert shedder is not None
-        ticket = shedder.try_admit(operation.priority, operation.tenant)
-        if ticket is not None:
-            return ticket
+    async def _admitted(self, shedder: LoadShedder, operation: Operation) -> Ticket:
         try:
             wait = self._usual.wait(operation.deadline.remaining)
             ticket = await shedder.admit(operation.priority, operation.tenant, timeout=wait)
@@ -292,75 +306,89 @@ class Pipeline:
             if legs:
                 operation.adopt(legs[0])  # whose error it is
             raise
-        if held.leg is not None:
-            operation.adopt(held.leg)
+        operation.adopt(held.leg)
         return held
 
     async def _attempts(self, work: Work[R], operation: Operation) -> Held[R]:
         """Attempts until one succeeds, or until there is no point in another."""
-        explicit = operation.policy or (inherited_policy() if self._retry is not None else None)
-        policy = explicit or self._retry
+        explicit = operation.policy
         attempt = Attempt(explicit)
+        if explicit is None and attempt.outer is not None and self._retry is not None:
+            explicit = attempt.policy = inherited_policy()
+        policy = explicit or self._retry
         if operation.attempts:
             attempt.follow(operation.attempts, operation.prior)
         elif self._budget is not None:
             self._budget.request()
         attempt.account, attempt.deadline = operation, operation.deadline
         repetition: Repetition | None = None
+        failure: Exception | None = None
         last: Exception | None = None
-        while True:
-            operation.attempts, operation.sent = attempt.number, False
-            try:
-                return await self._attempt(work, operation, attempt)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - repeated, or raised below
-                failure = failure_of(error)
-            if repetition is not None and last is not None and not operation.sent:
-                repetition.give_up(last, f"not tried again: {describe(failure)}")  # what is wrong is what came before
-                raise last
-            if policy is None or not isinstance(failure, self._repeats):
-                raise failure
-            if repetition is None:
-                clock = operation.clock or self._clock
-                repetition = Repetition(self._with_budget(policy), attempt, clock, operation.deadline)
-            last = failure
-            await self._pause(failure, repetition, operation)
+        try:
+            while True:
+                operation.attempts, operation.sent = attempt.number, False
+                try:
+                    return await self._attempt(work, operation, attempt)
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - repeated, or raised below
+                    failure = failure_of(error)
+                if repetition is not None and last is not None and not operation.sent:
+                    repetition.give_up(last, f"not tried again: {describe(failure)}")  # what is wrong came before
+                    raise last
+                if policy is None or not isinstance(failure, self._repeats):
+                    raise failure
+                if repetition is None:
+                    clock = operation.clock or self._clock
+                    repetition = Repetition(self._with_budget(policy), attempt, clock, operation.deadline)
+                last = failure
+                if not await self._paused(failure, repetition, operation):
+                    raise failure
+        finally:
+            failure = last = None  # its traceback knows this frame
 
     async def _attempt(self, work: Work[R], operation: Operation, attempt: Attempt) -> Held[R]:
         limiter, breaker = self._limiter, self._breaker
-        stake = Stake(limiter)
-        operation.deadline.check()
+        deadline, clock = operation.deadline, operation.clock or self._clock
+        deadline.check()
+        held: Held[R] = Held(limiter, attempt)
         try:
             if limiter is not None:
-                stake.reservation = limiter.try_reserve(
+                held.reservation = limiter.try_reserve(
                     input_tokens=operation.input_tokens, output_tokens=operation.output_tokens
                 )
-                if stake.reservation is None:
+                if held.reservation is None:
                     if breaker is not None:
                         breaker.check()  # nobody queues for what is known to be down
-                    await self._reserved(limiter, stake, operation)
+                    await self._reserved(limiter, held, operation)
             if self._pool is not None:
-                await self._lent(self._pool, stake, attempt, operation)
+                await self._lent(self._pool, held, operation)
             if breaker is not None:
-                stake.permit = breaker.acquire()
-            operation.begun = (operation.clock or self._clock).monotonic()
+                held.permit = breaker.acquire()
+            operation.begun = clock.monotonic()
             token = current_attempt.set(attempt)
-            stake.sent = operation.sent = True
+            held.reached = _SENT
+            operation.sent = True
             try:
-                with operation.deadline:
-                    plain = self._attempt_timeout is None and self._faults is None
-                    value = await (work() if plain else self._call(work, operation))
+                with deadline:
+                    held.value = await (work() if self._plain else self._call(work, operation))
             finally:
                 current_attempt.reset(token)
-            if limiter is not None or self._shedder is not None:  # who may have to wait
-                self._usual.learn((operation.clock or self._clock).monotonic() - operation.begun)
-            return Held(value, stake, attempt)
+            held.reached = _BEGUN
+            if self._waits:
+                self._usual.learn(clock.monotonic() - operation.begun)
+            return held
         except BaseException as error:
-            before = None if breaker is None or operation.tell is None else breaker.state
-            stake.fail(error)
-            if stake.sent:
-                operation.broke((operation.clock or self._clock).monotonic())
-            await self._told(error, before, operation)
+            await self._failed(error, held, operation)
             raise
+
+    async def _failed(self, error: BaseException, held: Held[R], operation: Operation) -> None:
+        """An attempt has ended so: give back, record, and tell whoever watches."""
+        breaker = self._breaker
+        before = None if breaker is None or operation.tell is None else breaker.state
+        sent = held.reached is not Reached.TAKEN and not is_ours(error)
+        held.fail(error)
+        if sent:
+            operation.broke((operation.clock or self._clock).monotonic())
+        await self._told(error, before, operation)
 
     async def _call(self, work: Work[R], operation: Operation) -> R:
         """The call, with faults, within the limit of one attempt."""
@@ -381,8 +409,8 @@ class Pipeline:
             await self._faults.before()
         return await work()
 
-    async def _reserved(self, limiter: Limiter, stake: Stake, operation: Operation) -> None:
-        stake.reservation = reservation = await limiter.reserve(
+    async def _reserved(self, limiter: Limiter, held: Held[Any], operation: Operation) -> None:
+        held.reservation = reservation = await limiter.reserve(
             input_tokens=operation.input_tokens,
             output_tokens=operation.output_tokens,
             timeout=self._usual.wait(operation.deadline.remaining),
@@ -392,19 +420,19 @@ class Pipeline:
             facts = {"guard": self.name, "seconds": reservation.waited}
             await operation.tell("limiter_wait", facts, operation.attempts)
 
-    async def _lent(self, pool: ResourcePool[object], stake: Stake, attempt: Attempt, operation: Operation) -> None:
+    async def _lent(self, pool: ResourcePool[object], held: Held[Any], operation: Operation) -> None:
         clock = operation.clock or self._clock
         since = clock.monotonic()
-        stake.lease = lease = await pool.acquire(timeout=_left(operation.deadline))
-        attempt.resource = (pool, lease.resource)
+        held.lease = lease = await pool.acquire(timeout=_left(operation.deadline))
+        held.attempt.resource = (pool, lease.resource)
         operation.pool += clock.monotonic() - since
 
-    async def _pause(self, failure: Exception, repetition: Repetition, operation: Operation) -> None:
-        """Wait until the next attempt; raises the failure where there is none."""
+    async def _paused(self, failure: Exception, repetition: Repetition, operation: Operation) -> bool:
+        """Wait until the next attempt. Whether there is one."""
         number = repetition.attempt.number
         delay = repetition.after(failure)
         if delay is None:
-            raise failure
+            return False
         if operation.tell is not None:
             facts = {"error": describe(failure), "error_type": type(failure).__name__, "delay": delay}
             await operation.tell("retry", facts, number)
@@ -412,6 +440,7 @@ class Pipeline:
             operation.ticket.strained()
         await (operation.clock or self._clock).sleep(delay)
         operation.backoff += delay
+        return True
 
     def _with_budget(self, policy: RetryPolicy) -> RetryPolicy:
         """A caller's own policy shares the pipeline's budget, unless it brings one."""

@@ -145,7 +145,8 @@ class Pipelines:
         window = CountWindow(count) if seconds is None else TimeWindow(seconds)
         if isinstance(window, CountWindow):
             options["min_calls"] = min(options.get("min_calls", 10), count)
-        options["max_open"] = max(options.get("max_open", 120.0), options.get("open_for", 15.0))
+        options.setdefault("max_open", max(120.0, options.get("open_for", 0.0)))
+        options["open_for"] = min(options.get("open_for", 15.0), options["max_open"])
         return CircuitBreaker(name=name, window=window, clock=self._clock, listener=listener, **options)
 
     def _shedder(self, name: str, said: Options) -> LoadShedder:

@@ -37,8 +37,8 @@ def limited(test: Callable[[RateLimiter, VirtualClock], Any], **options: Any) ->
 
 
 def assert_free(limiter: RateLimiter) -> None:
-    assert (limiter.in_use, limiter.waiting, limiter._queued) == (0, 0, (0, 0, 0, 0))
-    assert limiter._alarm.timer is None
+    assert (limiter.in_use, limiter.waiting, limiter._allowance.needed) == (0, 0, (0, 0, 0, 0))
+    assert limiter._allowance.alarm.timer is None
     left = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
     assert not left
 
@@ -652,7 +652,7 @@ def test_two_loops_in_two_threads_share_one_limiter() -> None:
         thread.join(30)
     assert sorted(done) == sorted([*range(150)] * 2)
     assert peak <= 3
-    assert (limiter.in_use, limiter.waiting, limiter._alarm.timer) == (0, 0, None)
+    assert (limiter.in_use, limiter.waiting, limiter._allowance.alarm.timer) == (0, 0, None)
     assert time.monotonic() - started >= 0.238  # 60 at once and 1 each millisecond: 300 need 240 ms
 
 
@@ -679,14 +679,14 @@ def test_one_loop_wakes_a_waiter_of_another() -> None:
 def test_a_loop_that_was_closed_with_its_waiters_holds_nobody_up() -> None:
     limiter = RateLimiter(requests_per_minute=60_000, burst=0.001)
     gone = asyncio.new_event_loop()
+    kept: list[object] = []  # nobody else would keep the task
 
     async def wait() -> None:
         await limiter.reserve(requests=60)
 
     async def start() -> None:
-        global _kept
         await wait()
-        _kept = asyncio.ensure_future(wait())
+        kept.append(asyncio.ensure_future(wait()))
         await asyncio.sleep(0)
 
     gone.run_until_complete(start())
@@ -815,7 +815,7 @@ class Model(RuleBasedStateMachine):
         self.loop.run(asyncio.sleep(0.01 + max(0.0, self.hold - self.clock.monotonic())))
         self.loop.run(asyncio.sleep(500))
         left = self.limiter.available()
-        assert (self.limiter.in_use, self.limiter.waiting, self.limiter._alarm.timer) == (0, 0, None)
+        assert (self.limiter.in_use, self.limiter.waiting, self.limiter._allowance.alarm.timer) == (0, 0, None)
         assert left.requests == pytest.approx(self.rates[0] or math.inf)
         assert left.tokens == pytest.approx(self.rates[1] or math.inf)
         self.loop.close()

@@ -151,15 +151,16 @@ class Ledger:
             return
         now, slow = 0.0, False
         if self.timed or not phase.passes:  # a look at the clock is a tenth of the whole
-            now = self.now()
+            clock = self.now
+            now = clock()
             slow = (now - permit.since if seconds is None else seconds) > self._slow
         if phase.ring.quiet and not failed and not slow:
             permit.phase = None  # the usual case takes no lock
             return
-        turn = self._turn
+        turn, news = self._turn, self._news
         if turn.lock.locked():
             turn.soon(partial(self._record, permit, now, failed, slow))
-            self._news.tell()
+            news.tell()
             return
         turn.lock.acquire()
         try:
@@ -168,8 +169,8 @@ class Ledger:
             turn.lock.release()
             if turn.left:
                 turn.catch_up()
-        if self._news.items:
-            self._news.tell()
+        if news.items:
+            news.tell()
 
     def give_back(self, permit: Permit) -> None:
         if permit.phase is not None:
@@ -179,7 +180,7 @@ class Ledger:
     def _record(self, permit: Permit, now: float, failed: bool, slow: bool) -> None:
         phase, permit.phase = permit.phase, None
         machine = self.machine
-        if phase is None or phase is not machine.phase:
+        if phase is not machine.phase or phase is None:
             return
         if not phase.passes:
             self._record_probe(permit, phase, now, failed, slow)

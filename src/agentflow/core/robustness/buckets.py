@@ -115,10 +115,11 @@ class Buckets:
     A need of nothing waits, too, for a bucket in debt: whoever counts tokens only afterwards is limited as well.
     """
 
-    __slots__ = ("_buckets", "_grown", "_hold", "_last", "_ramp", "_told", "_watched", "free")
+    __slots__ = ("_buckets", "_grown", "_hold", "_last", "_ramp", "_told", "_watched", "counts_tokens", "free")
 
     def __init__(self, per_minute: tuple[float | None, float | None, float | None, float | None], burst: float) -> None:
         self._buckets = [_Bucket(kind, rate, burst) for kind, rate in enumerate(per_minute) if rate is not None]
+        self.counts_tokens = any(bucket.quantity != REQUESTS for bucket in self._buckets)
         self._told: dict[int, _Told] = {}
         self._hold = -math.inf
         self._watched = False  # whether the server has said anything that still counts
@@ -134,8 +135,8 @@ class Buckets:
         latest = now + _SLACK
         for bucket in self._buckets:
             bucket.before = zero = bucket.zero
-            if zero < now - bucket.full:  # what is full does not overflow
-                zero = now - bucket.full
+            if zero < (full := now - bucket.full):  # what is full does not overflow
+                zero = full
             bucket.zero = zero = zero + need[bucket.quantity] * bucket.per
             if zero > latest:
                 self._put_back(bucket)

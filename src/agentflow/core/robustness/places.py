@@ -27,13 +27,16 @@ _NOTABLE: Final = 1.25  # changes of the limit by less are not told, except for 
 
 
 class Ticket:
-    """A place among the calls under way. One of `done`, `overloaded` and `drop` gives it back: the first."""
+    """A place among the calls under way. One of `done`, `overloaded` and `drop` gives it back: the first.
+
+    `waited` is the seconds that it took to be granted; `began` is when the call did, and `tried` its present attempt.
+    """
 
     __slots__ = ("_places", "began", "ended", "tried", "waited")
 
-    def __init__(self, places: Places, began: float, waited: float = 0.0) -> None:
+    def __init__(self, places: Places, began: float, waited: float) -> None:
         self._places = places
-        self.began = self.tried = began  # `tried`: when the present attempt began
+        self.began = self.tried = began
         self.waited = waited
         self.ended = False
 
@@ -41,8 +44,8 @@ class Ticket:
         """It ended well. `seconds` is the latency that the limit learns from, such as the time to the first token;
         None: the time since it was admitted."""
         places = self._places
-        now = places.now()
-        turn = places.turn
+        clock, turn = places.now, places.turn
+        now = clock()
         if turn.lock.locked():
             places.soon(partial(places.well, self, now, seconds))
             return
@@ -110,8 +113,8 @@ class Places:
 
     def take(self) -> Ticket | None:
         """A place, where one is free. Takes the lock."""
-        now = self.now()
-        turn = self.turn
+        clock, turn = self.now, self.turn
+        now = clock()
         turn.lock.acquire()
         try:
             if self.in_flight >= self.limit.limit:  # whoever waits, waits because of this
@@ -121,7 +124,7 @@ class Places:
             turn.lock.release()
             if turn.left:
                 turn.catch_up()
-        return Ticket(self, now)
+        return Ticket(self, now, 0.0)
 
     def soon(self, action: Callable[[], None]) -> None:
         """Do it under the lock, and do not wait for that."""
@@ -134,15 +137,16 @@ class Places:
         if ticket.ended:
             return
         ticket.ended = True
-        limit = self.limit
-        before, under_way = limit.limit, self.in_flight
+        limit, under_way = self.limit, self.in_flight
+        before = limit.limit
         self.in_flight = under_way - 1
         held = now - ticket.began
         limit.succeeded(now, held if seconds is None else seconds, under_way)
         if under_way >= before:
             self._freed(held, now)
-        if limit.limit != before:
-            self._tell(before, "growth" if limit.limit > before else "latency")
+        after = limit.limit
+        if after != before:
+            self._tell(before, "growth" if after > before else "latency")
 
     def overload(self, ticket: Ticket, now: float, ended: bool) -> None:
         if ticket.ended:

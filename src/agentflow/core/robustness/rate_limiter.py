@@ -24,20 +24,15 @@ The listener is told `limiter_wait` (seconds), `limiter_refused` (reason, retry_
 from __future__ import annotations
 
 import math
-from asyncio import get_running_loop
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.robustness.alarm import Alarm
-from agentflow.core.robustness.buckets import QUANTITIES, Buckets, Need, ServerLimits, negative, total
+from agentflow.core.robustness.allowance import Allowance, Available, Queued, Reservation
+from agentflow.core.robustness.buckets import QUANTITIES, Buckets, Need, ServerLimits
 from agentflow.core.robustness.decision import Listener, tell
-from agentflow.core.robustness.turn import Turn
-from agentflow.core.robustness.waiting import Waiter
 from agentflow.errors import LimiterError
 
 __all__ = ["Available", "RateLimiter", "Reservation", "Reserving", "ServerLimits"]
@@ -46,20 +41,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CLOCK: Final = SystemClock()
-_NOTHING: Final = (0, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Available:
-    """What could be taken now if nobody waited; infinite where there is no limit, negative in debt. For `held` seconds
-    nothing is granted at all."""
-
-    requests: float
-    tokens: float
-    input_tokens: float
-    output_tokens: float
-    slots: float
-    held: float
 
 
 class RateLimiter:
@@ -69,21 +50,7 @@ class RateLimiter:
     full at first: in any T seconds at most `burst + T/60` times that amount is granted, beside what settling takes.
     """
 
-    __slots__ = (
-        "_alarm",
-        "_buckets",
-        "_counts_tokens",
-        "_in_use",
-        "_listener",
-        "_monotonic",
-        "_name",
-        "_queue",
-        "_queued",
-        "_slots",
-        "_summary",
-        "_turn",
-        "_wait",
-    )
+    __slots__ = ("_allowance", "_listener", "_name", "_summary", "_wait")
 
     def __init__(
         self,
@@ -102,27 +69,20 @@ class RateLimiter:
         rates = (requests_per_minute, tokens_per_minute, input_tokens_per_minute, output_tokens_per_minute)
         _check(rates, burst, concurrency, on_limit)
         self._name = name
-        self._slots: float = math.inf if concurrency is None else concurrency
         self._wait = on_limit == "wait"
-        self._monotonic = clock.monotonic
         self._listener = listener
-        self._buckets = Buckets(rates, burst)
         self._summary = _told(rates, concurrency, on_limit)
-        self._counts_tokens = any(rate is not None for rate in rates[1:])
-        self._in_use = 0
-        self._queue: OrderedDict[_Queued, None] = OrderedDict()  # in order; anyone may leave in constant time
-        self._queued: Need = _NOTHING  # what all in the queue need
-        self._alarm = Alarm(self._rung)
-        self._turn = Turn()
+        slots = math.inf if concurrency is None else concurrency
+        self._allowance = Allowance(Buckets(rates, burst), slots, clock.monotonic)
 
     # ---- taking
 
     def try_reserve(self, *, requests: int = 1, input_tokens: int = 0, output_tokens: int = 0) -> Reservation | None:
         """Take it now; None where that would mean to wait, or to overtake somebody who waits."""
-        if (requests | input_tokens | output_tokens) < 0:
+        if requests < 0 or input_tokens < 0 or output_tokens < 0:
             raise _negative(requests, input_tokens, output_tokens)
         need = (requests, input_tokens + output_tokens, input_tokens, output_tokens)
-        reservation = self._try(need)
+        reservation = self._allowance.take(need)
         if reservation is None and (error := self._too_much(need)) is not None:
             raise self._refused("capacity", error)
         return reservation
@@ -142,7 +102,7 @@ class RateLimiter:
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout is 0 or more seconds, not {timeout:g}")
-        if (requests | input_tokens | tokens | output_tokens) < 0:
+        if requests < 0 or input_tokens < 0 or tokens < 0 or output_tokens < 0:
             raise _negative(requests, min(input_tokens, tokens), output_tokens)
         input_tokens += tokens
         return Reserving(self, (requests, input_tokens + output_tokens, input_tokens, output_tokens), timeout)
@@ -165,10 +125,11 @@ class RateLimiter:
         What is held here is lowered to it, never raised. A quantity without a rate of its own is held at it until its
         reset.
         """
-        with self._turn:
-            held = self._buckets.observe(limits, self._monotonic())
-            if self._queue:
-                self._pump()
+        allowance = self._allowance
+        with allowance.turn:
+            held = allowance.buckets.observe(limits, allowance.now())
+            if allowance.queue:
+                allowance.pump()
         if held:
             tell(self._listener, "limiter_clamped", self._name, **held)
 
@@ -177,8 +138,9 @@ class RateLimiter:
 
         Calls under way go on. Afterwards it starts slowly, however much was in the buckets (`Buckets.drain`).
         """
-        with self._turn:
-            seconds = self._buckets.drain(seconds, self._monotonic())
+        allowance = self._allowance
+        with allowance.turn:
+            seconds = allowance.buckets.drain(seconds, allowance.now())
         tell(self._listener, "limiter_drained", self._name, seconds=seconds)
 
     # ---- looking
@@ -186,7 +148,7 @@ class RateLimiter:
     @property
     def counts_tokens(self) -> bool:
         """Whether any limit is in tokens, so that it is worth estimating what a call takes."""
-        return self._counts_tokens
+        return self._allowance.counts_tokens
 
     @property
     def summary(self) -> str:
@@ -200,46 +162,30 @@ class RateLimiter:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return len(self._queue)
+        return len(self._allowance.queue)
 
     @property
     def in_use(self) -> int:
         """How many reservations are neither settled nor cancelled."""
-        return self._in_use
+        return self._allowance.in_use
 
     def available(self) -> Available:
         """What is there at this moment."""
-        with self._turn:
-            now = self._monotonic()
-            levels = self._buckets.levels(now)
-            return Available(*levels, self._slots - self._in_use, self._buckets.held(now))
+        return self._allowance.available()
 
-    # ---- the queue; what has no lock of its own runs under the caller's
-
-    def _try(self, need: Need) -> Reservation | None:
-        turn, buckets = self._turn, self._buckets
-        turn.lock.acquire()  # by hand, as `with` costs half as much again
-        try:
-            if self._queue or self._in_use >= self._slots:
-                return None
-            if not buckets.free and not buckets.take(need, self._monotonic()):
-                return None
-            self._in_use += 1
-            return Reservation(self, need)
-        finally:
-            turn.lock.release()
-            if turn.left:
-                turn.catch_up()
+    # ---- waiting
 
     async def _wait_for(self, need: Need, timeout: float | None) -> Reservation:
         """Join the queue, unless it is known already that this is no use."""
-        with self._turn:
+        allowance = self._allowance
+        with allowance.turn:
             hopeless = self._hopeless(need, timeout)
-            waiter = None if hopeless else self._join(need)
+            waiter = None if hopeless else allowance.join(need)
         if waiter is None:
             assert hopeless is not None
             raise self._refused(*hopeless)
-        reservation = await waiter.wait(self._withdraw, seconds=timeout, late=lambda: self._late(waiter, timeout))
+        late = partial(self._late, waiter, timeout)
+        reservation = await waiter.wait(allowance.withdraw, seconds=timeout, late=late)
         if reservation.waited > 0:
             tell(self._listener, "limiter_wait", self._name, seconds=reservation.waited)
         return reservation
@@ -250,109 +196,31 @@ class RateLimiter:
             return "capacity", error
         if timeout is None and self._wait:
             return None
-        seconds = self._predicted(need)
-        if not self._wait and (seconds > 0 or self._queue or self._in_use >= self._slots):
+        allowance = self._allowance
+        seconds = allowance.predicted(need)
+        if not self._wait and (seconds > 0 or allowance.queue or allowance.in_use >= allowance.slots):
             return "on_limit", self._error("it would have to wait, and must not", seconds)
         if timeout is not None and seconds > timeout:
             return "timeout", self._error(f"the wait would be {seconds:.3g} s, longer than {timeout:g} s", seconds)
         return None
 
-    def _predicted(self, need: Need) -> float:
-        """How long it will wait, at least: for all those in front and itself. When a slot comes free nobody knows."""
-        now = self._monotonic()
-        return self._buckets.when(total(self._queued, need), now, ahead=len(self._queue)) - now
-
-    def _join(self, need: Need) -> _Queued:
-        waiter = _Queued(need, self._monotonic())
-        self._queue[waiter] = None
-        self._queued = total(self._queued, need)
-        self._pump()
-        return waiter
-
-    def _leave(self, waiter: _Queued) -> None:
-        if waiter in self._queue:
-            del self._queue[waiter]
-            self._queued = total(self._queued, negative(waiter.need))
-
-    def _pump(self) -> None:
-        """Grant in order whatever can be granted, and have the rest looked at when the first of them can be."""
-        now = self._monotonic()
-        while self._queue:
-            head = next(iter(self._queue))
-            if head.loop.is_closed():  # its task is gone with it
-                self._leave(head)
-            elif self._in_use >= self._slots:
-                break  # whoever frees a slot comes by here
-            elif self._buckets.take(head.need, now):
-                self._grant(head, now)
-            else:
-                self._alarm.set(head.loop, self._buckets.when(head.need, now), now)
-                return
-        self._alarm.clear()
-
-    def _grant(self, head: _Queued, now: float) -> None:
-        self._leave(head)
-        if head.grant(Reservation(self, head.need, max(0.0, now - head.since))):
-            self._in_use += 1
-        else:
-            self._buckets.give_back(head.need)
-
-    def _rung(self, ring: int) -> None:
-        with self._turn:
-            self._alarm.rung(ring)
-            self._pump()
-
-    def _withdraw(self, waiter: Waiter[Reservation]) -> None:
-        """Its caller has left: out of the queue with it, or on with what it was granted."""
-        self._turn.soon(partial(self._without, waiter))
-
-    def _without(self, waiter: Waiter[Reservation]) -> None:
-        if waiter.value is not None:
-            self._end(waiter.value, None, unsent=True)
-        elif isinstance(waiter, _Queued):
-            self._leave(waiter)
-            self._pump()
-
-    def _late(self, waiter: _Queued, timeout: float | None) -> None:
-        with self._turn:
-            self._pump()  # it may be just in time
+    def _late(self, waiter: Queued, timeout: float | None) -> None:
+        allowance = self._allowance
+        with allowance.turn:
+            allowance.pump()  # it may be just in time
             if waiter.granted:
                 return
-            self._leave(waiter)
-            error = self._error(f"still not its turn after {timeout or 0.0:g} s", self._predicted(waiter.need))
+            allowance.leave(waiter)
+            seconds = allowance.predicted(waiter.need)
+            error = self._error(f"still not its turn after {timeout or 0.0:g} s", seconds)
             waiter.refuse(error)
-            self._pump()
+            allowance.pump()
         self._refused("late", error)
-
-    def _close(self, reservation: Reservation, change: Need | None, unsent: bool = False) -> None:
-        """The end of a reservation; only the first counts."""
-        turn = self._turn
-        if not turn.lock.acquire(False):
-            turn.soon(partial(self._end, reservation, change, unsent))
-            return
-        try:
-            self._end(reservation, change, unsent)
-        finally:
-            turn.lock.release()
-            if turn.left:
-                turn.catch_up()
-
-    def _end(self, reservation: Reservation, change: Need | None, unsent: bool) -> None:
-        if reservation._closed:
-            return
-        reservation._closed = True
-        self._in_use -= 1
-        if unsent:
-            self._buckets.give_back(reservation.need)
-        elif change is not None:
-            self._buckets.adjust(change, self._monotonic())
-        if self._queue:
-            self._pump()
 
     # ---- refusing
 
     def _too_much(self, need: Need) -> LimiterError | None:
-        above = self._buckets.above_capacity(need)
+        above = self._allowance.buckets.above_capacity(need)
         if above is None:
             return None
         what, amount, capacity = above
@@ -367,48 +235,6 @@ class RateLimiter:
     def _refused(self, reason: str, error: LimiterError) -> LimiterError:
         tell(self._listener, "limiter_refused", self._name, reason=reason, retry_after=error.retry_after)
         return error
-
-
-class Reservation:
-    """What a call took. The first of `settle`, `cancel` and `release` counts; all of them may be called anywhere."""
-
-    __slots__ = ("_closed", "_limiter", "need", "waited")
-
-    def __init__(self, limiter: RateLimiter, need: Need, waited: float = 0.0) -> None:
-        self._limiter = limiter
-        self._closed = False
-        self.need = need
-        self.waited = waited
-
-    def settle(
-        self, *, input_tokens: int | None = None, output_tokens: int | None = None, tokens: int | None = None
-    ) -> None:
-        """The call has ended and took this much; None is as much as was reserved.
-
-        `tokens` is the sum, for those who know no more: what it differs by is put down to the output where output was
-        reserved, else to the input.
-        """
-        limiter = self._limiter
-        if not limiter._counts_tokens:
-            limiter._close(self, None)
-            return
-        _, _, asked, answer = self.need
-        if tokens is not None and input_tokens is None and output_tokens is None:
-            input_tokens = min(asked, tokens) if answer else tokens
-            output_tokens = tokens - input_tokens
-        more_in = 0 if input_tokens is None else input_tokens - asked
-        more_out = 0 if output_tokens is None else output_tokens - answer
-        if more_in < -asked or more_out < -answer:  # less than nothing is nothing
-            more_in, more_out = max(more_in, -asked), max(more_out, -answer)
-        limiter._close(self, (0, more_in + more_out, more_in, more_out) if more_in or more_out else None)
-
-    def release(self) -> None:
-        """It was sent, and nobody knows what it took: as much as was reserved."""
-        self._limiter._close(self, None)
-
-    def cancel(self) -> None:
-        """It was never sent: all is given back."""
-        self._limiter._close(self, None, unsent=True)
 
 
 class Reserving:
@@ -427,7 +253,7 @@ class Reserving:
         self._held: Reservation | None = None
 
     def __await__(self) -> Generator[Any, None, Reservation]:
-        reservation = self._limiter._try(self._need)
+        reservation = self._limiter._allowance.take(self._need)
         if reservation is None:
             reservation = yield from self._limiter._wait_for(self._need, self._timeout).__await__()
         return reservation
@@ -441,18 +267,6 @@ class Reserving:
     ) -> None:
         if self._held is not None:
             self._held.release()
-
-
-class _Queued(Waiter[Reservation]):
-    """One that waits, for what, and since when."""
-
-    __slots__ = ("loop", "need", "since")
-
-    def __init__(self, need: Need, since: float) -> None:
-        super().__init__()
-        self.loop = get_running_loop()
-        self.need = need
-        self.since = since
 
 
 def _negative(requests: int, input_tokens: int, output_tokens: int) -> ValueError:

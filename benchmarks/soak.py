@@ -1,6 +1,6 @@
 """Ten thousand callers at once, one request in twenty goes wrong, for five minutes: is anything lost, leaked or stuck?
 
-    python benchmarks/soak.py [--seconds 300] [--concurrency 10000] [--delay 10]
+    python benchmarks/soak.py [--seconds 300] [--concurrency 10000] [--delay 30]
     python benchmarks/soak.py --tiny                         200 callers for a few seconds, as the test-suite runs it
 
 Each caller asks, alternately for a whole answer and for a stream, until the time is up; one stream in fifty is left
@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import gc
 import json
-import math
 import os
 import subprocess
 import sys
@@ -46,15 +45,14 @@ class Plan:
 
     seconds: float = 300.0
     concurrency: int = 10_000
-    delay: float = 10.0
+    delay: float = 30.0
     warm: float = 0.4
     samples: int = 60
 
     @property
     def ramp(self) -> float:
-        """Seconds until all callers are there. They come slowly at first: a failure may come at once, an answer takes
-        its time, and until the first answers are here a breaker has seen nothing but failures."""
-        return self.delay * 6
+        """Seconds until all callers are there."""
+        return self.delay * 2
 
 
 TINY = Plan(seconds=4.0, concurrency=200, delay=0.4, samples=8)
@@ -157,7 +155,7 @@ class Callers:
 
     async def _caller(self, streams: bool) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(math.sqrt(self._chance.random()) * self._plan.ramp)
+        await asyncio.sleep(self._chance.random() * self._plan.ramp)
         while loop.time() < self._until:
             self._books.begun += 1
             try:
@@ -377,7 +375,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seconds", type=float, help="for how long calls are begun (300)")
     parser.add_argument("--concurrency", type=int, help="callers at the same time (10,000)")
-    parser.add_argument("--delay", type=float, help="seconds that an answer takes, give or take half of it (10)")
+    parser.add_argument("--delay", type=float, help="seconds that an answer takes, give or take half of it (30)")
     said = parser.parse_args()
     plan = planned(said)
     if not allow_files(plan.concurrency + 500):

@@ -1,16 +1,19 @@
 """A model server that fails one request in twenty, in every way there is, and knows exactly what it did.
 
-    python benchmarks/soak_server.py [--faults 0.05] [--delay 10] [--seed 7]
+    python benchmarks/soak_server.py [--faults 0.05] [--delay 30] [--seed 7]
     prints its port, serves on loopback until its standard input ends; any line gets what it did so far, as JSON
 
 An answer takes `delay` seconds, give or take half of it: a whole one comes at once then, a stream its first piece after
 half of that and the others on the way. What goes wrong is drawn by chance, from a seed:
 
-    500, 529      an error at once
-    reset         half of the body of a whole answer, or of the first piece of a stream, and then RST
-    cut           a stream ends after its second piece, without a word; a whole answer is reset
+    500, 529      an error
+    reset         half of the body of a whole answer, or of a piece of a stream, and then RST
+    cut           a stream ends after its last piece, without a word; a whole answer is reset
     stall         nothing at all, until the caller hangs up
     429           with a Retry-After, but at most once in `calm` seconds: it closes the limiter for all
+
+It goes wrong when an answer would have been whole. Were failures faster, the first thing that a breaker sees of ten
+thousand calls that begin together would be failures alone.
 """
 
 from __future__ import annotations
@@ -129,9 +132,9 @@ class Connection(asyncio.Protocol):
         self._outcome = outcome = model.outcome(asyncio.get_running_loop().time())
         took = model.delay * (0.5 + model.chance.random())
         if outcome in ("500", "529"):
-            self._write(refusal(outcome))
+            self._later(took, self._write, refusal(outcome))
         elif outcome == "429":
-            self._write(refusal(outcome, f"retry-after: {model.retry_after:g}"))
+            self._later(took, self._write, refusal(outcome, f"retry-after: {model.retry_after:g}"))
         elif outcome == "stall":
             return
         elif streamed:
@@ -148,16 +151,20 @@ class Connection(asyncio.Protocol):
 
     def _piece(self, number: int, pause: float) -> None:
         """One piece of a stream, and the next after a pause."""
-        if self._outcome == "reset":
-            self._break((HEAD + PIECE)[: len(HEAD) + len(PIECE) // 2])
-        elif self._outcome == "cut" and number > 2:
-            self._end("cut")
-            self._transport.close()
-        elif number > PIECES:
-            self._write(LAST)
+        if number > PIECES:
+            self._last()
         else:
             self._transport.write(HEAD + PIECE if number == 1 else PIECE)
             self._later(pause, self._piece, number + 1, pause)
+
+    def _last(self) -> None:
+        if self._outcome == "reset":
+            self._break(PIECE[: len(PIECE) // 2])
+        elif self._outcome == "cut":
+            self._end("cut")
+            self._transport.close()
+        else:
+            self._write(LAST)
 
     def _later(self, seconds: float, call: object, *arguments: object) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, call, *arguments)  # type: ignore[arg-type]
@@ -185,7 +192,7 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=float, default=0.05, help="the share of requests that go wrong (%(default)s)")
-    parser.add_argument("--delay", type=float, default=10.0, help="seconds that an answer takes (%(default)s)")
+    parser.add_argument("--delay", type=float, default=30.0, help="seconds that an answer takes (%(default)s)")
     parser.add_argument("--seed", type=int, default=7)
     said = parser.parse_args()
     model = Model(said.faults, said.delay, said.seed)

@@ -10,6 +10,7 @@ All three are synchronous and raise nothing, so they fit into any `finally`.
 from __future__ import annotations
 
 import asyncio
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from agentflow.errors import (
@@ -27,107 +28,105 @@ if TYPE_CHECKING:
     from agentflow.core.robustness.operation import Operation
     from agentflow.core.robustness.pool_lease import Lease
 
-__all__ = ["Held", "Stake"]
+__all__ = ["Held", "Reached"]
 
 R = TypeVar("R")
 
 _LONGEST_DRAIN: Final = 300.0  # seconds that one answer may close a limiter for; then a single call asks again
 
 
-class Stake:
-    """What one attempt holds of the limiter and the breaker."""
+class Reached(IntEnum):
+    """How far a call has come."""
 
-    __slots__ = ("_limiter", "_open", "lease", "permit", "reservation", "sent")
+    TAKEN = 0  # what it needs, or some of it
+    SENT = 1
+    BEGUN = 2  # to answer
+    OVER = 3
 
-    def __init__(self, limiter: Limiter | None) -> None:
-        self._limiter = limiter
-        self._open = True
-        self.permit: Permit | None = None
-        self.reservation: Reserved | None = None
-        self.lease: Lease[object] | None = None
-        self.sent = False
 
-    def succeed(self, input_tokens: int | None, output_tokens: int | None, seconds: float | None) -> None:
-        if not self._close():
-            return
-        if self.reservation is not None:
-            self.reservation.settle(input_tokens=input_tokens, output_tokens=output_tokens)
-        if self.permit is not None:
-            self.permit.success(seconds)
-
-    def fail(self, error: BaseException, begun: bool = False) -> None:
-        """The attempt has ended so. A cancellation records nothing, and neither does what was never sent. What had
-        `begun` to answer has cost what nobody counted."""
-        if not self._close():
-            return
-        if isinstance(error, OperationTimeoutError) and error.operation == "pool":
-            self.sent = False  # it waited for a connection of ours: whoever is to be called knows nothing of it
-        known = isinstance(error, Exception)
-        if self.permit is not None:
-            if self.sent and known:
-                self.permit.failure(error)
-            else:
-                self.permit.drop()
-        if self.reservation is not None:
-            if begun:
-                self.reservation.release()
-            else:
-                self._give_back(self.reservation, error)
-        if self._limiter is not None and isinstance(error, RateLimitError) and not isinstance(error, RejectedError):
-            self._drain(self._limiter, error)
-
-    def _drain(self, limiter: Limiter, error: RateLimitError) -> None:
-        """The server has said when to come back: until then nobody shall, not for what waiting does not mend."""
-        if error.retry_after and error.retryable:
-            limiter.drain(min(error.retry_after, _LONGEST_DRAIN))
-
-    def _give_back(self, reservation: Reserved, error: BaseException) -> None:
-        """Nothing was sent: all of it. Refused: the tokens, but not the request. Nobody knows: nothing."""
-        if not self.sent or isinstance(error, RejectedError):
-            reservation.cancel()
-        elif isinstance(error, ModelError) and not isinstance(error, OperationTimeoutError):
-            reservation.settle(input_tokens=0, output_tokens=0)
-        else:
-            reservation.release()
-
-    def _close(self) -> bool:
-        """Whether this is the first end. What was lent goes back in any case."""
-        was, self._open = self._open, False
-        if was and self.lease is not None:
-            self.lease.release()
-        return was
+_TAKEN: Final = Reached.TAKEN
+_OVER: Final = Reached.OVER
 
 
 class Held(Generic[R]):
-    """What `Pipeline.open` gives."""
+    """What `Pipeline.open` gives: one attempt, with all that it holds.
 
-    __slots__ = ("_stake", "_ticket", "attempt", "leg", "value")
+    The pipeline puts in what it takes for the attempt, piece by piece, and says how far the attempt has come.
+    """
 
-    def __init__(self, value: R, stake: Stake, attempt: Attempt) -> None:
-        self.value = value
+    __slots__ = ("_limiter", "attempt", "lease", "leg", "permit", "reached", "reservation", "ticket", "value")
+    value: R
+    leg: Operation  # of hedged calls, the one that this is
+
+    def __init__(self, limiter: Limiter | None, attempt: Attempt) -> None:
+        self._limiter = limiter
         self.attempt = attempt
-        self._stake = stake
-        self._ticket: Ticket | None = None
-        self.leg: Operation | None = None  # of hedged calls, the one that this is
-
-    def hold(self, ticket: Ticket | None) -> None:
-        """The place that the call was admitted to."""
-        self._ticket = ticket
+        self.reached: Reached = _TAKEN
+        self.reservation: Reserved | None = None
+        self.lease: Lease[object] | None = None
+        self.permit: Permit | None = None
+        self.ticket: Ticket | None = None  # the place that the call was admitted to, once nothing is repeated any more
 
     def succeed(
         self, *, input_tokens: int | None = None, output_tokens: int | None = None, seconds: float | None = None
     ) -> None:
         """It is whole. None for what nobody counted; `seconds` is what counts as slow, where it is not all of it."""
-        self._stake.succeed(input_tokens, output_tokens, seconds)
-        if self._ticket is not None:
-            self._ticket.done(seconds=seconds)
+        if self.reached is _OVER:
+            return
+        self.reached = _OVER
+        if self.lease is not None:
+            self.lease.release()
+        if self.reservation is not None:
+            self.reservation.settle(input_tokens=input_tokens, output_tokens=output_tokens)
+        if self.permit is not None:
+            self.permit.success(seconds)
+        if self.ticket is not None:
+            self.ticket.done(seconds=seconds)
 
     def fail(self, error: BaseException) -> None:
-        """It broke after it had begun."""
-        self._stake.fail(error, begun=True)
-        if self._ticket is not None:
-            self._ticket.end(error)
+        """It ended so. A cancellation records nothing, and neither does what was never sent."""
+        reached, self.reached = self.reached, _OVER
+        if reached is _OVER:
+            return
+        if is_ours(error):
+            reached = _TAKEN
+        if self.lease is not None:
+            self.lease.release()
+        if self.permit is not None:
+            if reached is not _TAKEN and isinstance(error, Exception):
+                self.permit.failure(error)
+            else:
+                self.permit.drop()
+        if self.reservation is not None:
+            _give_back(self.reservation, error, reached)
+        if self._limiter is not None and isinstance(error, RateLimitError) and not isinstance(error, RejectedError):
+            _drain(self._limiter, error)
+        if self.ticket is not None:
+            self.ticket.end(error)
 
     def leave(self) -> None:
         """Whoever wanted it has gone: that is neither success nor failure."""
         self.fail(asyncio.CancelledError())
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether the time was spent on a connection of ours: whoever is to be called knows nothing of it."""
+    return isinstance(error, OperationTimeoutError) and error.operation == "pool"
+
+
+def _drain(limiter: Limiter, error: RateLimitError) -> None:
+    """The server has said when to come back: until then nobody shall, not for what waiting does not mend."""
+    if error.retry_after and error.retryable:
+        limiter.drain(min(error.retry_after, _LONGEST_DRAIN))
+
+
+def _give_back(reservation: Reserved, error: BaseException, reached: Reached) -> None:
+    """Nothing was sent: all of it. Refused: the tokens, but not the request. Begun, or nobody knows: nothing."""
+    if reached is Reached.BEGUN:
+        reservation.release()
+    elif reached is _TAKEN or isinstance(error, RejectedError):
+        reservation.cancel()
+    elif isinstance(error, ModelError) and not isinstance(error, OperationTimeoutError):
+        reservation.settle(input_tokens=0, output_tokens=0)
+    else:
+        reservation.release()

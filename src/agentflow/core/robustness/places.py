@@ -30,15 +30,16 @@ class Ticket:
     """A place among the calls under way. One of `done`, `overloaded` and `drop` gives it back: the first.
 
     `waited` is the seconds that it took to be granted; `began` is when the call did, and `tried` its present attempt.
+    Made without an `__init__`, which would take as long again.
     """
 
     __slots__ = ("_places", "began", "ended", "tried", "waited")
 
-    def __init__(self, places: Places, began: float, waited: float) -> None:
-        self._places = places
-        self.began = self.tried = began
-        self.waited = waited
-        self.ended = False
+    _places: Places
+    began: float
+    tried: float
+    waited: float
+    ended: bool
 
     def done(self, *, seconds: float | None = None) -> None:
         """It ended well. `seconds` is the latency that the limit learns from, such as the time to the first token;
@@ -124,7 +125,12 @@ class Places:
             turn.lock.release()
             if turn.left:
                 turn.catch_up()
-        return Ticket(self, now, 0.0)
+        ticket = Ticket()
+        ticket._places = self
+        ticket.began = ticket.tried = now
+        ticket.waited = 0.0
+        ticket.ended = False
+        return ticket
 
     def soon(self, action: Callable[[], None]) -> None:
         """Do it under the lock, and do not wait for that."""
@@ -188,7 +194,12 @@ class Places:
             waiter = self.line.pop(now)
             if waiter is None:
                 return
-            self.in_flight += waiter.grant(Ticket(self, now, max(0.0, now - waiter.since)))
+            ticket = Ticket()
+            ticket._places = self
+            ticket.began = ticket.tried = now
+            ticket.waited = max(0.0, now - waiter.since)
+            ticket.ended = False
+            self.in_flight += waiter.grant(ticket)
 
     def withdraw(self, waiter: Waiter[Ticket]) -> None:
         """It leaves with nothing: cancelled in the queue, or after a place was granted. Does not wait for the lock."""

@@ -598,6 +598,7 @@ def test_a_wait_for_a_connection_goes_to_the_account_of_the_nearest_layer_that_k
     @dataclass
     class Kept:
         pool: float = 0.0
+        begun: float = 0.0
 
     account = Kept()
 
@@ -617,7 +618,7 @@ def test_a_wait_for_a_connection_goes_to_the_account_of_the_nearest_layer_that_k
         await EVEN.run(kept)
 
     VirtualClock().run(main())
-    assert account.pool == 3.0
+    assert (account.pool, account.begun) == (3.0, 3.0)
 
 
 def test_who_keeps_count_by_itself_may_give_up_for_a_reason_of_its_own() -> None:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentflow.core.robustness.buckets import Buckets, Need, ServerLimits
+from agentflow.core.robustness.buckets import (
+    INPUT,
+    OUTPUT,
+    QUANTITIES,
+    REQUESTS,
+    TOKENS,
+    Buckets,
+    Need,
+    ServerLimits,
+)
 
 SLACK = 1e-3
 
@@ -88,6 +97,10 @@ def test_what_is_never_there_is_named_with_both_numbers() -> None:
     assert each.above_capacity(need(31, 51)) == ("requests", 31, 30)
 
 
+def test_the_quantities_are_named_in_their_order() -> None:
+    assert [QUANTITIES[each] for each in (REQUESTS, TOKENS, INPUT, OUTPUT)] == list(QUANTITIES)
+
+
 # ---- giving back, and debt
 
 
@@ -117,6 +130,12 @@ def test_what_took_more_than_was_thought_counts_when_that_is_known() -> None:
     each.take(need(1, 10), 0.0)
     each.adjust((0, 30, 30, 0), 100.0)  # long since full again
     assert each.levels(100.0)[1] == pytest.approx(30)
+
+
+def test_even_one_more_than_was_thought_is_taken_from_a_full_bucket() -> None:
+    each = buckets(tokens=60)
+    each.adjust((0, 1, 1, 0), 1000.0)
+    assert each.levels(1000.0)[1] == pytest.approx(59)
 
 
 # ---- the server's word
@@ -167,6 +186,15 @@ def test_what_the_server_has_left_is_used_up_first() -> None:
     each.give_back(need(1, 400))
     assert each.levels(0.0)[1] == 100  # never more than the server said
     assert each.levels(21.0)[1] == math.inf
+
+
+def test_what_the_server_has_left_may_be_taken_to_the_last_one() -> None:
+    each = buckets()
+    each.observe(ServerLimits(requests_remaining=1, requests_reset=20), 0.0)
+    assert each.when(need(), 5.0) == 5.0
+    assert each.take(need(), 5.0)
+    assert each.when(need(), 5.0) == 20.0
+    assert not each.take(need(), 5.0)
 
 
 def test_the_last_word_counts() -> None:

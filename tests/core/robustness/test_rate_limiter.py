@@ -244,6 +244,8 @@ def test_what_was_too_little_is_a_debt_that_later_ones_wait_out() -> None:
         ((50, 0), {"tokens": 40}, (60, 60, 100)),
         ((50, 0), {"tokens": 60}, (40, 40, 100)),
         ((30, 20), {"input_tokens": -5, "output_tokens": -5}, (100, 100, 100)),
+        ((30, 20), {"input_tokens": -5}, (80, 100, 80)),
+        ((30, 20), {"output_tokens": -5}, (70, 70, 100)),
     ],
 )
 def test_settled_is_what_it_took_and_otherwise_what_was_reserved(
@@ -711,6 +713,8 @@ def test_the_listener_is_told_each_decision() -> None:
             await limiter.reserve(timeout=0.5)
         with pytest.raises(LimiterError):
             await limiter.reserve(requests=61)
+        with pytest.raises(LimiterError):
+            limiter.try_reserve(requests=61)
         limiter.drain(3)
         limiter.observe(ServerLimits(tokens_remaining=0, tokens_reset=5))
         waiting = asyncio.create_task(use(limiter, tokens=1, timeout=6))
@@ -725,6 +729,7 @@ def test_the_listener_is_told_each_decision() -> None:
         ("limiter_wait", None),
         ("limiter_refused", "timeout"),
         ("limiter_refused", "capacity"),
+        ("limiter_refused", "capacity"),
         ("limiter_drained", None),
         ("limiter_clamped", None),
         ("limiter_drained", None),
@@ -732,8 +737,8 @@ def test_the_listener_is_told_each_decision() -> None:
     ]
     assert told[0].data == {"seconds": pytest.approx(1, abs=CLOSE)}
     assert told[1].data["retry_after"] == pytest.approx(1, abs=CLOSE)
-    assert told[3].data == {"seconds": 3}
-    assert told[4].data == {"tokens": 0}
+    assert told[4].data == {"seconds": 3}
+    assert told[5].data == {"tokens": 0}
 
 
 def test_a_listener_that_raises_changes_nothing() -> None:

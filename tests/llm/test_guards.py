@@ -719,6 +719,67 @@ def test_a_node_around_a_call_does_not_multiply_its_attempts(tmp_path: Path) -> 
         assert len(provider.requests) == expected
 
 
+# ---- time that is inherited ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_model_call_in_a_node_gives_up_a_wait_that_the_node_has_no_time_for(tmp_path: Path, streaming: bool) -> None:
+    from agentflow import AsyncFlow, node
+
+    bench, provider = bench_of(tmp_path, ServerError("first"), "never")
+
+    async def inner() -> str:
+        return await bench.ask().retry(RetryPolicy(base_delay=10, jitter="none")).streaming(streaming).execute()
+
+    async def work() -> str:
+        return await asyncio.create_task(inner())  # which the node's limit does not cancel by itself
+
+    flow = AsyncFlow(node(writes="said", timeout=5)(work), clock=bench.clock)
+    with pytest.raises(Exception, match="first") as caught:
+        bench.run(flow.run({}))
+    assert isinstance(caught.value.__cause__, ServerError)
+    assert bench.clock.monotonic() == 0.0
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_a_tool_asks_of_a_model_has_no_more_time_than_the_question(tmp_path: Path, streaming: bool) -> None:
+    """Both tools run at the same time, in tasks of their own; neither waits for what would come too late."""
+    from agentflow.core.robustness.timeout import remaining
+    from agentflow.llm.content import ToolCall
+
+    found: list[float] = []
+    call = Response((ToolCall("1", "ask"), ToolCall("2", "ask")), "m", "toy", finish_reason="tool_calls")
+    bench, _ = bench_of(tmp_path, call, "done")
+    bench.add("inner", ScriptedProvider(lambda _: ServerError("inner"), name="inner"))
+
+    async def ask() -> str:
+        """Ask another model."""
+        found.append(remaining())
+        return await bench.ask("inner/m").retry(RetryPolicy(base_delay=50, jitter="none")).execute()
+
+    assert bench.run(bench.ask().timeout(20).tools(ask).streaming(streaming).execute()) == "done"
+    assert found == [20.0, 20.0]
+    assert bench.clock.monotonic() == 0.0
+
+
+def test_a_tool_that_runs_in_a_thread_inherits_the_time_too(tmp_path: Path) -> None:
+    from agentflow.core.robustness.timeout import remaining
+    from agentflow.llm.content import ToolCall
+
+    found: list[float] = []
+
+    def look() -> str:
+        """Look at the clock."""
+        found.append(remaining())
+        return "looked"
+
+    call = Response((ToolCall("1", "look"),), "m", "toy", finish_reason="tool_calls")
+    bench, _ = bench_of(tmp_path, call, "done")
+    bench.run(bench.ask().timeout(20).tools(look).execute())
+    assert found == [20.0]
+
+
 # ---- hedges --------------------------------------------------------------------------------------------------
 
 HEDGED = "models: {m: {provider: toy, hedge: {after: 2}, price: {input: 1000000, output: 1000000}}}"

@@ -152,7 +152,10 @@ class _FlowBase(BaseNode):
         finally:
             current_run.reset(token)
         status: Status = "done" if error is None else "failed"
-        return FlowResult(state, action, status, error, name, self._clock.monotonic() - started)
+        try:
+            return FlowResult(state, action, status, error, name, self._clock.monotonic() - started)
+        finally:
+            error = None  # its traceback knows this frame
 
     def _event_stream(self, inputs: Inputs | None, terms: _Terms) -> EventStream[FlowResult]:
         name = terms.run_id or new_run_id()
@@ -219,9 +222,12 @@ class AsyncFlow(_FlowBase):
         Raises what made the run fail: NodeError, UnknownTransition, StepLimitError, StateConflict, InputError.
         """
         result = await self._run(state, _Terms(context, run_id, tenant, limits))
-        if result.error is not None:
-            raise result.error
-        return result
+        try:
+            if result.error is not None:
+                raise result.error
+            return result
+        finally:
+            del result  # the error's traceback knows this frame
 
     def stream(
         self,
@@ -267,9 +273,12 @@ class Flow(_FlowBase):
     ) -> FlowResult:
         """`AsyncFlow.run`, waited for. Ctrl-C cancels the run and waits until it has ended."""
         result = run_blocking(lambda: self._run(state, _Terms(context, run_id, tenant, limits)))
-        if result.error is not None:
-            raise result.error
-        return result
+        try:
+            if result.error is not None:
+                raise result.error
+            return result
+        finally:
+            del result  # the error's traceback knows this frame
 
     def stream(
         self,

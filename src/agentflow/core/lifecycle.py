@@ -85,22 +85,25 @@ class Attempts:
     ) -> R:
         """The first success, else the fallback's answer, else a NodeError that names the last attempt."""
         operation = self._operation(place)
+        failure: Exception | None = None
         try:
             held = await self._pipeline.open(work, operation)
             held.succeed()
             return held.value
-        except Exception as error:  # noqa: BLE001 - answered or raised below
+        except Exception as error:
+            if fallback is None:
+                raise NodeError(place.path, "exec", max(1, operation.attempts), error) from error
             failure = error
         finally:
             operation.deadline.close()
         try:
-            if fallback is None:
-                raise failure
             return await fallback(failure)
         except Exception as error:
             if error is not failure and error.__context__ is None:
                 error.__context__ = failure  # what the fallback had to answer for
             raise NodeError(place.path, "exec", max(1, operation.attempts), error) from error
+        finally:
+            failure = None  # its traceback knows this frame
 
     def _operation(self, place: Place) -> Operation:
         run, scope = place.frame.run, place.scope()
@@ -192,8 +195,8 @@ class Lifecycle:
 class StateFunction:
     """The whole lifecycle in one function of the state, which returns the action.
 
-    An attempt that may be repeated, cut off by a time-out or finish late in a thread works on a view; its writes are
-    applied when it has returned in time, and dropped otherwise.
+    An attempt that may be repeated, raced against another, cut off by a time-out or finish late in a thread works on a
+    view; the writes of the one that counts are applied when it has returned in time, all others are dropped.
     """
 
     __slots__ = ("_attempts", "_on_view", "function", "name")
@@ -221,16 +224,16 @@ class StateFunction:
     async def _call(self, state: SharedState, frame: Frame, number: int) -> str | None:
         try:
             if self._on_view:
-                return await self._attempts.run(lambda: self._apart(state), Place(frame, self.name, number))
+                action, view = await self._attempts.run(lambda: self._apart(state), Place(frame, self.name, number))
+                state.apply(view)
+                return action
             return await self.function(state)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
             blame(error, "exec", Place(frame, self.name, number))
 
-    async def _apart(self, state: SharedState) -> str | None:
+    async def _apart(self, state: SharedState) -> tuple[str | None, SharedState]:
         view = state.view()
-        action = await self.function(view)
-        state.apply(view)
-        return action
+        return await self.function(view), view
 
     async def collect(self, item: object, state: SharedState, place: Place) -> object:
         raise AssertionError("Each refuses whole-lifecycle functions when it is built")
@@ -265,9 +268,12 @@ def blame(error: BaseException, phase: str, place: Place) -> NoReturn:
     """Raise the NodeError for what went wrong at `place`; what already is it, or a cancellation, passes unchanged."""
     failure = failure_of(error)
     path = place.path
-    if isinstance(failure, NodeError) and failure.node == path:
-        raise failure
-    raise NodeError(path, phase, 1, failure) from error
+    try:
+        if isinstance(failure, NodeError) and failure.node == path:
+            raise failure
+        raise NodeError(path, phase, 1, failure) from error
+    finally:
+        del failure, error  # the traceback knows this frame
 
 
 def collected(error: Exception, place: Place) -> NodeError:

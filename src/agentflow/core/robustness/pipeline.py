@@ -371,7 +371,10 @@ class Pipeline:
                 with deadline:
                     held.value = await (work() if self._plain else self._call(work, operation))
             finally:
-                current_attempt.reset(token)
+                try:  # noqa: SIM105 - suppress() would cost each attempt
+                    current_attempt.reset(token)
+                except ValueError:  # closed from outside, in another context
+                    pass
             held.reached = _BEGUN
             if self._waits:
                 self._usual.learn(clock.monotonic() - operation.begun)

@@ -209,6 +209,16 @@ def test_the_latency_at_half_the_limit_is_the_usual_one():
     assert limit._usual == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("latest", "left"), [(0.3, 0.9), (0.5, 1.0)])
+def test_the_usual_latency_falls_by_a_tenth_with_each_window_that_needed_less_than_half_of_it(latest, left):
+    limit = Gradient2(probe=0, long_window=10**6)
+    now = windows(limit, 10, 0.8)
+    now = windows(limit, 1, latest, start=now)
+    assert limit._usual == pytest.approx(0.8 * left, rel=1e-3)
+    windows(limit, 1, latest, start=now)
+    assert limit._usual == pytest.approx(0.8 * left * left, rel=1e-3)
+
+
 @pytest.mark.parametrize(("at_half", "soon"), [(0.1, True), (0.89, False)])
 def test_after_a_surprise_it_looks_again_soon(at_half, soon):
     limit = Gradient2(initial=20, probe=50)
@@ -274,12 +284,20 @@ def test_no_history_takes_a_limit_out_of_its_bounds(history):
         (lambda: Gradient2(smoothing=0.0), "smoothing"),
         (lambda: Gradient2(long_window=0), "long_window"),
         (lambda: Gradient2(queue=0), "queue"),
+        (lambda: Gradient2(window=0), "window"),
         (lambda: Gradient2(probe=-1), "probe"),
     ],
 )
 def test_wrong_arguments_are_named(make, name):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=rf"^(minimum ≤ )?(initial ≤ )?{name}\b"):
         make()
+
+
+def test_unless_told_otherwise_aimd_stops_at_1000_and_gradient2_at_200():
+    aimd, gradient = AIMD(increase=5000.0, slow_start=False), Gradient2(queue=5000, smoothing=1.0)
+    succeed(aimd, 20)
+    windows(gradient, 1, 0.1)
+    assert (aimd.limit, gradient.limit) == (1000, 200)
 
 
 # ---- where they come to rest ---------------------------------------------------------------------------------

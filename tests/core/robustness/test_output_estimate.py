@@ -68,6 +68,14 @@ def test_the_key_unused_for_longest_is_forgotten() -> None:
     assert (estimate.estimate("a"), estimate.estimate("b")) == (5, 1024)
 
 
+def test_it_remembers_256_keys_unless_told_otherwise() -> None:
+    estimate = OutputEstimate()
+    for key in range(257):
+        for _ in range(10):
+            estimate.learn(str(key), 5)
+    assert [estimate.estimate(key) for key in ("0", "1", "256")] == [1024, 5, 5]
+
+
 def test_it_remembers_at_least_one_key() -> None:
     with pytest.raises(ValueError, match=r"keys .* at least 1, not 0"):
         OutputEstimate(keys=0)

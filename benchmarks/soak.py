@@ -1,6 +1,6 @@
 """Ten thousand callers at once, one request in twenty goes wrong, for five minutes: is anything lost, leaked or stuck?
 
-    python benchmarks/soak.py [--seconds 300] [--concurrency 10000] [--delay 30]
+    python benchmarks/soak.py [--seconds 300] [--concurrency 10000] [--delay 60]
     python benchmarks/soak.py --tiny                         200 callers for a few seconds, as the test-suite runs it
 
 Each caller asks, alternately for a whole answer and for a stream, until the time is up; one stream in fifty is left
@@ -45,8 +45,8 @@ class Plan:
 
     seconds: float = 300.0
     concurrency: int = 10_000
-    delay: float = 30.0
-    warm: float = 0.4
+    delay: float = 60.0
+    warm: float = 0.5
     samples: int = 60
 
     @property
@@ -103,10 +103,8 @@ class Counted(OpenAIProvider):
 def models_yml(plan: Plan, port: int) -> str:
     """Every guard on. Places and rates are such that all callers can be before the server at once, whatever it says:
     the limit that learns (AIMD, what one gets unasked) would rightly halve itself before a server like this one."""
-    delay = plan.delay
-    timeout = (
-        f"{{connect: 60, first_byte: {delay * 2.5}, idle: {delay * 2.5}, total: {delay * 30}, pool: {delay * 30}}}"
-    )
+    late, never = plan.delay * 2, plan.delay * 30
+    timeout = f"{{connect: 60, first_byte: {late}, idle: {late}, total: {never}, pool: {never}}}"
     return f"""
 defaults:
   timeout: {timeout}
@@ -213,8 +211,8 @@ async def watch(plan: Plan, books: Books, base: int) -> None:
             answered=books.ends["answered"],
         )
         books.samples.append(sample)
-        if len(books.samples) % 12 == 0:
-            note(f"soak: {sample}")
+        if len(books.samples) % 6 == 0:
+            note(f"soak: {sample}, {dict(books.ends)}")
 
 
 def held(registry: ModelRegistry) -> dict[str, object]:
@@ -375,7 +373,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seconds", type=float, help="for how long calls are begun (300)")
     parser.add_argument("--concurrency", type=int, help="callers at the same time (10,000)")
-    parser.add_argument("--delay", type=float, help="seconds that an answer takes, give or take half of it (30)")
+    parser.add_argument("--delay", type=float, help="seconds that an answer takes, give or take half of it (60)")
     said = parser.parse_args()
     plan = planned(said)
     if not allow_files(plan.concurrency + 500):

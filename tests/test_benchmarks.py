@@ -70,6 +70,14 @@ def test_config_measures_loads_starts_and_memory(tmp_path: Path) -> None:
     assert measured(report, "`agentflow --help`") is not None
 
 
+def test_robustness_measures_every_guard_and_tries_their_edges(tmp_path: Path) -> None:
+    """Other libraries take part where they are installed; ours does the right thing at each edge."""
+    report = run("robustness", tmp_path)
+    assert set(report["raw"]) == {"retry", "breaker", "limiter", "time-out", "places", "pool", "stack"}
+    assert measured(report, "the whole pipeline, nothing failing") is not None
+    assert measured(report, "edges at which a guard does the wrong thing") == 0
+
+
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))

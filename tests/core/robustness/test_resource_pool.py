@@ -13,12 +13,14 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.abandoned import Collecting, abandon, for_ever
 from tests.support.sweep import sweep
 
 from agentflow import clock as clock_module
 from agentflow.clock import VirtualClock
 from agentflow.core.robustness import deadline as deadline_module
 from agentflow.core.robustness.decision import Decision
+from agentflow.core.robustness.pool_slots import Queued
 from agentflow.core.robustness.resource_pool import Lease, PoolSnapshot, ResourcePool
 from agentflow.errors import OperationTimeoutError, PoolClosedError, PoolTimeoutError
 
@@ -767,9 +769,60 @@ def test_a_lease_collected_in_the_midst_of_the_pools_own_lock_does_not_hang() ->
         lease = await pool.acquire()
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
-            with pool._lock:
+            with pool._turn:
                 del lease
         assert (pool.in_use, pool.idle) == (0, 0)
+
+    run(main)
+
+
+@pytest.mark.timeout(10)
+def test_a_block_that_the_collector_closes_in_the_midst_of_a_decision_does_not_hang() -> None:
+    clock, workshop = Collecting(), Workshop()
+
+    async def main() -> None:
+        pool = pool_of(workshop, clock, size=2)
+
+        async def forgotten() -> None:
+            async with pool.acquire():
+                await for_ever()
+
+        (await pool.acquire()).release()
+        abandon(forgotten())
+        assert (pool.in_use, pool.idle) == (1, 0)
+        clock.when = pool._turn.lock.locked
+        with pool._turn:
+            clock.monotonic()
+        clock.when = None
+        assert clock.collected
+        assert (pool.in_use, pool.idle) == (0, 1)
+        await pool.aclose()
+
+    clock.run(main())
+
+
+@pytest.mark.parametrize("way", ["release", "invalidate", "withdraw"])
+@pytest.mark.timeout(10)
+def test_what_is_given_back_in_the_midst_of_a_decision_goes_to_who_waits(way: str) -> None:
+    async def main(clock: VirtualClock, workshop: Workshop) -> None:
+        pool = pool_of(workshop, clock, size=1)
+        lease = await pool.acquire()
+        leaving = pool.take_now()
+        assert isinstance(leaving, Queued)
+        waiting = asyncio.create_task(taken(pool))
+        await turns()
+        with pool._turn:
+            if way == "withdraw":
+                pool._withdraw(leaving)
+            else:
+                getattr(lease, way)()
+            assert lease.released is (way != "withdraw")
+        if way == "withdraw":
+            lease.release()
+        else:
+            pool._withdraw(leaving)
+        assert (await waiting).number == (2 if way == "invalidate" else 1)
+        assert (pool.in_use, pool.waiting) == (0, 0)
 
     run(main)
 

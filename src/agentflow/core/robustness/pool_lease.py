@@ -70,31 +70,34 @@ class Lease(Generic[R]):
     """`release` and `invalidate` are synchronous, cannot raise, and only the first of them counts; any thread may call
     them. As a context manager it releases, or invalidates if the block ends with one of the pool's `discard_on`."""
 
-    __slots__ = ("_entry", "_lender", "_lending")
+    __slots__ = ("_ended", "_entry", "_lender", "_lending")
 
     def __init__(self, lender: Lender[R], entry: Entry[R]) -> None:
         entry.lending += 1
         self._lender = lender
         self._entry = entry
         self._lending = entry.lending
+        self._ended = False  # whether this lease was given back; the pool may hear of it a moment later
 
     @property
     def resource(self) -> R:
         """What was lent. RuntimeError once it is given back: somebody else may have it by now."""
-        if self._entry.lending != self._lending:
+        if self.released:
             raise RuntimeError("the lease was released, so its resource may be somebody else's")
         return self._entry.resource
 
     @property
     def released(self) -> bool:
-        return self._entry.lending != self._lending
+        return self._ended or self._entry.lending != self._lending
 
     def release(self) -> None:
         """Give it back, for the next one to use."""
+        self._ended = True
         self._lender.take_back(self._entry, self._lending, None)
 
     def invalidate(self) -> None:
         """Give it back to be closed: it is broken, or in a state that nobody knows."""
+        self._ended = True
         self._lender.take_back(self._entry, self._lending, "invalidated")
 
     def __enter__(self) -> Lease[R]:
@@ -104,10 +107,11 @@ class Lease(Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         why = "discard_on" if error is not None and isinstance(error, self._lender.discard_on) else None
+        self._ended = True
         self._lender.take_back(self._entry, self._lending, why)
 
     def __del__(self) -> None:
-        if self._entry.lending == self._lending:
+        if not self.released:
             message = self._lender.lost(self._entry, self._lending)
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 

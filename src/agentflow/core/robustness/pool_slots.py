@@ -1,6 +1,6 @@
 """Who gets which resource of a pool: the decisions alone, without a lock, a task or a clock.
 
-    claim(loop, now)          → an idle Entry │ Make: a slot to put a new one in │ a Turn in the queue
+    claim(loop, now)          → an idle Entry │ Make: a slot to put a new one in │ a Queued in the queue
     give_back(entry, …, now)  → idle again, or doomed; then the queue is served
     doomed                    what must be closed, and why; the pool takes it from here
 
@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from agentflow.core.robustness.waiting import Waiter
 
-__all__ = ["Claim", "Entry", "Home", "Make", "Slots", "Turn"]
+__all__ = ["Claim", "Entry", "Home", "Make", "Queued", "Slots"]
 
 R = TypeVar("R")
 
@@ -58,7 +58,7 @@ class Entry(Generic[R]):
         self.lending = 0
 
 
-class Turn(Waiter[Entry[R] | Make]):
+class Queued(Waiter[Entry[R] | Make]):
     """Somebody's place in the queue."""
 
     __slots__ = ("home",)
@@ -68,7 +68,7 @@ class Turn(Waiter[Entry[R] | Make]):
         self.home = home
 
 
-Claim: TypeAlias = Entry[R] | Make | Turn[R]
+Claim: TypeAlias = Entry[R] | Make | Queued[R]
 
 
 class Slots(Generic[R]):
@@ -82,7 +82,7 @@ class Slots(Generic[R]):
         self.taken = 0
         self.closing = 0
         self.closed = False
-        self.waiting: OrderedDict[Turn[R], None] = OrderedDict()
+        self.waiting: OrderedDict[Queued[R], None] = OrderedDict()
         self.homes: dict[asyncio.AbstractEventLoop, Home[R]] = {}
         self.doomed: list[tuple[Entry[R], str]] = []
         self.drains: set[Waiter[None]] = set()
@@ -119,7 +119,7 @@ class Slots(Generic[R]):
             offer = self._offer(home, now)
             if offer is not None:
                 return offer
-        turn = Turn(home)
+        turn = Queued(home)
         self.waiting[turn] = None
         return turn
 
@@ -142,7 +142,7 @@ class Slots(Generic[R]):
         self.taken -= 1
         self.serve(now)
 
-    def withdraw(self, turn: Turn[R], now: float) -> None:
+    def withdraw(self, turn: Queued[R], now: float) -> None:
         """Its owner leaves: out of the queue, or what it had been granted goes to the next."""
         self.waiting.pop(turn, None)
         if turn.granted:
@@ -183,7 +183,7 @@ class Slots(Generic[R]):
             self._drop(entry, now)
         return min((entry.expires for entry in home.idle), default=math.inf)
 
-    def close(self) -> list[Turn[R]]:
+    def close(self) -> list[Queued[R]]:
         """Nothing is given away any more. Returns whoever waited in vain."""
         self.closed = True
         for home in self.homes.values():

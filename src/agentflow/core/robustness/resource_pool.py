@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -52,7 +51,8 @@ from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.pool_disposal import Disposal, on_loop
 from agentflow.core.robustness.pool_lease import Acquiring, Lease, Trace
 from agentflow.core.robustness.pool_making import Maker
-from agentflow.core.robustness.pool_slots import Claim, Entry, Home, Make, Slots, Turn
+from agentflow.core.robustness.pool_slots import Claim, Entry, Home, Make, Queued, Slots
+from agentflow.core.robustness.turn import Turn
 from agentflow.core.robustness.waiting import Waiter
 from agentflow.errors import PoolClosedError, PoolTimeoutError
 
@@ -89,11 +89,11 @@ class ResourcePool(Generic[R]):
         "_disposal",
         "_doubt_after",
         "_listener",
-        "_lock",
         "_lost",
         "_maker",
         "_slots",
         "_traces",
+        "_turn",
         "discard_on",
         "name",
     )
@@ -126,7 +126,7 @@ class ResourcePool(Generic[R]):
         self._acquire_timeout = _seconds("acquire_timeout", acquire_timeout, least=0.0)
         self._clock = clock
         self._listener = listener
-        self._lock = threading.Lock()
+        self._turn = Turn()
         self._slots: Slots[R] = Slots(size, _seconds("idle_timeout", idle_timeout))
         self._lost: deque[tuple[Entry[R], int]] = deque()
         self._traces: dict[Entry[R], Trace] | None = {} if trace_leaks else None
@@ -168,7 +168,7 @@ class ResourcePool(Generic[R]):
         what is lent to come back and be closed. Returns how many resources are still lent: each is closed when it comes
         back. Safe to call again. Whoever waits for a resource gets a PoolClosedError."""
         seconds = _seconds("timeout", timeout, least=0.0)
-        with self._lock:
+        with self._turn:
             refused = self._slots.close()
             for turn in refused:
                 turn.refuse(self._closed_error())
@@ -213,7 +213,7 @@ class ResourcePool(Generic[R]):
 
     def snapshot(self) -> PoolSnapshot:
         self._find_lost()
-        with self._lock:
+        with self._turn:
             slots = self._slots
             return PoolSnapshot(
                 self.name, slots.size, slots.in_use, slots.idle, len(slots.waiting), slots.closing, slots.closed
@@ -227,11 +227,16 @@ class ResourcePool(Generic[R]):
             self._find_lost()
         loop = asyncio.get_running_loop()
         now = self._clock.monotonic()
-        slots = self._slots
-        with self._lock:
+        slots, turn = self._slots, self._turn
+        turn.lock.acquire()  # by hand, as `with` costs twice as much
+        try:
             if slots.closed:
                 raise self._closed_error()
             claim = slots.claim(loop, now)
+        finally:
+            turn.lock.release()
+            if turn.left:
+                turn.catch_up()
         if slots.doomed:
             self._bury()
         if isinstance(claim, Entry) and now - claim.idle_since < self._doubt_after:
@@ -243,13 +248,13 @@ class ResourcePool(Generic[R]):
         deadline = Deadline(None if seconds == math.inf else seconds, "pool", failure=self._late)
         try:
             with deadline:
-                if isinstance(claim, Turn):
+                if isinstance(claim, Queued):
                     claim = await self._wait(claim)
                 return self._lend(await self._ready(claim))
         finally:
             deadline.close()
 
-    async def _wait(self, turn: Turn[R]) -> Entry[R] | Make:
+    async def _wait(self, turn: Queued[R]) -> Entry[R] | Make:
         if self._listener is None:
             return await turn.wait(self._withdraw)
         start = self._clock.monotonic()
@@ -264,13 +269,11 @@ class ResourcePool(Generic[R]):
                 return claim
             return await self._make()
         except BaseException:
-            with self._lock:
-                self._slots.free(self._clock.monotonic())
-            self._bury()
+            self._end(partial(self._slots.free, self._clock.monotonic()))
             raise
 
     async def _make(self) -> Entry[R]:
-        with self._lock:
+        with self._turn:
             home = self._slots.home(asyncio.get_running_loop())
         entry = await self._maker.make(home)
         if self._slots.closed:
@@ -295,18 +298,14 @@ class ResourcePool(Generic[R]):
         return Lease(self, entry)
 
     def _withdraw(self, turn: Waiter[Entry[R] | Make]) -> None:
-        assert isinstance(turn, Turn)
-        with self._lock:
-            self._slots.withdraw(turn, self._clock.monotonic())
-        self._bury()
-        if turn.granted:
-            self._arm(turn.home)
+        assert isinstance(turn, Queued)
+        self._end(partial(self._slots.withdraw, turn, self._clock.monotonic()), turn.home)
 
     def _late(self, _: str, seconds: float) -> PoolTimeoutError:
         in_use = self.in_use
         error = PoolTimeoutError(self.name, seconds, in_use=in_use)
         now = self._clock.monotonic()
-        with self._lock:
+        with self._turn:
             traces = sorted((self._traces or {}).values(), key=lambda trace: trace.since)
         for trace in traces[:_NOTES]:
             error.add_note(f"one is held for {now - trace.since:.3f} s, and was acquired here:\n{trace}")
@@ -321,20 +320,50 @@ class ResourcePool(Generic[R]):
     # ---- giving back
 
     def take_back(self, entry: Entry[R], lending: int, why: str | None) -> None:
-        """For leases: the resource is free again."""
-        slots, now = self._slots, self._clock.monotonic()
-        with self._lock:
-            if entry.lending != lending:
-                return
-            entry.lending += 1
-            if self._traces is not None:
-                self._traces.pop(entry, None)
-            slots.give_back(entry, why, now)
+        """For leases: the resource is free again. Does not wait for the lock (see turn)."""
+        slots, turn, home, now = self._slots, self._turn, entry.home, self._clock.monotonic()
+        if turn.lock.locked():
+            self._end(partial(self._give_back, entry, lending, why, now), home)
+            return
+        turn.lock.acquire()
+        try:
+            self._give_back(entry, lending, why, now)
+        finally:
+            turn.lock.release()
+            if turn.left:
+                turn.catch_up()
         if slots.doomed:
             self._bury()
-        home = entry.home
         if home.idle and entry.expires < home.when:
             on_loop(home.loop, self._arm, home)
+
+    def _give_back(self, entry: Entry[R], lending: int, why: str | None, now: float) -> None:
+        if entry.lending != lending:
+            return
+        entry.lending += 1
+        if self._traces is not None:
+            self._traces.pop(entry, None)
+        self._slots.give_back(entry, why, now)
+
+    def _end(self, action: Callable[[], None], home: Home[R] | None = None) -> None:
+        """Do under the lock what gives something back, and what follows from it; without waiting for the lock, which
+        this very thread may hold (see turn). In that case the rest is left to the loop."""
+        held = self._turn.lock.locked()
+        self._turn.soon(action)
+        if held:
+            self._remind(self._bury if home is None else partial(self._arm, home), home)
+            return
+        self._bury()
+        if home is not None:
+            on_loop(home.loop, self._arm, home)
+
+    def _remind(self, what: Callable[[], None], home: Home[R] | None) -> None:
+        """Have it called on that home's own loop, or on any."""
+        homes = list(self._slots.homes.values()) if home is None else [home]
+        for each in homes:
+            with suppress(RuntimeError):  # that loop has ended
+                each.loop.call_soon_threadsafe(what)
+                return
 
     def lost(self, entry: Entry[R], lending: int) -> str:
         """For leases: one was collected, perhaps by a garbage collection in the midst of our own lock. So it is only
@@ -358,27 +387,25 @@ class ResourcePool(Generic[R]):
 
     def _scrap(self, entry: Entry[R], why: str) -> None:
         """Close it; its slot stays with us."""
-        with self._lock:
-            self._slots.doom(entry, why)
-        self._bury()
+        self._end(partial(self._slots.doom, entry, why))
 
     # ---- closing
 
     def _bury(self) -> None:
         """Have the doomed closed, each on its own loop."""
-        with self._lock:
+        with self._turn:
             doomed, self._slots.doomed = self._slots.doomed, []
         for entry, why in doomed:
             self._disposal.dispose(entry, why)
 
     def _disposed(self) -> None:
-        with self._lock:
+        with self._turn:
             self._slots.closing -= 1
             self._slots.tell_drains()
 
     async def _drain(self, seconds: float) -> None:
         waiter: Waiter[None] = Waiter()
-        with self._lock:
+        with self._turn:
             if self._slots.is_drained:
                 return
             self._slots.drains.add(waiter)
@@ -386,20 +413,19 @@ class ResourcePool(Generic[R]):
         await waiter.wait(self._stop_draining, seconds=bound, late=partial(self._enough, waiter))
 
     def _enough(self, waiter: Waiter[None]) -> None:
-        with self._lock:
+        with self._turn:
             if waiter in self._slots.drains:
                 self._slots.drains.discard(waiter)
                 waiter.grant(None)
 
     def _stop_draining(self, waiter: Waiter[None]) -> None:
-        with self._lock:
-            self._slots.drains.discard(waiter)
+        self._turn.soon(partial(self._slots.drains.discard, waiter))
 
     # ---- idle resources: one timer of each loop
 
     def _arm(self, home: Home[R]) -> None:
         now = self._clock.monotonic()
-        with self._lock:
+        with self._turn:
             when = self._slots.expire(home, now)
         self._bury()
         if when < home.when:

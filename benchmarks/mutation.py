@@ -123,6 +123,7 @@ def main() -> int:
     chosen = arguments()
     file = chosen.output / "mutation.json"
     modules = kept(file)
+    left_out = False
     if not chosen.page:
         plan = Plan(
             None if chosen.all else 1 if chosen.tiny else chosen.sample, chosen.seed, chosen.workers, chosen.survivors
@@ -130,7 +131,12 @@ def main() -> int:
         with Court.opened(chosen.tree) as court:
             bench = Bench(court, plan)
             for name in chosen.modules or bench.judging:
-                modules[name] = bench.run(name, modules.get(name))
+                try:
+                    modules[name] = bench.run(name, modules.get(name))
+                except (RuntimeError, FileNotFoundError) as error:
+                    note(f"{name}: not run. {error}")
+                    left_out = True
+                    continue
                 keep(file, modules)
                 note(f"{name}: {modules[name].killed} of {len(modules[name].outcomes)} killed")
     known = reasons()
@@ -139,7 +145,7 @@ def main() -> int:
         chosen.write.write_text(text, "utf-8")
     else:
         print(text, end="")
-    return status(modules, known)
+    return int(left_out) or status(modules, known)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -514,6 +516,121 @@ def test_without_limits_a_crowd_starts_slowly_after_a_drain() -> None:
         assert times == pytest.approx([5 + 0.5 * math.log2(n) for n in range(1, 9)], abs=CLOSE)
 
     limited(test)
+
+
+def test_after_a_drain_without_limits_ten_thousand_are_served_in_order_and_in_bounded_time() -> None:
+    spent = time.process_time()
+
+    async def test(limiter: RateLimiter, clock: VirtualClock) -> None:
+        limiter.drain(5)
+        order: list[tuple[int, float]] = []
+
+        async def one(number: int) -> None:
+            async with limiter.reserve(tokens=number % 7):
+                order.append((number, clock.monotonic()))
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(10_000):
+                group.create_task(one(number))
+            await asyncio.sleep(5 + 1)
+            for number in range(10_000, 10_100):  # who comes later waits behind them
+                group.create_task(one(number))
+        assert [number for number, _ in order] == list(range(10_100))
+        assert order[-1][1] == pytest.approx(5 + 0.5 * math.log2(10_100), abs=CLOSE)
+
+    limited(test)
+    assert time.process_time() - spent < 10
+
+
+def test_calls_that_are_refused_again_and_again_are_all_served_in_the_end() -> None:
+    """A server that answers 429 for a minute, with a word of when to come back that is always too early."""
+
+    async def test(limiter: RateLimiter, clock: VirtualClock) -> None:
+        refused = 0
+
+        async def one() -> None:
+            nonlocal refused
+            while True:
+                reservation = await limiter.reserve()
+                await asyncio.sleep(0.1)
+                reservation.release()
+                if clock.monotonic() >= 60:
+                    return
+                refused += 1
+                limiter.drain(2)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(1000):
+                group.create_task(one())
+        assert clock.monotonic() < 60 + 2 + 0.5 * math.log2(1000) + 1
+        assert refused < 1000 + 30 * 3  # all at first, and then a few for each time that the server has named
+
+    limited(test)
+
+
+class Slices:
+    """A server that keeps its limit of so many a minute in slices of a second."""
+
+    def __init__(self, clock: VirtualClock, per_minute: int) -> None:
+        self.clock = clock
+        self.each = per_minute // 60 + 1
+        self.slices: Counter[int] = Counter()
+        self.refused = 0
+
+    def ask(self) -> bool:
+        now = int(self.clock.monotonic())
+        self.slices[now] += 1
+        self.refused += self.slices[now] > self.each
+        return self.slices[now] <= self.each
+
+
+@pytest.mark.parametrize(("burst", "refused"), [(1.0, 500 - 9), (1 / 60, 1), (1 / 500, 0)])
+def test_a_server_that_slices_its_minute_refuses_the_first_moment_of_a_crowd_and_nothing_after_it(
+    burst: float, refused: int
+) -> None:
+    async def test(limiter: RateLimiter, clock: VirtualClock) -> None:
+        server = Slices(clock, 500)
+
+        async def one() -> None:
+            while True:
+                async with limiter.reserve():
+                    if server.ask():
+                        return
+                    limiter.drain(1)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(1500):
+                group.create_task(one())
+        assert server.refused <= refused
+        assert clock.monotonic() < 60 * 1500 / 500 + 2
+
+    limited(test, requests_per_minute=500, burst=burst)
+
+
+@pytest.mark.parametrize("rate", [None, 600])
+@pytest.mark.parametrize("seed", range(5))
+def test_stale_words_of_the_server_in_any_order_hold_nobody_for_longer_than_they_say(
+    rate: float | None, seed: int
+) -> None:
+    """Answers overtake each other: the last one to arrive may speak of the emptiest moment."""
+
+    async def test(limiter: RateLimiter, clock: VirtualClock) -> None:
+        words = [
+            ServerLimits(requests_remaining=left, requests_reset=20 - left / 5, tokens_remaining=left, tokens_reset=9)
+            for left in range(100, -1, -1)
+        ]
+        random.Random(seed).shuffle(words)
+        waiting = []
+        for word in [*words, words[-1], ServerLimits(requests_remaining=0, requests_reset=20)]:
+            limiter.observe(word)
+            waiting.append(asyncio.create_task(use(limiter, tokens=1)))
+            await asyncio.sleep(0.01)
+        spoken = clock.monotonic()
+        await asyncio.gather(*waiting)
+        assert clock.monotonic() <= spoken + 20 + CLOSE
+        assert await use(limiter, tokens=50) == pytest.approx(clock.monotonic())
+
+    limited(test, requests_per_minute=rate)
 
 
 # ---- cancellation

@@ -48,6 +48,11 @@ class RateLimiter:
 
     `tokens_per_minute` counts input and output together. A full bucket holds `burst` times a minute's amount, and is
     full at first: in any T seconds at most `burst + T/60` times that amount is granted, beside what settling takes.
+
+    The default, a whole minute at once, is what the buckets of OpenAI and Anthropic hold by their headers. They say,
+    too, that a limit may be kept in slices of a second: then a crowd's first moment meets some 429, once, and goes at
+    the rate after the drain. A `burst` of 1/60 goes at the rate nearly from the start, and refuses for ever a call of
+    more tokens than a second's worth; take no less than the largest call needs.
     """
 
     __slots__ = ("_allowance", "_listener", "_name", "_summary", "_wait")

@@ -110,6 +110,38 @@ def test_calls_that_began_before_the_last_decrease_say_nothing_about_the_new_lim
     assert limit.limit == 90
 
 
+def test_a_limit_that_was_not_in_use_goes_down_to_what_was():
+    """Thirty of a thousand places were in use, and that was too much: 900 would be no limit at all."""
+    limit = AIMD(initial=1000)
+    limit.overloaded(1.0, 0.5, 30)
+    assert limit.limit == 27
+
+
+def test_from_there_it_doubles_until_the_next_sign_of_overload():
+    limit = AIMD(initial=1000)
+    limit.overloaded(1.0, 0.5, 30)
+    succeed(limit, 27, now=9.0, in_flight=27)
+    assert limit.limit == 54
+    limit.overloaded(10.0, 9.0, 54)
+    assert limit.limit == 48
+    succeed(limit, 48, now=19.0, in_flight=48)
+    assert limit.limit == 49
+
+
+def test_without_slow_start_it_climbs_by_one():
+    limit = AIMD(initial=1000, slow_start=False)
+    limit.overloaded(1.0, 0.5, 30)
+    succeed(limit, 27, now=9.0, in_flight=27)
+    assert limit.limit == 28
+
+
+def test_what_befalls_a_few_calls_leaves_room_for_ten():
+    """One call alone that times out says little of how many there may be."""
+    limit = AIMD(initial=1000)
+    limit.overloaded(1.0, 0.5, 1)
+    assert limit.limit == 9
+
+
 def test_it_stays_between_its_bounds():
     limit = AIMD(initial=2, minimum=2, maximum=4)
     limit.overloaded(1.0, 1.0, 2)

@@ -843,9 +843,12 @@ def test_changes_of_the_limit_are_told_sparsely():
         tickets = [shedder.try_admit() for _ in range(shedder.limit)]
         for ticket in tickets:
             ticket.done()
-    shedder.try_admit().overloaded()
-    clock.advance(5.0)
-    shedder.try_admit().overloaded()
+    for _ in range(2):
+        tickets = [shedder.try_admit() for _ in range(shedder.limit)]
+        tickets.pop().overloaded()
+        for ticket in tickets:
+            ticket.drop()
+        clock.advance(5.0)
     assert [tuple(decision.data.values()) for decision in heard] == [
         (8, 10, "growth"),
         (10, 13, "growth"),

@@ -23,6 +23,7 @@ _WINDOW_SAMPLES: Final = 10
 _PROBE_SAMPLES: Final = 30  # a baseline of ten would be off by a third too often
 _SETTLING: Final = 3.0  # times the usual latency
 _SHRINK: Final = 0.9
+_FEW: Final = 10  # calls: what befalls fewer says little of how many there may be
 
 
 class Limit(Protocol):
@@ -63,6 +64,10 @@ class AIMD:
     successes as the limit counts raise it by `increase`. Until the first sign of overload each success raises it by 1,
     so that it doubles (TCP's slow start, RFC 5681): from 20 to 1,000 takes 980 successes instead of half a million.
     `slow_start=False` leaves that out.
+
+    Where fewer than half of the places were in use, a sign of overload says that these were too many already: it is
+    they, or 10 if they were fewer, that are multiplied by `decrease` (TCP's FlightSize, RFC 5681 §3.1), and the way up
+    from there is a slow start again. Or a limit of 1,000 would need half a minute of overload before it limited at all.
     """
 
     __slots__ = (
@@ -72,6 +77,7 @@ class AIMD:
         "_lowered",
         "_maximum",
         "_minimum",
+        "_slow_start",
         "_starting",
         "_successes",
         "_window",
@@ -96,7 +102,7 @@ class AIMD:
         self._window = _positive("window", window)
         self._decrease = decrease
         self._minimum, self._maximum = minimum, maximum
-        self._starting = slow_start
+        self._slow_start = self._starting = slow_start
         self._exact = float(initial)
         self._successes = 0
         self._lowered = -math.inf
@@ -113,11 +119,13 @@ class AIMD:
             self._set(self._exact + self._increase)
 
     def overloaded(self, now: float, began: float, in_flight: int) -> None:
-        self._starting = False
         if began < self._lowered or now - self._lowered < self._window:
             return
         self._lowered = now
-        self._set(self.limit * self._decrease)
+        used = max(in_flight, _FEW)
+        idle = used * 2 < self.limit
+        self._starting = idle and self._slow_start
+        self._set((used if idle else self.limit) * self._decrease)
 
     def _set(self, exact: float) -> None:
         self._successes = 0

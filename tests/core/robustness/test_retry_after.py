@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,10 @@ def test_retry_after_in_all_its_spellings(headers: dict[str, str], seconds: floa
         ("6h0m0s", 21600.0),
         ("12ms", 0.012),
         ("1.5h", 5400.0),
-        ("7µs", 7e-6),
+        ("7us", 7e-6),
+        ("7\u00b5s", 7e-6),  # the micro sign
+        ("7\u03bcs", 7e-6),  # the Greek letter
+        ("7ns", 7e-9),
         ("0", 0.0),
         ("0s", 0.0),
         (".5s", 0.5),
@@ -52,7 +57,7 @@ def test_retry_after_in_all_its_spellings(headers: dict[str, str], seconds: floa
 )
 def test_durations_are_read_as_go_and_google_write_them(text: str, seconds: float | None) -> None:
     """Anything else is none."""
-    assert duration(text) == (None if seconds is None else pytest.approx(seconds))
+    assert duration(text) == (None if seconds is None else pytest.approx(seconds, rel=1e-9, abs=0))
 
 
 # ---- times ---------------------------------------------------------------------------------------------------
@@ -79,6 +84,21 @@ HERE = 1_000.0  # a clock that is decades wrong
 def test_a_time_counts_from_the_answers_own_date(value: str, seconds: float | None) -> None:
     """Without a zone it is UTC, whatever zone this machine is in."""
     assert seconds_until(value, {"date": DATE}, HERE) == seconds
+
+
+def test_a_time_without_a_zone_is_utc_in_japan_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        assert date("2026-09-21T14:14:07") == date("2026-09-21T14:14:07Z")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_date_that_is_very_long_is_not_read() -> None:
+    assert date(f"{DATE}{' ' * (64 - len(DATE))}") == date(DATE)
+    assert date(f"{DATE}{' ' * (65 - len(DATE))}") is None
 
 
 @pytest.mark.parametrize("own", ["", "yesterday", "x" * 100_000])
@@ -160,7 +180,11 @@ def test_anthropics_limits_are_counts_and_times() -> None:
             {"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "1763800000"},
             {"requests_remaining": 7.0},
         ),
+        ({"x-ratelimit-remaining-tokens": "1e15"}, {"tokens_remaining": 1e15}),
+        ({"x-ratelimit-remaining-tokens": "1000000000000001"}, None),
         ({"anthropic-ratelimit-tokens-remaining": "9" * 400}, None),
+        ({"anthropic-ratelimit-tokens-remaining": "7"}, {"tokens_remaining": 7.0}),
+        ({"anthropic-ratelimit-requests-remaining": "7"}, {"requests_remaining": 7.0}),
     ],
 )
 def test_what_cannot_be_read_counts_as_not_said(headers: dict[str, str], limits: dict[str, float] | None) -> None:

@@ -615,6 +615,8 @@ def test_an_unknown_operation_without_a_default_is_told_with_its_neighbours() ->
         timeouts.seconds("serach")
     with pytest.raises(ConfigurationError, match=r"there are \['index', 'search'\]"):
         timeouts.limit("xyz")
+    with pytest.raises(ConfigurationError, match=r"; did you mean 'search1' or 'search2'\?"):
+        TimeoutManager({"search1": 5.0, "search2": 5.0}).limit("search")
     with pytest.raises(ConfigurationError, match="xyz"):
         timeouts("xyz")
     with pytest.raises(ConfigurationError, match="xyz"):
@@ -640,6 +642,7 @@ def test_the_decorator_limits_each_call() -> None:
 
 
 def test_the_phases_of_a_request_have_names() -> None:
+    assert set(Phases().timeouts().values()) == {None}
     timeouts = TimeoutManager(Phases(connect=10, idle=60, total=600).timeouts())
     assert [timeouts.seconds(phase) for phase in Phase] == [None, 10, None, 60, 600]
     assert timeouts.seconds("first_byte") is None

@@ -109,6 +109,11 @@ def test_an_each_says_how_many_of_its_items_are_done() -> None:
     assert _told(start, *item(0), _event("node_start", "f/each#2", items=2)).rows[0].label == "each ×2 (1 of 5 items)"
 
 
+def test_what_a_stream_said_before_it_was_begun_anew_is_forgotten() -> None:
+    words = [_event("chunk", "f/a#1", content="Hel"), _event("chunk", "f/a#1", content="Hello", restart=True)]
+    assert _told(*words).said == "Hello"
+
+
 def test_models_that_speak_at_once_are_shown_one_after_the_other() -> None:
     def word(path: str, content: str) -> ExecutionEvent:
         return _event("chunk", path, content=content)

@@ -17,7 +17,7 @@ from tests.support.sweep import sweep
 from agentflow import END, AsyncFlow, AsyncNode, Each, Flow, Node, node
 from agentflow.clock import VirtualClock
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.robustness.adaptive_limit import Fixed
+from agentflow.core.robustness.adaptive_limit import AIMD, Fixed
 from agentflow.core.robustness.breaker_window import CountWindow
 from agentflow.core.robustness.circuit_breaker import BreakerState, CircuitBreaker
 from agentflow.core.robustness.hedging import Hedge
@@ -29,6 +29,7 @@ from agentflow.core.robustness.timeout import remaining
 from agentflow.core.state import Key, SharedState
 from agentflow.errors import (
     AgentFlowError,
+    BadRequestError,
     CircuitOpenError,
     GraphError,
     LimiterError,
@@ -333,6 +334,31 @@ def test_a_flow_is_neither_repeated_nor_hedged(stages: dict[str, Any]) -> None:
 def test_a_node_has_its_guard_or_an_each_has_not() -> None:
     with pytest.raises(GraphError, match="guard= are for plain functions"):
         Each(Argument(), over="items", guard=opened())
+
+
+def test_overload_in_a_node_lowers_the_limit_of_its_flows_shedder() -> None:
+    clock = VirtualClock()
+    shedder = LoadShedder(limit=AIMD(initial=100), target_wait=None, clock=clock)
+
+    async def work() -> str:
+        raise OverloadedError("529")
+
+    flow = AsyncFlow(node(writes="said")(work), guard=Pipeline("f", shedder=shedder, clock=clock), clock=clock)
+    with pytest.raises(NodeError):
+        clock.run(flow.run({}))
+    assert shedder.limit < 100
+
+
+def test_what_is_wrong_with_a_request_in_a_node_opens_no_breaker_of_its_flow() -> None:
+    guards = Guards(limiter=None, shedder=None)
+
+    async def work() -> str:
+        raise BadRequestError("nonsense")
+
+    flow = AsyncFlow(node(writes="said")(work), guard=guards.pipeline, clock=guards.clock)
+    for _ in range(5):
+        with pytest.raises(NodeError, match="nonsense"):
+            guards.run(flow.run({}))
 
 
 # ---- events --------------------------------------------------------------------------------------------------

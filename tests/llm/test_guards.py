@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.llm.conftest import Exchange, Serve
 from tests.support.bench import Bench, Slow
 from tests.support.sweep import sweep
 
@@ -27,12 +28,15 @@ from agentflow.errors import (
     LimiterError,
     LoadShedError,
     ModelTimeoutError,
+    NodeError,
     OverloadedError,
     RateLimitError,
     ServerError,
     StreamInterruptedError,
 )
 from agentflow.llm.builder import LLMClientBuilder
+from agentflow.llm.client import Call
+from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.messages import Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
 
@@ -510,6 +514,12 @@ def test_a_slow_first_token_counts_as_slow_and_a_long_answer_does_not(tmp_path: 
     assert bench.breaker().state is (BreakerState.OPEN if slow else BreakerState.CLOSED)
 
 
+def test_a_wait_for_a_connection_of_ours_makes_no_call_slow(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"toy": Bumpy(1.0)}, "defaults: {breaker: {slow_call: 2}}")
+    bench.run(bench.ask().retry(EVEN).execute())  # three seconds for a connection, one for the answer
+    assert bench.breaker().counts().slow == 0
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(("usage", "left"), [(Usage(10, 20), 5970), (None, None)])
 def test_the_usage_settles_the_limiter_and_without_one_the_estimate_stays(
@@ -933,9 +943,6 @@ def test_rounds_add_their_accounts_up(tmp_path: Path) -> None:
 
 
 def test_two_event_loops_in_two_threads_share_the_guards_of_a_registry(tmp_path: Path) -> None:
-    from agentflow.llm.client import Call
-    from agentflow.llm.config.registry import ModelRegistry
-
     (tmp_path / "models.yml").write_text("providers: {toy: {rate_limit: {concurrency: 3}}}")
     registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
     lock, now, most = threading.Lock(), 0, 0
@@ -967,9 +974,6 @@ def test_two_event_loops_in_two_threads_share_the_guards_of_a_registry(tmp_path:
 
 
 async def test_a_sync_call_inside_a_running_loop_passes_the_same_guards(tmp_path: Path) -> None:
-    from agentflow.llm.client import Call
-    from agentflow.llm.config.registry import ModelRegistry
-
     registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path)
     registry.register_provider("toy", lambda _: ScriptedProvider(lambda _: "ok"))
     builder = LLMClientBuilder(lambda: registry, Call(model="toy/m")).prompt("Hi")
@@ -1025,3 +1029,105 @@ def test_names_that_users_make_up_do_not_fill_memory(tmp_path: Path) -> None:
         pipelines.get(f"toy/{number}", "toy", str(number), "chat", config.guarding)
     kept: list[Mapping[Any, Any]] = [pipelines._pipelines, pipelines._breakers, pipelines._limiters]
     assert all(len(each) <= 4_096 for each in (*kept, pipelines._shedders))
+
+
+def test_made_up_names_do_not_get_around_the_limit_of_a_provider(tmp_path: Path) -> None:
+    bench, _ = always(tmp_path, "ok", "providers: {toy: {rate_limit: {concurrency: 1}}}")
+    pipelines = bench.registry.pipelines
+    said = bench.registry.describe("toy/m").guarding
+    limiter: Any = bench.pipeline()._limiter
+    held = limiter.try_reserve()
+    assert held is not None
+    for number in range(5_000):
+        pipelines.get(f"toy/{number}", "toy", str(number), "chat", said)
+    other: Any = bench.pipeline("toy/other")._limiter
+    assert other.try_reserve() is None
+
+
+# ---- through real connections --------------------------------------------------------------------------------
+
+ANSWER = {"choices": [{"message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}]}
+DOWN = {"error": {"message": "down"}}
+
+
+def served(tmp_path: Path, url: str, more: str = "") -> LLMClientBuilder[str]:
+    """Asks a model at that address, on the machine's own clock."""
+    text = f"providers: {{srv: {{kind: openai, base_url: '{url}', api_key_env: KEY, allow_http: true, {more}}}}}"
+    (tmp_path / "models.yml").write_text(text)
+    registry = ModelRegistry.load(environ={"KEY": "sk-secret"}, cwd=tmp_path, home=tmp_path)
+    return LLMClientBuilder(lambda: registry, Call(model="srv/m")).prompt("Hi")
+
+
+async def test_the_idempotency_header_is_the_same_for_all_attempts_of_a_call_and_for_no_other(
+    tmp_path: Path, serve: Serve
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        attempt = len(server.requests)
+        await exchange.respond(DOWN if attempt == 1 else ANSWER, 500 if attempt == 1 else 200)
+
+    server = await serve(handler)
+    ask = served(tmp_path, server.url, "idempotency_header: Idempotency-Key, retry: {base_delay: 0, jitter: none}")
+    assert [await ask.execute(), await ask.execute()] == ["fine", "fine"]
+    keys = [each.headers["idempotency-key"] for each in server.requests]
+    assert len(keys) == 3
+    assert keys[0] == keys[1] != keys[2]
+    await ask.registry().aclose()
+
+
+async def test_a_wait_for_a_connection_is_bounded_by_its_own_time_out_and_says_nothing_of_the_server(
+    tmp_path: Path, serve: Serve
+) -> None:
+    over = asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        await over.wait()
+        await exchange.respond(ANSWER)
+
+    server = await serve(handler)
+    more = "max_connections: 1, timeout: {pool: 0.05}, retry: {max_attempts: 1}"
+    ask = served(tmp_path, server.url, more)
+    first = asyncio.create_task(ask.execute_full())
+    await asyncio.sleep(0.02)
+    with pytest.raises(ModelTimeoutError, match="pool"):
+        await ask.execute()
+    over.set()
+    assert (await first).text == "fine"
+    breaker: Any = ask.registry().pipeline(ask.registry().describe("srv/m"))._breaker
+    assert breaker.counts().failures == 0
+    await ask.registry().aclose()
+
+
+async def test_the_heads_of_answers_reach_the_limiter(tmp_path: Path, serve: Serve) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(ANSWER, x_ratelimit_remaining_requests="0", x_ratelimit_reset_requests="30s")
+
+    server = await serve(handler)
+    ask = served(tmp_path, server.url)
+    assert await ask.execute() == "fine"
+    with pytest.raises(LimiterError) as caught:
+        await ask.timeout(5).execute()
+    assert 25 < (caught.value.retry_after or 0) <= 30
+    assert len(server.requests) == 1
+    assert "sk-secret" not in repr((caught.value, caught.value.__dict__))
+    await ask.registry().aclose()
+
+
+async def test_a_sync_call_in_a_node_of_a_thread_has_no_more_time_than_the_node(tmp_path: Path, serve: Serve) -> None:
+    from agentflow import AsyncFlow, node
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.respond(DOWN, 500)
+
+    server = await serve(handler)
+    ask = served(tmp_path, server.url, "retry: {base_delay: 60, jitter: none}")
+
+    @node(writes="said", timeout=20)
+    def work() -> str:
+        return ask.execute_sync()
+
+    with pytest.raises(NodeError) as caught:
+        await AsyncFlow(work).run({})
+    assert isinstance(caught.value.__cause__, ServerError)
+    assert any("outlast" in note for note in caught.value.__cause__.__notes__)
+    assert len(server.requests) == 1
+    await ask.registry().aclose()

@@ -54,6 +54,8 @@ async def _answer(builder: LLMClientBuilder, *, stream: bool) -> None:
     try:
         async with builder.execute_streaming() as chunks:
             async for chunk in chunks:
+                if chunk.restart:
+                    click.echo("\nnote: the stream broke; the answer begins anew", err=True)
                 click.echo(chunk.content, nl=False)  # flushes
                 last, finish = chunk.content or last, chunk.finish_reason or finish
             if not last:

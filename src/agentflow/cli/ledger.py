@@ -127,7 +127,8 @@ class Ledger:
         return row
 
     def _heard(self, event: ExecutionEvent) -> None:
-        said = self._said.get(event.path, "") + str(event.data.get("content", ""))
+        before = "" if event.data.get("restart") else self._said.get(event.path, "")
+        said = before + str(event.data.get("content", ""))
         self._said[event.path] = said[-_TAIL:]
 
     def _order(self, names: tuple[str, ...]) -> tuple[int, ...]:

@@ -222,11 +222,9 @@ class Attempts:
             held = await asked.open(lambda: provider.execute(request), request)
             answer = held.value
             usage = answer.usage
-            if usage is None:
-                held.succeed()
-                usage = _estimate(request, answer.text) if guards.ledgers else None
-            else:
-                asked.settle(held, usage)
+            asked.settle(held, usage)
+            if usage is None and guards.ledgers:
+                usage = _estimate(request, answer.text)
             cost = answer.cost
             if cost is None and usage is not None:
                 cost = guards.cost(usage, answer.model, answer.service_tier)
@@ -496,7 +494,8 @@ class _Asked:
     def settle(self, held: Held[R], usage: Usage | None) -> None:
         """It is whole, and this is what it has used."""
         guards, first = self._guards, self._first
-        seconds = None if first is None else first - self._operation.begun
+        answered = guards.clock.monotonic() if first is None else first
+        seconds = answered - self._operation.begun  # without the wait for a connection: that is ours
         if usage is None:
             held.succeed(seconds=seconds)
             return

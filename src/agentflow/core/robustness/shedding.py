@@ -17,7 +17,14 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from agentflow.core.robustness.adaptive_limit import Limit
 from agentflow.core.robustness.fair_queue import FairQueue, Tenant
-from agentflow.errors import OperationTimeoutError, OverloadedError, QuotaExceededError, RateLimitError, RejectedError
+from agentflow.errors import (
+    NodeError,
+    OperationTimeoutError,
+    OverloadedError,
+    QuotaExceededError,
+    RateLimitError,
+    RejectedError,
+)
 
 __all__ = ["Line", "Priority", "Queued", "ShedderSnapshot", "is_overload", "risk"]
 
@@ -43,8 +50,11 @@ _PATIENCE: Final = (float("inf"), 4.0, 2.0, 1.0)  # by priority: so many targets
 def is_overload(error: BaseException) -> bool:
     """Whether what was called has said, or shown, that it has too much to do.
 
-    A guard of ours says nothing about it, and an empty purse nothing about its load.
+    A guard of ours says nothing about it, and an empty purse nothing about its load. What wraps another error, such as
+    a node's failure, is judged by that.
     """
+    if isinstance(error, NodeError) and error.__cause__ is not None and error.__cause__ is not error:
+        return is_overload(error.__cause__)
     if isinstance(error, RejectedError | QuotaExceededError):
         return False
     return isinstance(error, OverloadedError | RateLimitError | OperationTimeoutError)

@@ -59,6 +59,7 @@ class Pipelines:
         self._breakers: dict[str, _Kept[Breaker]] = {}
         self._shedders: dict[str, _Kept[LoadShedder]] = {}
         self._limiters: dict[str, _Kept[Limiter]] = {}
+        self._common: dict[str, _Kept[Limiter]] = {}  # of whole providers
         self._budgets: dict[str, _Kept[RetryBudget]] = {}
         self._hedges: dict[str, _Kept[Hedge]] = {}
         self._lock = RLock()
@@ -107,18 +108,22 @@ class Pipelines:
             return pipeline
 
     def _clear(self) -> None:
+        """What belongs to a whole provider stays: nobody gets around its limits by making names up."""
         for kept in (self._pipelines, self._breakers, self._shedders, self._limiters, self._hedges):
             kept.clear()
 
     def _limiter(self, by: str, provider: str, model: str, said: Guarding) -> Limiter:
         """What a provider's entry limits, its models do together; what the server says is said of one of them."""
         if not said.shares_limit:
-            return self._limiter_of(by, model, said.rate_limit)
+            return self._own(by, model, said.rate_limit)
         own = {name: value for name, value in said.rate_limit.items() if name == "on_limit"}
-        return LimiterChain(self._limiter_of(by, model, own), self._limiter_of(by, provider, said.rate_limit))
+        return LimiterChain(self._own(by, model, own), self._limiter_of(self._common, by, provider, said.rate_limit))
 
-    def _limiter_of(self, by: str, name: str, said: Options) -> Limiter:
-        limiter = _kept(self._limiters, by, name, said, self._new_limiter)
+    def _own(self, by: str, name: str, said: Options) -> Limiter:
+        return self._limiter_of(self._limiters, by, name, said)
+
+    def _limiter_of(self, known: dict[str, _Kept[Limiter]], by: str, name: str, said: Options) -> Limiter:
+        limiter = _kept(known, by, name, said, self._new_limiter)
         assert limiter is not None
         return limiter
 

@@ -119,7 +119,7 @@ class Call:
         from aiohttp.http_exceptions import LineTooLong
 
         if isinstance(error, ModelTimeoutError):
-            return self._late()  # anew: behind the one that is caught stand frames that hold the headers
+            return self.timeout(error.operation)  # anew: behind the one caught stand frames that hold the headers
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return self.timeout("connect")
         if isinstance(error, aiohttp.ClientHttpProxyError):

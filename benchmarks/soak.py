@@ -77,6 +77,13 @@ class Books:
     ends: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
     samples: list[Sample] = field(default_factory=list)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def explain(self, end: str, error: Exception) -> None:
+        """Keep a few errors of each kind, for whoever wonders."""
+        examples = self.examples.setdefault(end, [])
+        if len(examples) < 5:
+            examples.append("; ".join([str(error), *getattr(error, "__notes__", ())]))
 
     @property
     def under_way(self) -> int:
@@ -160,6 +167,7 @@ class Callers:
                 end = await (self._stream() if streams else self._whole())
             except AgentFlowError as error:
                 end = type(error).__name__
+                self._books.explain(end, error)
                 if isinstance(error, RejectedError):
                     await asyncio.sleep(error.retry_after or 1.0)
             self._books.ends[end] += 1
@@ -253,6 +261,7 @@ async def soak(plan: Plan, server: subprocess.Popen[str], port: int) -> dict[str
         "ends": dict(books.ends.most_common()),
         "attempts": books.attempts,
         "repeated": books.repeated,
+        "examples": books.examples,
         "server": told,
         "held": guards,
         "tasks": len(asyncio.all_tasks()) - 1,

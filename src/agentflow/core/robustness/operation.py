@@ -60,11 +60,11 @@ class Operation:
     def __init__(
         self,
         deadline: Deadline,
-        *,
         input_tokens: int = 0,
         output_tokens: int = 0,
         tenant: str | None = None,
         priority: Priority = Priority.NORMAL,
+        *,
         policy: RetryPolicy | None = None,
         clock: Clock | None = None,
         tell: Tell | None = None,
@@ -92,10 +92,10 @@ class Operation:
         """The same once more, for a hedged call beside this one."""
         leg = Operation(
             deadline,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            tenant=self.tenant,
-            priority=self.priority,
+            self.input_tokens,
+            self.output_tokens,
+            self.tenant,
+            self.priority,
             policy=self.policy,
             clock=self.clock,
             tell=self.tell,

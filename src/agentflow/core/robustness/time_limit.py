@@ -66,6 +66,8 @@ def current_deadline() -> float | None:
 
 def bounded_by_context(seconds: float | None) -> float | None:
     """A limit of so many seconds (None: no limit) where the work around may have less time left."""
+    if _current.get() is None and current_attempt.get() is None:
+        return seconds  # most calls have no work around them, and each pays for this
     left = remaining()
     if left == math.inf:
         return seconds

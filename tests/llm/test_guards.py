@@ -515,8 +515,11 @@ def test_a_slow_first_token_counts_as_slow_and_a_long_answer_does_not(tmp_path: 
 
 
 def test_a_wait_for_a_connection_of_ours_makes_no_call_slow(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, {"toy": Bumpy(1.0)}, "defaults: {breaker: {slow_call: 2}}")
-    bench.run(bench.ask().retry(EVEN).execute())  # three seconds for a connection, one for the answer
+    bumpy = Bumpy(1.0)
+    bumpy.calls = 1  # past its failure
+    bench = Bench(tmp_path, {"toy": bumpy}, "defaults: {breaker: {slow_call: 2}}")
+    bench.run(bench.ask().execute())  # three seconds for a connection, one for the answer
+    assert bench.clock.monotonic() == 4.0
     assert bench.breaker().counts().slow == 0
 
 
@@ -707,6 +710,39 @@ def test_a_hedged_stream_is_begun_anew_within_its_attempts(tmp_path: Path) -> No
         bench.run(bench.ask("m").retry(ANEW).streaming().execute())
     assert len(provider.requests) == 3
     bench.assert_free("m")
+
+
+@pytest.mark.parametrize(
+    "said", ["", "hedge: {after: 0.5}", "hedge: {after: 0.5}, rate_limit: {concurrency: 1}", "fallback: [two/m]"]
+)
+def test_a_stream_that_is_begun_anew_and_cancelled_anywhere_gives_everything_back(tmp_path: Path, said: str) -> None:
+    class Breaking(Slow):
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
+            await self._wait()
+            try:
+                yield StreamChunk("a")
+                await asyncio.sleep(1)
+                if self.calls < 3:
+                    raise StreamInterruptedError("cut", partial="a")
+                yield StreamChunk("b", finish_reason="stop", usage=Usage(1, 1))
+            finally:
+                self.open -= 1
+
+    made: list[tuple[Bench, Breaking]] = []
+
+    async def operation(clock: VirtualClock) -> None:
+        breaking = Breaking(1.0)
+        bench = Bench(tmp_path, {"toy": breaking, "two": Slow(1.0)}, f"models: {{m: {{provider: toy, {said}}}}}")
+        bench.registry.clock = bench.registry.pipelines._clock = bench.clock = clock
+        made[:] = [(bench, breaking)]
+        assert await bench.ask("m").retry(ANEW).streaming().execute() == "ab"
+
+    def check() -> None:
+        ((bench, breaking),) = made
+        bench.assert_free("m")
+        assert breaking.open == 0
+
+    assert sweep(operation, check) >= 7
 
 
 # ---- one owner of retries ------------------------------------------------------------------------------------

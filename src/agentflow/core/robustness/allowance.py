@@ -149,11 +149,13 @@ class Allowance:
             return
         turn.lock.acquire()
         try:
-            if change is None and not self.queue and not reservation.ended:  # the shortest way
+            if self.queue or reservation.ended:
+                self._end(reservation, change)
+            else:  # the same, and a call less
                 reservation.ended = True
                 self.in_use -= 1
-            else:
-                self._end(reservation, change)
+                if change is not None:
+                    self.buckets.adjust(change, self.now())
         finally:
             turn.lock.release()
             if turn.left:

@@ -413,6 +413,27 @@ def test_a_budget_without_the_store_is_a_part_of_the_window() -> None:
     assert refused == Decision("budget_refused", "b", {"amount": 1.0, "spent": 1.5, "seconds": 60.0, "shared": False})
 
 
+@pytest.mark.timeout(10)
+def test_an_end_in_the_midst_of_a_decision_is_carried_out_after_it() -> None:
+    """As when the garbage collector closes an abandoned coroutine while its thread holds the guard's lock."""
+
+    async def test(limiter: ValkeyRateLimiter, remote: RemoteDouble) -> None:
+        reservation = await limiter.reserve(tokens=10)
+        with limiter._turn:
+            reservation.release()
+            assert limiter.in_use == 1
+        assert limiter.in_use == 0
+        budget = SharedBudget(remote, "b", amount=8.0, per_seconds=60)
+        spend = await budget.try_spend(8.0)
+        assert spend is not None
+        with budget._turn:
+            spend.cancel()
+        remote.flush()
+        assert await budget.try_spend(8.0) is not None
+
+    limited(test, tokens_per_minute=600)
+
+
 @pytest.mark.parametrize(("amount", "per_seconds"), [(0, 60), (float("nan"), 60), (1, 0), (1, float("inf"))])
 def test_a_budget_that_cannot_be_is_refused(amount: float, per_seconds: float) -> None:
     with pytest.raises(ValueError, match="must be"):

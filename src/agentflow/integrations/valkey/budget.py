@@ -20,12 +20,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import threading
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from agentflow.core.robustness.decision import Listener, tell
+from agentflow.core.robustness.turn import Turn
 from agentflow.integrations.valkey.lane import Lane
 from agentflow.integrations.valkey.remote import Argument, Message, Remote
 from agentflow.integrations.valkey.scripts import SPEND
@@ -52,7 +53,7 @@ class SharedBudget:
         self._offset = remote.clock.time() - remote.clock.monotonic()  # until the server has told its time
         self._entries: dict[asyncio.AbstractEventLoop, _Entry] = {}
         self._total = 0.0
-        self._lock = threading.Lock()
+        self._turn = Turn()
 
     def __repr__(self) -> str:
         return f"<shared budget {self._name}: {self._amount:g} in {self._length:g} s>"
@@ -69,7 +70,7 @@ class SharedBudget:
         entry = self._entry()
         await entry.lane.turn(None, TimeoutError)
         try:
-            with self._lock:
+            with self._turn:
                 arguments = self._arguments(entry, amount)
                 entry.asking = amount
             answer = await self._remote.ask(SPEND, self._keys, arguments, undo=lambda: self._report(entry))
@@ -79,7 +80,7 @@ class SharedBudget:
         return Spend(self, entry, entry.window, amount) if granted else None
 
     def _asked(self, entry: _Entry) -> None:
-        with self._lock:
+        with self._turn:
             entry.asking, unsure = 0.0, entry.unsure
             entry.unsure = False
         if unsure:
@@ -88,7 +89,7 @@ class SharedBudget:
 
     def _together(self, entry: _Entry, amount: float, answer: Sequence[Any]) -> bool:
         granted, window, total, rest, now = (float(part) for part in answer)
-        with self._lock:
+        with self._turn:
             self._offset = now - self._remote.clock.monotonic()
             self._total = total
             entry.turn_to(int(window))
@@ -101,7 +102,7 @@ class SharedBudget:
     def _alone(self, entry: _Entry, amount: float) -> bool:
         now = self._offset + self._remote.clock.monotonic()
         window = math.floor(now / self._length)
-        with self._lock:
+        with self._turn:
             entry.turn_to(window)
             spent = sum(other.spent for other in self._entries.values() if other.window == window)
             granted = spent + amount <= self._amount / self._remote.replicas + 1e-9
@@ -114,22 +115,24 @@ class SharedBudget:
         return granted
 
     def _settle(self, spend: Spend, actual: float) -> None:
-        with self._lock:
-            if spend.closed:
-                return
-            spend.closed = True
-            entry = spend.entry
-            if entry.window != spend.window:  # that window is over
-                return
+        """Never waits for the lock (see turn)."""
+        self._turn.soon(partial(self._end, spend, actual))
+
+    def _end(self, spend: Spend, actual: float) -> None:
+        if spend.closed:
+            return
+        spend.closed = True
+        entry = spend.entry
+        if entry.window == spend.window:  # else that window is over
             entry.spent = max(0.0, entry.spent + actual - spend.amount)
-        self._report(entry)
+            self._report(entry)
 
     def _report(self, entry: _Entry) -> None:
         """Tell the store this entry's sum, soon."""
         self._remote.send(Message(SPEND, self._keys, lambda: self._told(entry)))
 
     def _told(self, entry: _Entry) -> Sequence[Argument]:
-        with self._lock:
+        with self._turn:
             entry.unsure = entry.asking > 0  # which of the two arrives first? The larger sum, and another one later
             return self._arguments(entry, 0.0, entry.asking)
 

@@ -28,15 +28,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from agentflow.core.robustness.buckets import QUANTITIES, Need, ServerLimits
 from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.rate_limiter import RateLimiter
+from agentflow.core.robustness.turn import Turn
 from agentflow.errors import LimiterError
 from agentflow.integrations.valkey.lane import Lane
 from agentflow.integrations.valkey.levels import Levels
@@ -98,7 +98,7 @@ class ValkeyRateLimiter:
         self._drained_until = -math.inf
         self._share: Share | None = None  # while the store is away
         self._lanes: dict[asyncio.AbstractEventLoop, Lane] = {}
-        self._lock = threading.Lock()
+        self._turn = Turn()
         remote.when_back(self._came_back)
 
     def __repr__(self) -> str:
@@ -155,7 +155,7 @@ class ValkeyRateLimiter:
         left = {quantity: remaining for quantity, remaining, _ in limits.each()}
         if not self._levels.counts(list(left)):
             return
-        with self._lock:
+        with self._turn:
             if self._share is not None:
                 self._share.observe(limits, self._now())
         levels = [left.get(quantity, _UNTOUCHED) for quantity in range(len(QUANTITIES))]
@@ -166,7 +166,7 @@ class ValkeyRateLimiter:
         then. This one knows at once, the others when the queued message has arrived."""
         wait = min(seconds, 86_400.0) if seconds > 0 else 0.0  # NaN is no wait
         now = self._now()
-        with self._lock:
+        with self._turn:
             until = self._drained_until = max(self._drained_until, now + wait)
             if self._share is not None:
                 self._share.drain(wait, now)
@@ -261,7 +261,7 @@ class ValkeyRateLimiter:
 
     def _take_share(self, need: Need) -> tuple[float, Share]:
         now = self._now()
-        with self._lock:
+        with self._turn:
             if self._share is None:
                 self._share = Share(self._rates, self._burst, self._concurrency, self._remote.replicas, now)
             share, wait = self._share, self._share.take(need, self._in_use, now)
@@ -270,7 +270,7 @@ class ValkeyRateLimiter:
         return wait, share
 
     def _granted(self, holder: str, need: Need, share: Share | None) -> SharedReservation:
-        with self._lock:
+        with self._turn:
             self._in_use += share is None  # a share has counted it already
             self._last = need
         if share is None or self._concurrency is not None:
@@ -280,14 +280,16 @@ class ValkeyRateLimiter:
     # ---- the end of a reservation
 
     def _close(self, reservation: SharedReservation, change: Need) -> None:
-        """Only the first counts. `change` is what was used beyond the estimate."""
-        with self._lock:
-            if reservation.closed:
-                return
-            reservation.closed = True
-            self._in_use -= 1
-            if reservation.share is not None and reservation.share is self._share:
-                reservation.share.settle(change, self._now())
+        """Only the first counts. `change` is what was used beyond the estimate. Never waits for the lock (see turn)."""
+        self._turn.soon(partial(self._end, reservation, change))
+
+    def _end(self, reservation: SharedReservation, change: Need) -> None:
+        if reservation.closed:
+            return
+        reservation.closed = True
+        self._in_use -= 1
+        if reservation.share is not None and reservation.share is self._share:
+            reservation.share.settle(change, self._now())
         self._remote.let_go(reservation.holder)
         back: Sequence[Argument] = ()
         if reservation.share is None and change != _NOTHING:
@@ -300,7 +302,7 @@ class ValkeyRateLimiter:
 
     def _came_back(self) -> None:
         """The store is there again: it hears what was used without it, and whoever waits asks it."""
-        with self._lock:
+        with self._turn:
             share, self._share = self._share, None
         if share is not None and max(share.used) > 0:
             self._adjust("used", lambda: 0.0, [max(0, amount) for amount in share.used])

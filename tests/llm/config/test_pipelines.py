@@ -152,6 +152,55 @@ def test_a_breaker_is_made_of_whatever_is_said(registry: ModelRegistry, options:
     assert words in of(registry, "m").describe()
 
 
+def test_every_option_of_every_guard_reaches_it(registry: ModelRegistry) -> None:
+    """What a guard does with an option is its own specification; here it must get it, under the name it knows."""
+    registry.register_model(
+        "m",
+        provider="toy",
+        retry={
+            "max_attempts": 5,
+            "base_delay": 1,
+            "max_delay": 9,
+            "jitter": "decorrelated",
+            "after_first_chunk": True,
+            "budget": {"ratio": 0.5, "minimum": 7},
+        },
+        breaker={
+            "window_seconds": 30,
+            "min_calls": 3,
+            "failure_rate": 0.9,
+            "slow_call": 4,
+            "slow_rate": 0.8,
+            "open_for": 6,
+            "max_open": 60,
+            "half_open_calls": 2,
+            "half_open_wait": 11,
+        },
+        shedder={
+            "algorithm": "gradient2",
+            "initial": 12,
+            "minimum": 3,
+            "maximum": 50,
+            "max_queue": 9,
+            "target_wait": 2,
+            "max_lag": 0.2,
+        },
+        rate_limit={
+            "requests_per_minute": 61,
+            "tokens_per_minute": 62,
+            "input_tokens_per_minute": 63,
+            "output_tokens_per_minute": 64,
+            "concurrency": 65,
+            "on_limit": "raise",
+        },
+        hedge={"percentile": 0.9, "budget": 0.2},
+    )
+    described = of(registry, "m").describe()
+    for word in ("5 attempts", "decorrelated", "61", "62", "63", "64", "65", "4 s", "90%", "20%", "6 s", "60 s"):
+        assert word in described, (word, described)
+    assert registry.describe("m").retry.after_first_chunk
+
+
 def test_threads_that_ask_at_the_same_time_share_the_guards(registry: ModelRegistry) -> None:
     barrier = threading.Barrier(8)
     found: list[tuple[Any, Any, Any]] = []

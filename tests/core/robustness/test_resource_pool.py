@@ -769,7 +769,7 @@ def test_a_lease_collected_in_the_midst_of_the_pools_own_lock_does_not_hang() ->
         lease = await pool.acquire()
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
-            with pool._turn:
+            with pool._desk.turn:
                 del lease
         assert (pool.in_use, pool.idle) == (0, 0)
 
@@ -790,8 +790,8 @@ def test_a_block_that_the_collector_closes_in_the_midst_of_a_decision_does_not_h
         (await pool.acquire()).release()
         abandon(forgotten())
         assert (pool.in_use, pool.idle) == (1, 0)
-        clock.when = pool._turn.lock.locked
-        with pool._turn:
+        clock.when = pool._desk.turn.lock.locked
+        with pool._desk.turn:
             clock.monotonic()
         clock.when = None
         assert clock.collected
@@ -807,20 +807,20 @@ def test_what_is_given_back_in_the_midst_of_a_decision_goes_to_who_waits(way: st
     async def main(clock: VirtualClock, workshop: Workshop) -> None:
         pool = pool_of(workshop, clock, size=1)
         lease = await pool.acquire()
-        leaving = pool.take_now()
+        leaving = pool._desk.take_now()
         assert isinstance(leaving, Queued)
         waiting = asyncio.create_task(taken(pool))
         await turns()
-        with pool._turn:
+        with pool._desk.turn:
             if way == "withdraw":
-                pool._withdraw(leaving)
+                pool._desk._withdraw(leaving)
             else:
                 getattr(lease, way)()
             assert lease.released is (way != "withdraw")
         if way == "withdraw":
             lease.release()
         else:
-            pool._withdraw(leaving)
+            pool._desk._withdraw(leaving)
         assert (await waiting).number == (2 if way == "invalidate" else 1)
         assert (pool.in_use, pool.waiting) == (0, 0)
 
@@ -913,7 +913,7 @@ def test_a_failure_to_make_one_ends_the_waiting_for_the_end() -> None:
         await turns()
         assert await pool.aclose() == 0
         assert clock.monotonic() == 2
-        assert pool._slots.drains == set()
+        assert pool._desk.slots.drains == set()
         with pytest.raises(OSError, match="no"):
             await making
 
@@ -1214,7 +1214,7 @@ def test_closing_that_is_cancelled_at_any_wait_can_be_said_again() -> None:
         pool, workshop = made.pop()
         assert pool.snapshot() == PoolSnapshot("pool", 2, 0, 0, 0, 0, True)
         assert workshop.alive == 0
-        assert not pool._slots.drains
+        assert not pool._desk.slots.drains
         assert timers() == 0
 
     assert sweep(operation, check) >= 2

@@ -143,6 +143,33 @@ def test_it_decorates_the_function_that_comes_first() -> None:
     assert calls == ["why?"]
 
 
+def test_each_is_called_with_all_arguments_also_those_by_name() -> None:
+    async def fails(question: str, *, words: int) -> str:
+        raise ServerError("down")
+
+    async def answers(question: str, *, words: int) -> str:
+        return f"{question} in {words} words"
+
+    steps = Fallback(Candidate("a", fails), Candidate("b", answers))
+    assert VirtualClock().run(steps.run("why?", words=5)) == "why? in 5 words"
+    assert VirtualClock().run(Fallback(Candidate("b", answers))(fails)("why?", words=7)) == "why? in 7 words"
+
+
+def test_a_decorated_function_is_told_of_by_its_name_where_it_has_one() -> None:
+    heard: list[Decision] = []
+
+    class Nameless:
+        async def __call__(self, question: str) -> str:
+            raise ServerError("down")
+
+    async def large(question: str) -> str:
+        raise ServerError("down")
+
+    for first in (large, Nameless()):
+        VirtualClock().run(Fallback(candidate("small"), listener=heard.append)(first)("why?"))
+    assert [each.data["source"] for each in heard] == ["large", "function"]
+
+
 def test_the_listener_hears_of_each_step_and_may_fail() -> None:
     heard: list[Decision] = []
 

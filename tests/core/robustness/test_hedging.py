@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from tests.support.sweep import sweep
 
 from agentflow.clock import VirtualClock
+from agentflow.core.robustness import hedge_race
 from agentflow.core.robustness.decision import Decision
 from agentflow.core.robustness.hedging import Hedge, Loser
 from agentflow.errors import ServerError
@@ -289,6 +292,8 @@ def test_not_more_than_ten_are_saved_up() -> None:
         ({"after": -1}, "after"),
         ({"after": float("nan")}, "after"),
         ({"percentile": 95}, "percentile"),
+        ({"percentile": 1.0}, "percentile"),
+        ({"percentile": 0.0}, "percentile"),
         ({"minimum_samples": 0}, "minimum_samples"),
         ({"minimum_samples": 1000}, "minimum_samples"),
         ({"max_hedges": 0}, "max_hedges"),
@@ -415,6 +420,89 @@ def test_a_second_cancellation_does_not_leave_anybody_behind() -> None:
         assert not server.running
 
     run(clock, main())
+
+
+def test_who_leaves_before_anything_was_opened_gets_its_own_cancellation() -> None:
+    clock = VirtualClock()
+    opener = Opener(Server(9.0, 9.0))
+
+    async def main() -> None:
+        async with asyncio.timeout(3):
+            await hedge(clock).run_opened(opener, opener.close)
+
+    with pytest.raises(TimeoutError):
+        run(clock, main())
+    assert not opener.open
+
+
+def test_who_leaves_while_a_loser_ends_gets_no_answer_any_more() -> None:
+    """The second has won; the first goes on for a while, and the caller does not wait for that."""
+    clock, server = VirtualClock(), Server(9.0, 0.5, deaf=0.75)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(hedge(clock).run(server))
+        await asyncio.sleep(1.75)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not server.running
+
+    run(clock, main())
+
+
+# ---- what is left behind -------------------------------------------------------------------------------------
+
+
+def test_one_that_was_left_alone_is_kept_alive_until_it_ends() -> None:
+    """An event loop alone does not keep its tasks alive."""
+    clock, server = VirtualClock(), Server(9.0, 0.5, deaf=5.0)
+
+    async def main() -> None:
+        assert await hedge(clock).run(server) == 2
+        assert len(hedge_race._left_alone) == 1
+        assert asyncio.all_tasks() == {asyncio.current_task(), *hedge_race._left_alone}
+        await asyncio.sleep(5)
+        assert not server.running
+        assert not hedge_race._left_alone
+
+    clock.run(main())
+
+
+def test_a_loser_that_failed_is_no_error_that_nobody_looked_at() -> None:
+    clock, server, complaints = VirtualClock(), Server((2.0, ServerError("1")), 4.0), []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        assert await hedge(clock).run(server) == 2
+        gc.collect()
+
+    run(clock, main())
+    assert complaints == []
+
+
+def test_a_failed_call_leaves_no_cycle() -> None:
+    """What it asked for is gone with its error, whenever the collector comes."""
+    clock = VirtualClock()
+
+    class Asked:
+        async def __call__(self) -> int:
+            await asyncio.sleep(0.5)
+            raise ServerError("1")
+
+    async def main() -> None:
+        asked = Asked()
+        seen = weakref.ref(asked)
+        with pytest.raises(ServerError):
+            await hedge(clock).run(asked)
+        del asked
+        await asyncio.sleep(1)
+        assert seen() is None
+
+    gc.disable()
+    try:
+        run(clock, main())
+    finally:
+        gc.enable()
 
 
 SCRIPTS: list[Callable[[], Server]] = [

@@ -33,6 +33,24 @@ def test_beyond_it_retries_are_a_share_of_the_calls() -> None:
     assert budget.snapshot().left == 0
 
 
+def test_a_call_at_the_very_end_of_a_tenth_of_the_window_belongs_to_the_next() -> None:
+    clock = VirtualClock()
+    budget = RetryBudget(window=10, clock=clock)
+    budget.request()
+    clock.advance(1.0)
+    budget.request()
+    clock.advance(9.5)
+    assert budget.snapshot().requests == 1
+    clock.advance(0.5)
+    assert budget.snapshot().requests == 0
+
+
+def test_it_shows_what_it_was_made_of() -> None:
+    budget = RetryBudget(ratio=0.25, minimum=3, window=5)
+    assert (budget.ratio, budget.minimum, budget.window) == (0.25, 3, 5)
+    assert repr(budget) == "RetryBudget(ratio=0.25, minimum=3, window=5)"
+
+
 @pytest.mark.parametrize("requests", range(0, 101, 10))
 def test_rounding_gives_nothing_away(requests: int) -> None:
     budget = RetryBudget(ratio=0.1, minimum=0, clock=VirtualClock())
@@ -109,7 +127,7 @@ def test_the_listener_hears_of_each_refusal_and_may_fail() -> None:
 
     budget = RetryBudget(ratio=0, minimum=1, name="openai", clock=VirtualClock(), listener=listen)
     assert spent(budget, 3) == 1
-    assert [(decision.kind, decision.guard) for decision in heard] == [("retry_refused", "openai")] * 2
+    assert heard == [Decision("retry_refused", "openai", {"ratio": 0, "minimum": 1})] * 2
 
 
 def test_threads_share_it_without_spending_twice() -> None:

@@ -93,7 +93,9 @@ class Race(Generic[R]):
             await self._abandon()
             raise
         finally:
-            self._legs.clear()  # a task knows its error, which knows this frame
+            for leg in self._legs:
+                del leg.task  # it knows its error, which knows the frames that know the leg
+            self._legs.clear()
 
     async def _decide(self, delay: float) -> None:
         """Until one has won, or all have failed."""

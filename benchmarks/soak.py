@@ -1,6 +1,6 @@
 """Ten thousand callers at once, one request in twenty goes wrong, for five minutes: is anything lost, leaked or stuck?
 
-    python benchmarks/soak.py [--seconds 300] [--concurrency 10000] [--delay 60]
+    python benchmarks/soak.py [--seconds 300] [--concurrency 10000] [--delay 50]
     python benchmarks/soak.py --tiny                         200 callers for a few seconds, as the test-suite runs it
 
 Each caller asks, alternately for a whole answer and for a stream, until the time is up; one stream in fifty is left
@@ -45,7 +45,7 @@ class Plan:
 
     seconds: float = 300.0
     concurrency: int = 10_000
-    delay: float = 60.0
+    delay: float = 50.0
     warm: float = 0.5
     samples: int = 60
 
@@ -109,13 +109,17 @@ class Counted(OpenAIProvider):
 
 def models_yml(plan: Plan, port: int) -> str:
     """Every guard on. Places and rates are such that all callers can be before the server at once, whatever it says:
-    the limit that learns (AIMD, what one gets unasked) would rightly halve itself before a server like this one."""
-    late, never = plan.delay * 2, plan.delay * 30
+    the limit that learns (AIMD, what one gets unasked) would rightly halve itself before a server like this one.
+
+    The breaker looks at a minute instead of 50 calls: with so many calls under way one turn of a busy event loop ends
+    hundreds of them, and failures need fewer turns than answers, so that the last 50 may be failures alone."""
+    late, never = plan.delay * 1.7, plan.delay * 30
     timeout = f"{{connect: 60, first_byte: {late}, idle: {late}, total: {never}, pool: {never}}}"
     return f"""
 defaults:
   timeout: {timeout}
   shedder: {{algorithm: fixed, maximum: {plan.concurrency}}}
+  breaker: {{window_seconds: 60}}
 providers:
   lab:
     kind: soak
@@ -289,7 +293,8 @@ def report(plan: Plan, found: dict[str, Any]) -> Report:
         f"{plan.concurrency:,} callers at once for {plan.seconds:g} s, whole answers and streams in turn, of about "
         f"{plan.delay:g} s each, against a server on loopback that fails one request in twenty: 500, 529, 429 with "
         "Retry-After, half an answer and RST, a stream without an end, nothing at all. Every guard is on, with the "
-        f"defaults but for the places, which are {plan.concurrency:,}, and rates that nobody reaches.",
+        f"defaults but for {plan.concurrency:,} places, rates that nobody reaches, and a breaker that looks "
+        "at a minute instead of 50 calls.",
     )
     accounts(made, found)
     over_time(made, plan, found["samples"])
@@ -382,7 +387,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seconds", type=float, help="for how long calls are begun (300)")
     parser.add_argument("--concurrency", type=int, help="callers at the same time (10,000)")
-    parser.add_argument("--delay", type=float, help="seconds that an answer takes, give or take half of it (60)")
+    parser.add_argument("--delay", type=float, help="seconds that an answer takes, give or take half of it (50)")
     said = parser.parse_args()
     plan = planned(said)
     if not allow_files(plan.concurrency + 500):

@@ -1,6 +1,6 @@
 """A model server that fails one request in twenty, in every way there is, and knows exactly what it did.
 
-    python benchmarks/soak_server.py [--faults 0.05] [--delay 60] [--seed 7]
+    python benchmarks/soak_server.py [--faults 0.05] [--delay 50] [--seed 7]
     prints its port, serves on loopback until its standard input ends; any line gets what it did so far, as JSON
 
 An answer takes `delay` seconds, give or take half of it: a whole one comes at once then, a stream its first piece after
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=float, default=0.05, help="the share of requests that go wrong (%(default)s)")
-    parser.add_argument("--delay", type=float, default=60.0, help="seconds that an answer takes (%(default)s)")
+    parser.add_argument("--delay", type=float, default=50.0, help="seconds that an answer takes (%(default)s)")
     parser.add_argument("--seed", type=int, default=7)
     said = parser.parse_args()
     model = Model(said.faults, said.delay, said.seed)

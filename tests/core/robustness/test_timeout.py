@@ -802,6 +802,7 @@ def test_names_without_end_do_not_fill_the_memory() -> None:
         ({"percentile": 0}, "percentile is a share, more than 0 and at most 1, not 0"),
         ({"percentile": 99}, "percentile .* not 99"),
         ({"factor": 1.0}, r"factor is more than 1, .* not 1\.0"),
+        ({"factor": float("inf")}, r"factor is more than 1, .* not inf"),
         ({"minimum": 0}, "minimum .* not 0"),
         ({"minimum": 5, "maximum": 4}, r"maximum .* at least minimum \(5\), not 4"),
         ({"samples": 0}, "samples .* not 0"),

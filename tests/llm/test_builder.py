@@ -67,6 +67,8 @@ WORDS: dict[str, Say] = {
     "retry": lambda b: b.retry(RetryPolicy(max_attempts=1)),
     "streaming": lambda b: b.streaming(),
     "tenant": lambda b: b.tenant("x"),
+    "priority": lambda b: b.priority("low"),
+    "fallback": lambda b: b.fallback("echo/other"),
 }
 
 

@@ -142,6 +142,14 @@ def test_a_list_that_goes_in_circles_ends(tmp_path: Path) -> None:
     assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
+def test_a_model_that_stands_twice_in_a_list_is_asked_once(tmp_path: Path) -> None:
+    two = ScriptedProvider(lambda _: OverloadedError("busy"), name="two")
+    bench = Bench(tmp_path, {"one": scripted("one", ServerError("down")), "two": two})
+    with pytest.raises(OverloadedError):
+        bench.run(bench.ask("one/m").retry(ONCE).fallback("two/m", "two/m").execute())
+    assert len(two.requests) == 1
+
+
 def test_an_open_breaker_hands_over_without_asking(tmp_path: Path) -> None:
     one = ScriptedProvider(lambda _: ServerError("down"), name="one")
     bench = Bench(tmp_path, {"one": one, "two": ScriptedProvider(lambda _: "two", name="two")})

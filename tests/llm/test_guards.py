@@ -17,6 +17,7 @@ from tests.support.sweep import sweep
 
 from agentflow.clock import VirtualClock
 from agentflow.core.limits import Ledger, Limits
+from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
 from agentflow.core.robustness.attempt import idempotency_key
 from agentflow.core.robustness.circuit_breaker import BreakerState
 from agentflow.core.robustness.retry import RetryPolicy
@@ -481,6 +482,26 @@ def test_a_call_cancelled_anywhere_gives_everything_back(tmp_path: Path, streami
         assert bench.breaker(model).counts().failures == 0
 
     assert sweep(operation, check) >= 2
+
+
+def test_a_watcher_that_fails_is_no_failure_of_the_model(tmp_path: Path) -> None:
+    bench, _ = bench_of(tmp_path, ["a ", "b"])
+
+    async def sink(event: ExecutionEvent) -> None:
+        if event.kind == "chunk":
+            raise ServerError("the watcher's own")
+
+    async def main() -> None:
+        token = current_scope.set(Scope(Channel("run", bench.clock, sink), "flow/ask#1", "ask", 1))
+        try:
+            await bench.ask().retry(ANEW).streaming().execute()
+        finally:
+            current_scope.reset(token)
+
+    with pytest.raises(ServerError, match="own"):
+        bench.run(main())
+    assert bench.breaker().counts().failures == 0
+    bench.assert_free()
 
 
 def test_a_stream_that_is_cut_is_a_failure_and_its_tokens_are_gone(tmp_path: Path) -> None:

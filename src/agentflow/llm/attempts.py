@@ -247,6 +247,7 @@ class Attempts:
                 asked.began()
                 bill = _Bill(guards, request)
                 failure: Exception | None = None
+                theirs = False  # whether the model is at work, and not whoever watches or reads
                 if restart:
                     chunk = replace(chunk or StreamChunk(), restart=True)
                 try:
@@ -255,9 +256,11 @@ class Attempts:
                         if asked.watched:
                             await asked.chunk(chunk)
                         yield chunk
+                        theirs = True
                         try:
                             with asked.deadline:
                                 chunk = await anext(source, None)
+                            theirs = False
                         except ModelTimeoutError:
                             if not bill.whole:
                                 raise
@@ -265,6 +268,9 @@ class Attempts:
                     asked.settle(held, bill.usage)
                     break
                 except BaseException as error:
+                    if not theirs:
+                        held.leave()
+                        raise
                     held.fail(error)
                     if not isinstance(error, ModelError) or not asked.restarts:
                         raise

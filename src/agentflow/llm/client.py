@@ -257,13 +257,14 @@ class LLMClient:
         """
         for stand_in in stand_ins:
             self._registry.describe(stand_in.model)
-        left = deque(stand_ins)
+        left, asked = deque(stand_ins), {first.config.name}
 
         def following(request: Request, error: Exception) -> Substitute | None:
             while left:
                 stand_in = left.popleft()
-                if stand_in.model == first.config.name or not stands_in(stand_in.when, error):
+                if stand_in.model in asked or not stands_in(stand_in.when, error):
                     continue
+                asked.add(stand_in.model)
                 try:
                     return self._substitute(stand_in.model, request, first.ledgers)
                 except ConfigurationError as unable:

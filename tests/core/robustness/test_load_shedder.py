@@ -835,6 +835,19 @@ def test_the_listener_hears_of_waits_and_refusals():
     assert heard[1].data["seconds"] == pytest.approx(1.0)
 
 
+def test_a_snapshot_says_what_it_holds_now():
+    async def scenario(shedder: LoadShedder, clock: VirtualClock) -> None:
+        crowd = Crowd(shedder)
+        await crowd.come("holder")
+        await crowd.come("waits", LOW)
+        now = shedder.snapshot()
+        assert (now.limit, now.in_flight) == (1, 1)
+        assert now.queued == {each: int(each is LOW) for each in Priority}
+        await crowd.serve()
+
+    run(scenario)
+
+
 def test_changes_of_the_limit_are_told_sparsely():
     heard: list[Decision] = []
     clock = VirtualClock()
@@ -849,6 +862,7 @@ def test_changes_of_the_limit_are_told_sparsely():
         for ticket in tickets:
             ticket.drop()
         clock.advance(5.0)
+    assert {decision.kind for decision in heard} == {"shedder_limit"}
     assert [tuple(decision.data.values()) for decision in heard] == [
         (8, 10, "growth"),
         (10, 13, "growth"),

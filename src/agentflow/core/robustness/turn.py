@@ -6,7 +6,7 @@
 
 A plain lock is not enough. The garbage collector may run while a thread holds it, and close an abandoned coroutine,
 whose `async with` then releases what it held: in the same thread, under the same lock. (For this reason
-`queue.SimpleQueue` is written in C.) Whoever takes something does wait for the lock; a finalizer has no business there.
+`queue.SimpleQueue` is written in C.) Whoever takes something does wait for it; a finalizer must not.
 """
 
 from __future__ import annotations

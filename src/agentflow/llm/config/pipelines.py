@@ -128,7 +128,7 @@ class Pipelines:
         return limiter
 
     def _new_limiter(self, name: str, said: Options) -> Limiter:
-        numbers = [value for field, value in said.items() if field != "on_limit" and value is not None]
+        numbers = [value for field, value in said.items() if field not in ("on_limit", "burst") and value is not None]
         store = self._shared() if numbers else None
         return RateLimiter(name=name, clock=self._clock, **said) if store is None else store.limiter(name, **said)
 

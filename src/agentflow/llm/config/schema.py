@@ -204,6 +204,7 @@ class RateLimit(_Entry, frozen=True):
     input_tokens_per_minute: _Rate | UnsetType | None = UNSET
     output_tokens_per_minute: _Rate | UnsetType | None = UNSET
     concurrency: _Count | UnsetType | None = UNSET
+    burst: Annotated[float, Meta(gt=0, le=10)] | UnsetType = UNSET
     on_limit: Literal["wait", "raise"] | UnsetType = UNSET
 
 

@@ -1,4 +1,4 @@
-"""What could have been answered by somebody who knows the provider's state at every moment: what goodput is compared to.
+"""What could be answered by somebody who always knows the provider's state: what goodput is compared with.
 
 It sends each request, in the order of coming, at the first moment at which the provider will answer it, and none whose
 caller would be gone by then. No wait is lost, no attempt fails, nothing is asked for in vain. It prefers nobody, short

@@ -60,9 +60,11 @@ class Busiest:
 
 @dataclass(slots=True)
 class Outcome:
-    """One run of one variant, or several merged. `series` are counts by second of the run; `groups` (tenants and
-    priorities) hold how many were offered, how many answered, and how many of them in the ideal. `recovery` holds, for each spell, the seconds
-    from its end until all was well again."""
+    """One run of one variant, or several merged. `series` are counts by second of the run.
+
+    `tenants` and `priorities` hold how many were offered, how many answered, and how many of them in the ideal;
+    `recovery` holds, for each spell, the seconds from its end until all was well again.
+    """
 
     scenario: str
     variant: str

@@ -611,7 +611,7 @@ def test_what_an_open_call_holds_is_held_until_it_ends_and_given_back_once(end: 
     guards.assert_free()
     counts = guards.breaker.counts()
     assert (counts.calls, counts.failures) == {"succeed": (1, 0), "fail": (1, 1), "leave": (0, 0)}[end]
-    assert guards.limiter.available().tokens == {"succeed": 450, "fail": 500, "leave": 500}[end]  # it had begun to answer
+    assert guards.limiter.available().tokens == {"succeed": 450, "fail": 500, "leave": 500}[end]  # it had begun
 
 
 # ---- who watches

@@ -458,6 +458,16 @@ def test_bad_probes_open_it(clock: VirtualClock) -> None:
     assert "2 of 3 probes failed" in str(refusal(breaker))
 
 
+@pytest.mark.parametrize(("slow_call", "state"), [(None, CLOSED), (2.0, HALF_OPEN)])
+def test_it_closes_as_soon_as_no_probe_that_is_left_could_change_that(
+    clock: VirtualClock, slow_call: float | None, state: BreakerState
+) -> None:
+    """Two are left: even if both failed, not all would have. But they may be slow, where slow ones count."""
+    breaker = half_open(clock, failure_rate=1.0, slow_call=slow_call, slow_rate=0.1)
+    succeed(breaker)
+    assert breaker.state is state
+
+
 def test_slow_probes_open_it(clock: VirtualClock) -> None:
     breaker = half_open(clock, slow_call=2.0, slow_rate=0.6)
     succeed(breaker, 2, seconds=3.0)
@@ -559,6 +569,18 @@ def test_time_without_callers_is_no_fault_of_the_probes(clock: VirtualClock) -> 
 
 
 # ---- the clock jumps
+
+
+def test_an_end_in_the_middle_of_a_decision_is_entered_with_the_time_at_which_it_came(clock: VirtualClock) -> None:
+    """The lock is held meanwhile: in real life by another thread."""
+    breaker = breaker_of(clock, window=TimeWindow(60.0))
+    permits = [breaker.acquire() for _ in range(4)]
+    with breaker._ledger._turn:
+        for permit in permits:
+            permit.failure(ServerError("down"))
+        clock.advance(3.0)
+    assert breaker.state is OPEN
+    assert breaker.retry_after == 10.0 - 3.0
 
 
 def test_a_jump_of_a_day_makes_an_open_one_half_open(clock: VirtualClock) -> None:

@@ -197,6 +197,9 @@ def main() -> None:
     if not reports:
         parser.error(f"{arguments.folder} holds no results: run scripts/bench first")
     if arguments.write:
+        missing = [name for name in ORDER if name not in {report.name for report in reports}]
+        if missing:
+            parser.error(f"the page would lose what {', '.join(missing)} measured: run these first")
         arguments.write.write_text(page(reports), "utf-8")
     else:
         print(page(reports), end="")

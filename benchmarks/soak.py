@@ -20,13 +20,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from agentflow.errors import AgentFlowError, RejectedError
+from agentflow.errors import AgentFlowError, ModelTimeoutError, RejectedError
 from agentflow.llm import AgentFlow, ModelRegistry
 from agentflow.llm.messages import Request, Response, StreamChunk
 from agentflow.llm.providers.base import ProviderSettings
@@ -74,6 +75,7 @@ class Books:
 
     begun: int = 0
     attempts: int = 0
+    unsent: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
     samples: list[Sample] = field(default_factory=list)
@@ -91,17 +93,30 @@ class Books:
 
 
 class Counted(OpenAIProvider):
-    """The provider for OpenAI's format, and how often it was asked."""
+    """The provider for OpenAI's format, and how often it was asked, and never sent what it was asked for."""
 
     books = Books()
 
     async def execute(self, request: Request) -> Response:
         self.books.attempts += 1
-        return await super().execute(request)
+        try:
+            return await super().execute(request)
+        except ModelTimeoutError as error:
+            self._note(error)
+            raise
 
-    def execute_streaming(self, request: Request) -> AsyncIterator[StreamChunk]:  # type: ignore[override]
+    async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
         self.books.attempts += 1
-        return super().execute_streaming(request)
+        try:
+            async with aclosing(super().execute_streaming(request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ModelTimeoutError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: ModelTimeoutError) -> None:
+        self.books.unsent += error.operation in ("connect", "pool")
 
 
 # ---- the callers -------------------------------------------------------------------------------------------------
@@ -113,7 +128,7 @@ def models_yml(plan: Plan, port: int) -> str:
 
     The breaker looks at a minute instead of 50 calls: with so many calls under way one turn of a busy event loop ends
     hundreds of them, and failures need fewer turns than answers, so that the last 50 may be failures alone."""
-    late, never = plan.delay * 1.7, plan.delay * 30
+    late, never = plan.delay * 2.5, plan.delay * 30
     timeout = f"{{connect: 60, first_byte: {late}, idle: {late}, total: {never}, pool: {never}}}"
     return f"""
 defaults:
@@ -263,7 +278,8 @@ async def soak(plan: Plan, server: subprocess.Popen[str], port: int) -> dict[str
     return {
         "begun": books.begun,
         "ends": dict(books.ends.most_common()),
-        "attempts": books.attempts,
+        "attempts": books.attempts - books.unsent,
+        "unsent": books.unsent,
         "repeated": books.repeated,
         "examples": books.examples,
         "server": told,

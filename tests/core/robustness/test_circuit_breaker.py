@@ -636,6 +636,16 @@ def test_a_day_of_outages_in_no_time(clock: VirtualClock) -> None:
 # ---- by hand
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("force_open", "forced open by hand"), ("disable", "disabled by hand"), ("reset", "reset by hand")],
+)
+def test_the_listener_hears_that_it_was_done_by_hand(clock: VirtualClock, command: str, words: str) -> None:
+    heard: list[Decision] = []
+    getattr(opened(clock, listener=heard.append), command)()
+    assert heard[-1].data["reason"] == words
+
+
 def test_forced_open_refuses_until_reset(clock: VirtualClock) -> None:
     breaker = breaker_of(clock)
     breaker.force_open()

@@ -108,10 +108,11 @@ def test_a_shedder_halves_what_an_overloaded_provider_must_refuse() -> None:
 
 
 def test_a_breaker_spares_a_provider_that_is_down_and_is_back_soon_after_it() -> None:
-    bare, breaker = played("flapping", "retries"), played("flapping", "breaker, 15 s")
-    assert breaker.spell_attempts < 0.05 * bare.spell_attempts
-    assert max(breaker.recovery) <= 10.0
-    assert breaker.goodput > 0.8 * bare.goodput
+    """As long as an opening is short beside the outages: see docs/simulations.md for what else may happen."""
+    bare, breaker = played("flapping", "retries"), played("flapping", "breaker, 3 s")
+    assert breaker.spell_attempts < 0.06 * bare.spell_attempts
+    assert max(breaker.recovery) <= 15.0
+    assert breaker.goodput > 0.65 * bare.goodput
 
 
 @pytest.mark.parametrize("variant", ["shedder (AIMD)", "shedder (Gradient2)"])

@@ -11,7 +11,8 @@ lacks and that a state machine needs: the condition of `if` and `while` turned r
 and what is returned replaced by None. Its trampolines are not used, so decorated functions (properties, context
 managers) and what stands outside of functions are mutated too.
 
-Left alone: types, docstrings, `__all__`, `__slots__`, `if TYPE_CHECKING`, and the wording of errors in `raise`.
+Left alone: types, protocols, docstrings, `__all__`, `__slots__`, `if TYPE_CHECKING`, and the wording of errors in
+`raise`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mutmut.mutation.pragma_handling import IgnoredCode
 
 _QUIET: Final = (
     m.If(test=m.Name("TYPE_CHECKING"))
+    | m.ClassDef(bases=[m.ZeroOrMore(), m.Arg(m.Name("Protocol")), m.ZeroOrMore()])
     | m.Assign(targets=[m.AssignTarget(m.Name("__all__") | m.Name("__slots__"))])
     | m.Assign(value=m.Call(func=m.Name("TypeVar") | m.Name("ParamSpec")))
     | m.AnnAssign(annotation=m.Annotation(annotation=m.Name("TypeAlias")))

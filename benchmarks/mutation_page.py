@@ -118,9 +118,9 @@ killed.
 
 Mutants are made by mutmut's operators (numbers, strings, comparisons, arithmetic, `and`/`or`, `is`, `in`, assignments,
 arguments, lambdas, `break`, conditional expressions), applied to decorated functions and class bodies too, and by three
-more: a condition turned round, a call left out, None returned. Left alone are types, `__all__`, `__slots__`, and the
-wording of the errors in `raise`. Hypothesis draws at most 20 examples here, the same ones each time: `make test` draws
-more, and is harder to fool.
+more: a condition turned round, a call left out, None returned. Left alone are types, protocols, `__all__`, `__slots__`,
+and the wording of the errors in `raise`. Hypothesis draws at most 20 examples here, the same ones each time: `make
+test` draws more, and is harder to fool.
 """
 
 

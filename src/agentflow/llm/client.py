@@ -27,7 +27,6 @@ from agentflow.llm.config.capabilities import check
 from agentflow.llm.config.model import ModelConfig, StandIn
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Content, Raw
-from agentflow.llm.fallbacks import stands_in
 from agentflow.llm.messages import (
     EmbeddingRequest,
     Embeddings,
@@ -255,6 +254,8 @@ class LLMClient:
         Each is asked once, and its own stand-ins are not: no list can go in circles. One without a key, or that cannot
         do it, is passed over, and the error has a note of that. Raises UnknownModelError for a name that nobody knows.
         """
+        from agentflow.llm.fallbacks import stands_in
+
         for stand_in in stand_ins:
             self._registry.describe(stand_in.model)
         left, asked = deque(stand_ins), {first.config.name}

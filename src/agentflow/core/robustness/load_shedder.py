@@ -30,16 +30,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.adaptive_limit import AIMD, Limit
 from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.fair_queue import Tenant
-from agentflow.core.robustness.loop_lag import LoopLag
 from agentflow.core.robustness.places import Places, Ticket, Waiting
 from agentflow.core.robustness.shedding import Priority, ShedderSnapshot, risk
 from agentflow.errors import LoadShedError
+
+if TYPE_CHECKING:
+    from agentflow.core.robustness.loop_lag import LoopLag
 
 __all__ = ["LoadShedder", "Priority", "ShedderSnapshot", "Ticket"]
 
@@ -118,7 +120,7 @@ class LoadShedder:
                 raise ValueError(f"{argument} is a finite number of seconds above 0, or None, not {seconds!r}")
         self.name = name
         self._max_queue, self._max_lag = max_queue, max_lag
-        self._lag = None if max_lag is None else LoopLag()
+        self._lag = None if max_lag is None else _loop_lag()
         self._clock = clock
         self._listener = listener
         self._places = Places(AIMD() if limit is None else limit, target_wait, name, clock, listener)
@@ -268,3 +270,9 @@ class LoadShedder:
             seconds=seconds,
             retry_after=retry_after,
         )
+
+
+def _loop_lag() -> LoopLag:
+    from agentflow.core.robustness.loop_lag import LoopLag  # few shedders look at it
+
+    return LoopLag()

@@ -30,7 +30,6 @@ from agentflow.core.robustness.held import Held, Reached, is_ours
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import Repetition, RetryPolicy, inherited_policy
 from agentflow.core.robustness.shedding import Priority, is_overload
-from agentflow.core.robustness.stages import described
 from agentflow.core.robustness.time_limit import bounded_by_context
 from agentflow.core.robustness.usual_time import UsualTime
 from agentflow.errors import RejectedError, describe
@@ -241,6 +240,8 @@ class Pipeline:
 
     def describe(self) -> str:
         """Every stage in the order in which a call passes it, one a line."""
+        from agentflow.core.robustness.stages import described
+
         return described(
             self.name,
             {

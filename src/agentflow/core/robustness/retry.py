@@ -24,13 +24,15 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.attempt import Attempt, current_attempt
 from agentflow.core.robustness.repetition import Repetition
-from agentflow.core.robustness.retry_block import Attempts
 from agentflow.core.robustness.retry_rules import Jitter, RetryOn, RetryRules
+
+if TYPE_CHECKING:
+    from agentflow.core.robustness.retry_block import Attempts
 
 __all__ = ["Jitter", "Repetition", "RetryOn", "RetryPolicy", "inherited_policy"]
 
@@ -111,6 +113,8 @@ class RetryPolicy(RetryRules):
 
     def attempts(self, *, clock: Clock = _CLOCK, timeout: float | None = None) -> Attempts:
         """`async for attempt in policy.attempts(): with attempt: …`; the loop ends after the block that succeeds."""
+        from agentflow.core.robustness.retry_block import Attempts
+
         return Attempts(self, clock, timeout)
 
 

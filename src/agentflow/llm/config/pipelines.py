@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from threading import RLock
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from agentflow.clock import Clock
 from agentflow.core.robustness.adaptive_limit import AIMD, Fixed, Gradient2, Limit
 from agentflow.core.robustness.breaker_window import CountWindow, TimeWindow
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.decision import Listener
-from agentflow.core.robustness.hedging import Hedge
-from agentflow.core.robustness.limiter_chain import LimiterChain
 from agentflow.core.robustness.limiting import Breaker, Limiter
 from agentflow.core.robustness.load_shedder import LoadShedder
 from agentflow.core.robustness.output_estimate import OutputEstimate
@@ -30,6 +28,9 @@ from agentflow.core.robustness.retry_budget import RetryBudget
 from agentflow.errors import ModelError
 from agentflow.llm.config.guarding import Guarding, Options
 from agentflow.llm.config.sharing import SharedStore
+
+if TYPE_CHECKING:  # few models are hedged
+    from agentflow.core.robustness.hedging import Hedge
 
 __all__ = ["Pipelines"]
 
@@ -116,6 +117,8 @@ class Pipelines:
         """What a provider's entry limits, its models do together; what the server says is said of one of them."""
         if not said.shares_limit:
             return self._own(by, model, said.rate_limit)
+        from agentflow.core.robustness.limiter_chain import LimiterChain
+
         own = {name: value for name, value in said.rate_limit.items() if name == "on_limit"}
         return LimiterChain(self._own(by, model, own), self._limiter_of(self._common, by, provider, said.rate_limit))
 
@@ -163,6 +166,8 @@ class Pipelines:
         return RetryBudget(clock=self._clock, **said)
 
     def _hedge(self, name: str, said: Options) -> Hedge:
+        from agentflow.core.robustness.hedging import Hedge
+
         return Hedge(name=name, clock=self._clock, **said)
 
 

@@ -12,8 +12,7 @@ caller's own cancellation passes through and is reported as nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from types import TracebackType
@@ -142,7 +141,8 @@ class Attempts:
     async def whole(self) -> Response:
         """The answer, with its cost. Raises ModelError, RejectedError, LimitExceededError, DocumentError."""
         self.request = await ready(self.request)
-        with self._common():
+        common = self._begin()
+        try:
             while True:
                 asked = self._asked()
                 try:
@@ -150,12 +150,16 @@ class Attempts:
                 except (ModelError, RejectedError) as error:
                     if not await self._substituted(error, asked):
                         raise
+        finally:
+            if common is not None:
+                common.close()
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes; chunks with usage say what it has cost so far."""
         self.request = await ready(self.request)
         delivered = False
-        with self._common():
+        common = self._begin()
+        try:
             while True:
                 asked = self._asked()
                 source = self._chunks(asked)
@@ -169,21 +173,19 @@ class Attempts:
                         raise
                 finally:
                     await close(source)
+        finally:
+            if common is not None:
+                common.close()
 
-    @contextmanager
-    def _common(self) -> Iterator[None]:
+    def _begin(self) -> Deadline | None:
         """One request in the ledgers, whoever answers it, and one time limit for all models that are asked, where there
-        are several; else the one model has its own."""
+        are several; else the one model has its own. Returned is what is to be closed in the end."""
         for ledger in self.guards.ledgers:
             ledger.request()
         if self._substitutes is None or self._deadline is not None:
-            yield
-            return
+            return None
         self._deadline = self.guards.deadline(self.request.timeout, self.request.model)
-        try:
-            yield
-        finally:
-            self._deadline.close()
+        return self._deadline
 
     async def _substituted(self, error: Exception, asked: _Asked) -> bool:
         """Whether another model takes over from here, with the time that it may take."""

@@ -12,7 +12,7 @@ from agentflow.clock import VirtualClock
 from agentflow.core.robustness.decision import Decision
 from agentflow.core.robustness.pool_disposal import Disposal
 from agentflow.core.robustness.pool_making import Maker
-from agentflow.core.robustness.pool_slots import Entry, Home
+from agentflow.core.robustness.pool_slots import Entry, Home, Make, Slots
 from agentflow.core.robustness.time_limit import limit, remaining
 from agentflow.errors import OperationTimeoutError
 
@@ -160,6 +160,68 @@ def test_where_its_loop_has_ended_it_counts_as_ended_unclosed() -> None:
     pool = Pool(closed.append)
     pool.disposal.dispose(entry(loop), "idle")
     assert (closed, pool.done, pool.why) == ([], 1, ["loop_ended"])
+
+
+# ---- the books
+
+
+def test_at_the_end_of_a_pool_what_is_idle_is_doomed_and_who_waits_is_named() -> None:
+    async def test(each: Entry[str]) -> None:
+        slots: Slots[str] = Slots(1, 100.0)
+        loop = each.home.loop
+        assert slots.claim(loop, 0.0) is Make.SLOT
+        waits = slots.claim(loop, 0.0)
+        assert slots.closed is False
+        idle = Entry("idle", slots.home(loop), 0.0, 100.0)
+        slots.home(loop).idle.append(idle)
+        assert slots.close() == [waits]
+        assert (slots.closed, len(slots.waiting), slots.doomed) == (True, 0, [(idle, "closed")])
+        late = Entry("late", slots.home(loop), 0.0, 100.0)
+        slots.taken += 1
+        slots.give_back(late, None, 1.0)
+        assert slots.doomed[-1] == (late, "closed")
+
+    running(test)
+
+
+def test_what_comes_back_from_a_loop_that_has_ended_is_not_lent_again() -> None:
+    ended = asyncio.new_event_loop()
+    ended.close()
+    slots: Slots[str] = Slots(1, 100.0)
+    slots.taken, each = 1, Entry("lost", Home(ended), 0.0, 100.0)
+    slots.give_back(each, None, 1.0)
+    assert (slots.taken, slots.doomed) == (0, [(each, "loop_ended")])
+
+
+def test_room_is_made_by_what_lies_on_an_ended_loop_or_else_by_the_longest_idle() -> None:
+    first, second, ended, mine = (asyncio.new_event_loop() for _ in range(4))
+    slots: Slots[str] = Slots(3, 100.0)
+    for loop, since in ((first, 2.0), (second, 1.0), (ended, 3.0)):
+        slots.home(loop).idle.append(Entry(f"of {since}", slots.home(loop), since, 100.0))
+        slots.taken += 1
+    slots.home(mine)
+    ended.close()
+    for _ in range(3):
+        assert slots.claim(mine, 5.0) is Make.SLOT
+    assert [(each.resource, why) for each, why in slots.doomed] == [
+        ("of 3.0", "other_loop"),
+        ("of 1.0", "other_loop"),
+        ("of 2.0", "other_loop"),
+    ]
+    for loop in (first, second, mine):
+        loop.close()
+
+
+@pytest.mark.parametrize(("now", "doomed"), [(9.9, []), (10.0, ["idle"]), (20.0, ["lifetime"])])
+def test_what_is_idle_for_too_long_or_too_old_ends_at_that_moment(now: float, doomed: list[str]) -> None:
+    async def test(each: Entry[str]) -> None:
+        slots: Slots[str] = Slots(1, 10.0)
+        slots.taken, each.home, each.dies = 1, slots.home(each.home.loop), 20.0
+        slots.give_back(each, None, 0.0)
+        assert slots.expire(each.home, now) == (float("inf") if doomed else 10.0)
+        assert [why for _, why in slots.doomed] == doomed
+
+    running(test)
 
 
 # ---- whether it still works

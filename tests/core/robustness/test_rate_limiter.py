@@ -741,6 +741,17 @@ def test_a_release_in_the_middle_of_a_decision_is_carried_out_after_it() -> None
 # ---- several event loops
 
 
+def test_an_end_while_another_thread_decides_is_entered_after_that() -> None:
+    """The lock is held meanwhile: in real life by the other thread."""
+    limiter = RateLimiter(tokens_per_minute=100, concurrency=1, clock=VirtualClock())
+    held = limiter.try_reserve(input_tokens=50)
+    assert held is not None
+    with limiter._allowance.turn:
+        held.settle(input_tokens=10)
+        assert limiter.in_use == 1
+    assert (limiter.in_use, limiter.available().tokens) == (0, pytest.approx(90))
+
+
 def test_two_loops_in_two_threads_share_one_limiter() -> None:
     limiter = RateLimiter(requests_per_minute=60_000, burst=0.001, concurrency=3)
     peak, inside, lock = 0, 0, threading.Lock()

@@ -101,7 +101,7 @@ def test_it_may_fail_with_something_else() -> None:
     async def test(clock: VirtualClock) -> None:
         deadline = Deadline(5.0, "search")
         deadline.fails_with(lambda operation, seconds: LookupError(f"{operation} {seconds:g}"))
-        with pytest.raises(LookupError, match="^'search 5'$|^search 5$"):
+        with pytest.raises(LookupError, match=r"^search 5$"):
             with deadline:
                 await asyncio.sleep(100)
         deadline.close()

@@ -503,6 +503,19 @@ def test_of_many_leases_the_ten_oldest_are_shown() -> None:
     run(main)
 
 
+def test_who_stops_waiting_for_the_end_is_forgotten() -> None:
+    async def main(clock: VirtualClock, workshop: Workshop) -> None:
+        pool = pool_of(workshop, clock)
+        lease = await pool.acquire()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await pool.aclose(timeout=None)
+        assert not pool._desk.slots.drains
+        lease.release()
+
+    run(main)
+
+
 # ---- validation
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import pickle
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -479,6 +479,22 @@ def test_what_an_inner_layer_would_not_repeat_is_not_repeated_further_out() -> N
     assert work.calls == 1
 
 
+def test_a_layer_that_repeats_once_has_repeated_and_those_around_do_not() -> None:
+    calls: list[int] = []
+
+    async def call() -> None:
+        calls.append(1)
+        raise OverloadedError("busy")
+
+    async def main() -> None:
+        inner = RetryPolicy(max_attempts=2, base_delay=1, jitter="none")
+        with pytest.raises(OverloadedError):
+            await EVEN.run(lambda: inner.run(call))
+
+    VirtualClock().run(main())
+    assert len(calls) == 2
+
+
 def test_a_layer_that_never_repeats_leaves_it_to_those_around() -> None:
     work = Script(ServerError("1"), "second")
 
@@ -570,6 +586,22 @@ def test_a_block_knows_its_number_and_key() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         VirtualClock().run(main())
+
+
+def test_a_generator_that_is_closed_by_somebody_else_ends_quietly() -> None:
+    """Its block began in another context, in which nothing can be reset from here."""
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        async for attempt in EVEN.attempts():
+            with attempt:
+                yield 1
+
+    async def main() -> None:
+        stream = numbers()
+        assert await asyncio.create_task(anext(stream)) == 1
+        await stream.aclose()
+
+    VirtualClock().run(main())
 
 
 def test_a_layer_without_a_policy_takes_over_the_nearest_one_around() -> None:

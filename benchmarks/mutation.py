@@ -66,10 +66,11 @@ class Bench:
         return module
 
     def again(self, before: Module, text: str, tests: Sequence[Test]) -> Module:
-        """Those that survived, found by what they change; one whose place is no more is forgotten, and the page goes on
-        to say of which text the others were."""
-        known = {(each.within, each.was, each.now) for each in before.survivors}
-        wanted = [each for each in mutants_of(text)[0] if (each.within, each.was, each.now) in known]
+        """Those that survived; in a text that has changed since they are found by what they change, and the page goes
+        on to say of which text the others were."""
+        same = digest(text) == before.digest
+        known = {_mark(each, same) for each in before.survivors}
+        wanted = [each for each in mutants_of(text)[0] if _mark(each, same) in known]
         judged = list(self.judged(before.name, wanted, tests))
         killed = [each for each in before.outcomes if not each.survived]
         return replace(before, outcomes=sorted([*killed, *judged], key=lambda each: each.number))
@@ -96,6 +97,11 @@ class Bench:
                     running.remove(entry)
                     yield outcome(entry[1], verdict, entry[2])
             time.sleep(0.01)
+
+
+def _mark(mutant: Mutant | Outcome, same: bool) -> tuple[object, ...]:
+    """By what it is known again, in the same text or in another one."""
+    return (mutant.number,) if same else (mutant.within, mutant.was, mutant.now)
 
 
 def outcome(mutant: Mutant, verdict: str, judges: int) -> Outcome:

@@ -114,7 +114,7 @@ def outcome(mutant: Mutant, verdict: str, judges: int) -> Outcome:
 def arguments() -> argparse.Namespace:
     parser = options(__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="those to run (all that mutation.yml names)")
-    parser.add_argument("--sample", type=int, default=12, metavar="N", help="mutants of each module (%(default)s)")
+    parser.add_argument("--sample", type=int, default=30, metavar="N", help="mutants of each module (%(default)s)")
     parser.add_argument("--all", action="store_true", help="every mutant, which takes hours for all modules")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (%(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at once (%(default)s)")

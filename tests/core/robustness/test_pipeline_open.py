@@ -19,6 +19,7 @@ from agentflow.core.robustness.hedging import Hedge
 from agentflow.core.robustness.load_shedder import LoadShedder, Priority
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.pipeline import Pipeline
+from agentflow.core.robustness.pipeline_builder import PipelineBuilder
 from agentflow.core.robustness.rate_limiter import RateLimiter
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.robustness.retry_budget import RetryBudget
@@ -303,3 +304,20 @@ def test_a_callers_policy_shares_the_budget_unless_it_brings_one() -> None:
 
     running(test)
     assert cast("int", own.snapshot().retries) == 1
+
+
+def test_a_built_pipeline_repeats_what_it_was_told_to_and_no_more_than_its_budget_allows() -> None:
+    async def test(clock: VirtualClock) -> None:
+        nothing = RetryBudget(minimum=0, ratio=0.0, clock=clock)
+        builder = PipelineBuilder("p").clock(clock)
+        for pipeline, failure, attempts in (
+            (builder.retry(ONCE, repeats=(ServerError,)).freeze(), ServerError("down"), 3),
+            (builder.retry(ONCE, repeats=(ServerError,)).freeze(), LookupError("ours"), 1),
+            (builder.retry(ONCE, budget=nothing).freeze(), ServerError("down"), 1),
+        ):
+            operation = Operation(pipeline.deadline())
+            with pytest.raises(type(failure)):
+                await pipeline.open(script(*[failure] * 3), operation)
+            assert operation.attempts == attempts
+
+    running(test)

@@ -503,6 +503,14 @@ def test_of_many_leases_the_ten_oldest_are_shown() -> None:
     run(main)
 
 
+def test_the_time_to_wait_for_the_end_is_not_negative() -> None:
+    async def main(clock: VirtualClock, workshop: Workshop) -> None:
+        with pytest.raises(ValueError, match=r"^timeout .* not -1"):
+            await pool_of(workshop, clock).aclose(timeout=-1)
+
+    run(main)
+
+
 def test_who_stops_waiting_for_the_end_is_forgotten() -> None:
     async def main(clock: VirtualClock, workshop: Workshop) -> None:
         pool = pool_of(workshop, clock)

@@ -37,6 +37,72 @@ def test_both_count_and_both_are_settled() -> None:
     both.assert_free()
 
 
+def counting(clock: VirtualClock) -> tuple[RateLimiter, RateLimiter, LimiterChain]:
+    """Two that count tokens of both kinds, and their chain."""
+    limits = {"requests_per_minute": 60, "input_tokens_per_minute": 100, "output_tokens_per_minute": 100}
+    own, common = (RateLimiter(name=name, clock=clock, **limits) for name in ("own", "common"))
+    return own, common, LimiterChain(own, common)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_both_count_tokens_and_settle_them(waits: bool) -> None:
+    clock = VirtualClock()
+    own, common, chain = counting(clock)
+
+    async def main() -> None:
+        need = {"requests": 2, "input_tokens": 30, "output_tokens": 20}
+        reservation = await chain.reserve(**need) if waits else chain.try_reserve(**need)
+        assert reservation is not None
+        for each in (own, common):
+            now = each.available()
+            assert (now.requests, now.input_tokens, now.output_tokens) == pytest.approx((58, 70, 80))
+        reservation.settle(input_tokens=10, output_tokens=40)
+        for each in (own, common):
+            now = each.available()
+            assert (now.input_tokens, now.output_tokens) == pytest.approx((90, 60))
+
+    clock.run(main())
+    assert chain.counts_tokens
+
+
+def test_what_the_second_never_could_give_is_refused_and_given_back_to_the_first() -> None:
+    both = Both()
+    with pytest.raises(LimiterError):
+        both.chain.try_reserve(requests=9)
+    both.assert_free()
+
+
+@pytest.mark.parametrize("timeout", [2.0, 2.5])
+def test_no_part_of_it_waits_longer_than_the_whole_may(timeout: float) -> None:
+    """The first would take three seconds, which is known at once; or it takes two, and half a second is left."""
+    both = Both()
+    both.chain.drain(3.0 if timeout < 2.5 else 2.0)
+
+    async def main() -> None:
+        held = [await LimiterChain(both.other, both.common).reserve() for _ in range(2)]
+        with pytest.raises(LimiterError):
+            await both.chain.reserve(timeout=timeout)
+        assert both.clock.monotonic() == pytest.approx(0.0 if timeout < 2.5 else 2.5)
+        for each in held:
+            each.release()
+
+    both.clock.run(main())
+    both.assert_free()
+
+
+def test_it_describes_what_the_account_allows() -> None:
+    both = Both()
+    assert both.chain.summary == "60 requests a minute, 2 at once (all models of the provider together)"
+
+    class Plain(RateLimiter):
+        summary = property()
+
+        def __str__(self) -> str:
+            return "plain"
+
+    assert LimiterChain(both.own, Plain()).summary == "plain (all models of the provider together)"
+
+
 @pytest.mark.parametrize("end", ["cancel", "release"])
 def test_both_end_together(end: str) -> None:
     both = Both()

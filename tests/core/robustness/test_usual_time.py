@@ -36,6 +36,16 @@ def test_the_first_call_is_believed_with_a_wide_margin() -> None:
     assert usual.seconds == pytest.approx(3.0)
 
 
+def test_each_further_call_moves_the_mean_by_an_eighth_and_the_deviation_by_a_quarter() -> None:
+    """RFC 6298, section 2.3: the deviation first, from the mean as it was."""
+    usual = UsualTime()
+    usual.learn(1.0)
+    usual.learn(2.0)  # the deviation was 0.5 and is 0.5 + (1 - 0.5) / 4; the mean was 1
+    assert usual.seconds == pytest.approx(1.125 + 4 * 0.625)
+    usual.learn(2.0)
+    assert usual.seconds == pytest.approx(1.234375 + 4 * (0.625 + (0.875 - 0.625) / 4))
+
+
 def test_calls_that_all_take_the_same_need_no_margin() -> None:
     usual = UsualTime()
     for _ in range(100):

@@ -74,12 +74,12 @@ class Guards(Struct, frozen=True):
     ledgers: tuple[Ledger, ...]
     suggest: Suggest
 
-    def deadline(self, seconds: float | None, model: str) -> Deadline:
-        return Deadline(bounded_by_context(seconds), failure=self.late(model))
+    def deadline(self, seconds: float | None) -> Deadline:
+        return Deadline(bounded_by_context(seconds), failure=self.late)
 
-    def late(self, model: str) -> Callable[[str, float], Exception]:
+    def late(self, operation: str, seconds: float) -> Exception:
         """What is raised when the time is up."""
-        return partial(ModelTimeoutError, provider=self.config.provider, model=model)
+        return ModelTimeoutError(operation, seconds, provider=self.config.provider, model=self.config.model_id)
 
     def cost(self, usage: Usage, model: str, tier: str | None) -> float | None:
         return self.config.cost(usage, model=model, service_tier=tier)
@@ -140,7 +140,8 @@ class Attempts:
 
     async def whole(self) -> Response:
         """The answer, with its cost. Raises ModelError, RejectedError, LimitExceededError, DocumentError."""
-        self.request = await ready(self.request)
+        if unready(self.request):
+            self.request = await ready(self.request)
         common = self._begin()
         try:
             while True:
@@ -184,7 +185,7 @@ class Attempts:
             ledger.request()
         if self._substitutes is None or self._deadline is not None:
             return None
-        self._deadline = self.guards.deadline(self.request.timeout, self.request.model)
+        self._deadline = self.guards.deadline(self.request.timeout)
         return self._deadline
 
     async def _substituted(self, error: Exception, asked: _Asked) -> bool:
@@ -200,7 +201,7 @@ class Attempts:
         self._account(asked.timing().failure)
         self.guards, self.request, self.by_tool = found
         if self._deadline is not None:
-            self._deadline.fails_with(self.guards.late(self.request.model))
+            self._deadline.fails_with(self.guards.late)
             if self.guards.patient:
                 self._deadline.restart(bounded_by_context(self.request.timeout))
         return True
@@ -220,11 +221,14 @@ class Attempts:
     async def _whole(self, asked: _Asked) -> Response:
         guards, request = self.guards, self.request
         provider = guards.provider
-        async with asked:
-            held = await asked.open(lambda: provider.execute(request), request)
+        try:
+            if asked.watched:
+                await asked.start()
+            held = await guards.pipeline.open(lambda: provider.execute(request), asked.operation(request))
             answer = held.value
             usage = answer.usage
-            asked.settle(held, usage)
+            now = guards.clock.monotonic()
+            asked.settle(held, usage, now)
             if usage is None and guards.ledgers:
                 usage = _estimate(request, answer.text)
             cost = answer.cost
@@ -232,21 +236,27 @@ class Attempts:
                 cost = guards.cost(usage, answer.model, answer.service_tier)
             if usage is not None:
                 guards.spend(usage, cost)
-            timing = asked.timing()
+            timing = asked.timing(now)
             cost = cost if answer.usage is not None else answer.cost
             answer = replace(answer, cost=cost, timing=self._account(timing))
-            await asked.success(answer, timing)
+            if asked.watched:
+                await asked.success(answer, timing)
             return answer
+        except Exception as error:
+            await asked.failed(error)
+            raise
+        finally:
+            asked.end()
 
     async def _chunks(self, asked: _Asked) -> AsyncGenerator[StreamChunk, None]:
         guards, request = self.guards, self.request
         work = partial(_opened, guards.provider, request)
         async with asked:
-            held = await asked.open(work, request)
+            held = await guards.pipeline.open(work, asked.operation(request))
             restart = False
             while True:
                 source, chunk = held.value
-                asked.began()
+                began = asked.began()
                 bill = _Bill(guards, request)
                 failure: Exception | None = None
                 theirs = False  # whether the model is at work, and not whoever watches or reads
@@ -267,7 +277,7 @@ class Attempts:
                             if not bill.whole:
                                 raise
                             chunk = None  # nothing but the end of the connection is late
-                    asked.settle(held, bill.usage)
+                    asked.settle(held, bill.usage, began)
                     break
                 except BaseException as error:
                     if not theirs:
@@ -292,7 +302,7 @@ class Attempts:
             await asked.end_of_stream(timing)
 
     def _asked(self) -> _Asked:
-        return _Asked(self.guards, self.request.model, self.request.timeout, self._deadline, self._number)
+        return _Asked(self.guards, self.request.timeout, self._deadline, self._number)
 
 
 class Embedding:
@@ -313,11 +323,11 @@ class Embedding:
         guards, request = self._guards, self.request
         for ledger in guards.ledgers:
             ledger.request()
-        async with _Asked(guards, request.model, request.timeout, self._deadline, 0) as asked:
-            held = await asked.open(lambda: self._provider.embed(request), request)
+        async with _Asked(guards, request.timeout, self._deadline, 0) as asked:
+            held = await guards.pipeline.open(lambda: self._provider.embed(request), asked.operation(request))
             found = held.value
             usage = found.usage or Usage(sum(map(text_tokens, request.inputs)))
-            asked.settle(held, usage)
+            asked.settle(held, usage, guards.clock.monotonic())
             cost = guards.cost(usage, found.model, None) if found.cost is None else found.cost
             guards.spend(usage, cost)
             if found.usage is not None:
@@ -328,13 +338,19 @@ class Embedding:
                     provider=found.provider,
                     model=found.model,
                 )
-            await asked.success(found, asked.timing())
+            if asked.watched:
+                await asked.success(found, asked.timing())
             return found
+
+
+def unready(request: Request) -> bool:
+    """Whether the request has files that are still to be read."""
+    return any(map(needs_loading, request.messages))
 
 
 async def ready(request: Request) -> Request:
     """The request with its files read."""
-    if not any(map(needs_loading, request.messages)):
+    if not unready(request):
         return request
     return replace(request, messages=await loaded(request.messages))
 
@@ -416,14 +432,18 @@ class _Bill:
 
 
 class _Asked:
-    """One request under way: begun in the ledgers, guarded, bounded in time, and told to whoever watches."""
+    """One request under way: begun in the ledgers, guarded, bounded in time, and told to whoever watches.
+
+    `async with asked:` is `start`, then `failed` where it did not end well, and `end`. A whole answer calls them by
+    itself, for most calls are watched by nobody and then have nothing to wait for there.
+    """
 
     __slots__ = (
+        "_counts",
         "_facts",
         "_first",
         "_guards",
         "_joiner",
-        "_model",
         "_number",
         "_operation",
         "_own",
@@ -433,54 +453,39 @@ class _Asked:
         "deadline",
         "watched",
     )
+    # What is only known of a call that is watched is only set then: each call makes one of these.
+    _facts: dict[str, object]
+    _counts: bool  # whether the limiter wants to know of tokens
 
-    def __init__(
-        self, guards: Guards, model: str, seconds: float | None, deadline: Deadline | None, number: int
-    ) -> None:
+    def __init__(self, guards: Guards, seconds: float | None, deadline: Deadline | None, number: int) -> None:
         self.watched = observed()
         self._own = deadline is None
-        self.deadline = guards.deadline(seconds, model) if deadline is None else deadline
+        self.deadline = deadline = guards.deadline(seconds) if deadline is None else deadline
         self._guards = guards
-        self._model = model
         self._number = number
-        self._facts: dict[str, object] = {}
         self._joiner: Joiner | None = None
-        self._first: float | None = None
-        self._wasted: list[float | None] = []  # what the hedged requests have cost that came to nothing
+        self._first: float | None = None  # when the first piece of a stream came
+        self._wasted: list[float | None] | None = None  # what the hedged requests have cost that came to nothing
         self._repetition: Repetition | None = None
         self._started = guards.clock.monotonic()
-        self._operation = Operation(
-            self.deadline,
-            tenant=guards.tenant,
-            priority=guards.priority,
-            policy=guards.policy,
-            tell=self._tell if self.watched else None,
-            on_drop=_dropped,
-        )
+        self._operation = operation = Operation(deadline, 0, 0, guards.tenant, guards.priority)
+        operation.policy = guards.policy
+        if self.watched:
+            operation.tell = self._tell
 
-    async def __aenter__(self) -> _Asked:
-        try:
-            if self.watched:
-                await self._start()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    async def open(self, work: Callable[[], Awaitable[R]], request: Request | EmbeddingRequest) -> Held[R]:
-        """Through the guards: what `work` returns, and what is held until it is settled."""
+    def operation(self, request: Request | EmbeddingRequest) -> Operation:
+        """What the guards have to know of it."""
         guards, operation = self._guards, self._operation
-        if guards.pipeline.counts_tokens:
+        pipeline = guards.pipeline
+        self._counts = pipeline.counts_tokens
+        if self._counts:
             operation.input_tokens = _input_tokens(request)
             if isinstance(request, Request):
-                operation.output_tokens = guards.output.estimate(guards.pipeline.name, request.max_tokens)
-        if guards.pipeline.hedges:
+                operation.output_tokens = guards.output.estimate(pipeline.name, request.max_tokens)
+        if pipeline.hedges:
+            operation.on_drop = _dropped
             operation.on_loss = partial(self._lost, request)
-        try:
-            return await guards.pipeline.open(work, operation)
-        except NotFoundError as error:
-            guards.suggest_others(error)
-            raise
+        return operation
 
     @property
     def restarts(self) -> bool:
@@ -495,24 +500,25 @@ class _Asked:
         self._first = None
         return await self._guards.pipeline.again(work, self._operation, broken, failure, self._repetition)
 
-    def began(self) -> None:
-        """The first piece of a stream is here."""
-        self._first = self._guards.clock.monotonic()
+    def began(self) -> float:
+        """The first piece of a stream is here, now."""
+        self._first = now = self._guards.clock.monotonic()
+        return now
 
-    def settle(self, held: Held[R], usage: Usage | None) -> None:
-        """It is whole, and this is what it has used."""
-        guards, first = self._guards, self._first
-        answered = guards.clock.monotonic() if first is None else first
+    def settle(self, held: Held[R], usage: Usage | None, answered: float) -> None:
+        """It is whole, and this is what it has used; it, or its first piece, came at `answered`."""
         seconds = answered - self._operation.begun  # without the wait for a connection: that is ours
         if usage is None:
             held.succeed(seconds=seconds)
             return
         held.succeed(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, seconds=seconds)
-        if guards.pipeline.counts_tokens:
-            guards.output.learn(guards.pipeline.name, usage.output_tokens)
+        if self._counts:
+            self._guards.output.learn(self._guards.pipeline.name, usage.output_tokens)
 
-    def timing(self) -> Timing:
-        return self._operation.timing(self._guards.clock.monotonic(), self._started, self._first)
+    def timing(self, now: float | None = None) -> Timing:
+        if now is None:
+            now = self._guards.clock.monotonic()
+        return self._operation.timing(now, self._started, self._first)
 
     async def chunk(self, chunk: StreamChunk) -> None:
         self._joiner = self._joiner or Joiner()
@@ -522,13 +528,11 @@ class _Asked:
 
     async def end_of_stream(self, timing: Timing) -> None:
         if self.watched:
-            joiner = self._joiner or Joiner()
-            answer = joiner.response(provider=self._guards.config.provider, model=self._model)
+            joiner, config = self._joiner or Joiner(), self._guards.config
+            answer = joiner.response(provider=config.provider, model=config.model_id)
             await self.success(answer, timing)
 
     async def success(self, answer: Response | Embeddings, timing: Timing) -> None:
-        if not self.watched:
-            return
         usage = answer.usage
         end = {
             "input_tokens": usage.input_tokens if usage else None,
@@ -541,24 +545,43 @@ class _Asked:
         }
         await emit("model_success", {**self._facts, **end, "duration": timing.total})
 
+    async def __aenter__(self) -> _Asked:
+        try:
+            if self.watched:
+                await self.start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self.end()
         # A cancelled call, or a stream that its reader has left, has neither succeeded nor failed.
-        if self.watched and isinstance(error, Exception):
-            timing = self.timing()
-            end = {"error": type(error).__name__, "message": describe(error), "timing": asdict(timing)}
-            await emit("model_error", {**self._facts, **end, "duration": timing.total})
+        if isinstance(error, Exception):
+            await self.failed(error)
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
         guards = self._guards
         self._facts = {"model": guards.config.name, "provider": guards.config.provider}
         if guards.tenant is not None:
             self._facts["tenant"] = guards.tenant
         if self._number:
             self._facts["round"] = self._number
-        await emit("model_start", self._facts)
+        try:
+            await emit("model_start", self._facts)
+        except BaseException:
+            self.watched = False  # who did not hear that it began does not hear that it failed
+            raise
+
+    async def failed(self, error: Exception) -> None:
+        if isinstance(error, NotFoundError):
+            self._guards.suggest_others(error)
+        if self.watched:
+            timing = self.timing()
+            end = {"error": type(error).__name__, "message": describe(error), "timing": asdict(timing)}
+            await emit("model_error", {**self._facts, **end, "duration": timing.total})
 
     async def _tell(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:
         """A decision of a guard, with the model that it is about."""
@@ -569,7 +592,7 @@ class _Asked:
         """A hedged request was given up after it had been sent: what was asked is paid for, and some of the answer."""
         usage = Usage(_input_tokens(request), 0)
         cost = self._guards.cost(usage, request.model, None)
-        self._wasted.append(cost)
+        self._wasted = [*(self._wasted or ()), cost]
         self._guards.spend(usage, cost)
 
     def _hedged(self) -> Mapping[str, object]:
@@ -582,6 +605,6 @@ class _Asked:
             "lost_cost": sum(known) if len(known) == len(self._wasted) else None,
         }
 
-    def _end(self) -> None:
+    def end(self) -> None:
         if self._own:
             self.deadline.close()

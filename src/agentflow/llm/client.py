@@ -194,7 +194,7 @@ class LLMClient:
                 + (f"; models that have: {', '.join(able[:5])}" if able else "")
             )
         parts = _batches(wanted.inputs, getattr(provider, "most_inputs", _MOST_INPUTS))
-        deadline = guards.deadline(wanted.timeout, wanted.model)
+        deadline = guards.deadline(wanted.timeout)
         try:
             answers = [
                 await Embedding(guards, provider, replace(wanted, inputs=part), deadline).whole() for part in parts
@@ -211,7 +211,7 @@ class LLMClient:
         provider = guards.provider
         if not isinstance(provider, TokenCounter):
             raise UnsupportedError(f"provider {guards.config.provider!r} does not count tokens")
-        deadline = guards.deadline(request.timeout, request.model)
+        deadline = guards.deadline(request.timeout)
         pipeline = self._registry.pipeline(guards.config, "token count")
         try:
             operation = Operation(deadline, tenant=guards.tenant, priority=guards.priority, policy=guards.policy)

@@ -76,7 +76,7 @@ class Rounds:
 
     async def whole(self) -> Response:
         """The answer. Raises what a request raises, LimitExceededError, OutputError, ToolError."""
-        deadline = self.guards.deadline(self.request.timeout, self.request.model)
+        deadline = self.guards.deadline(self.request.timeout)
         try:
             progress = _Progress(self.guards, self._plan, await ready(self.request), deadline)
             while True:
@@ -90,7 +90,7 @@ class Rounds:
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes, and what leads to it: every chunk says to which round it belongs."""
-        deadline = self.guards.deadline(self.request.timeout, self.request.model)
+        deadline = self.guards.deadline(self.request.timeout)
         try:
             progress = _Progress(self.guards, self._plan, await ready(self.request), deadline)
             number, ended = 0, False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentflow.clock import Clock
 from agentflow.core.robustness.shedding import Priority
-from agentflow.core.robustness.timing import Timing
+from agentflow.core.robustness.timing import Timing, account
 
 if TYPE_CHECKING:
     from agentflow.core.robustness.attempt import Attempt
@@ -126,14 +126,15 @@ class Operation:
 
     def timing(self, now: float, started: float, first: float | None = None) -> Timing:
         """The account so far; `started` is when the call began and `first` when its first piece came."""
-        return Timing(
-            queue=self.queue,
-            limiter=self.limiter,
-            pool=self.pool,
-            backoff=self.backoff,
-            failed=self.failed,
-            first_token=None if first is None else first - self.begun,
-            generation=max(0.0, now - (self.begun if first is None else first)),
-            total=now - started,
-            attempts=self.attempts,
+        answering = now - (self.begun if first is None else first)
+        return account(
+            self.queue,
+            self.limiter,
+            self.pool,
+            self.backoff,
+            self.failed,
+            None if first is None else first - self.begun,
+            max(0.0, answering),
+            now - started,
+            self.attempts,
         )

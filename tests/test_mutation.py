@@ -24,7 +24,7 @@ def mutation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_guard_has_its_judges() -> None:
     """A module that nobody names in mutation.yml would never be tried."""
     judging = yaml.safe_load((ROOT / "benchmarks" / "mutation.yml").read_text("utf-8"))
-    assert set(judging) == {file.stem for file in GUARDS.glob("*.py")} - {"__init__"}
+    assert {file.stem for file in GUARDS.glob("*.py")} - {"__init__"} <= set(judging)
     assert not {file for files in judging.values() for file in files if not (ROOT / f"tests/core/{file}.py").exists()}
 
 
@@ -60,3 +60,4 @@ def test_the_page_says_what_was_run_and_why_each_survivor_lives(mutation: Module
 
 def test_every_reason_is_of_a_guard_that_is_there(mutation: ModuleType) -> None:
     assert set(mutation.reasons()) <= {file.stem for file in GUARDS.glob("*.py")}
+    assert all(reason.reason for reasons in mutation.reasons().values() for reason in reasons)

@@ -241,6 +241,14 @@ def test_the_latency_at_half_the_limit_is_the_usual_one():
     assert limit._usual == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("long_window", "usual"), [(1, 1.4), (9, 1.08), (99, 1.008)])
+def test_the_usual_latency_is_a_mean_over_the_long_window(long_window, usual):
+    """Exponential: each window counts for 2 / (n + 1)."""
+    limit = Gradient2(probe=0, long_window=long_window)
+    windows(limit, 1, 1.4, start=windows(limit, 20, 1.0))
+    assert limit._usual == pytest.approx(usual)
+
+
 @pytest.mark.parametrize(("latest", "left"), [(0.3, 0.9), (0.5, 1.0)])
 def test_the_usual_latency_falls_by_a_tenth_with_each_window_that_needed_less_than_half_of_it(latest, left):
     limit = Gradient2(probe=0, long_window=10**6)

@@ -15,6 +15,7 @@ from agentflow.core.robustness.adaptive_limit import Fixed
 from agentflow.core.robustness.attempt import idempotency_key
 from agentflow.core.robustness.breaker_window import CountWindow
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
+from agentflow.core.robustness.fault_injector import FaultInjector
 from agentflow.core.robustness.hedging import Hedge
 from agentflow.core.robustness.load_shedder import LoadShedder, Priority
 from agentflow.core.robustness.operation import Operation
@@ -82,6 +83,7 @@ def test_a_pipeline_like_another_shares_its_guards_and_has_its_own_word_on_attem
         limiter=RateLimiter(requests_per_minute=60, clock=clock),
         breaker=CircuitBreaker(clock=clock),
         attempt_timeout=9.0,
+        faults=FaultInjector(clock=clock),
         clock=clock,
     )
     same, other = whole.having("same"), whole.having("other", retry=RetryPolicy(max_attempts=8), attempt_timeout=3.0)

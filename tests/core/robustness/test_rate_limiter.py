@@ -458,6 +458,11 @@ def test_amounts_and_times_are_not_negative(options: dict[str, Any]) -> None:
         RateLimiter().reserve(**options)
 
 
+def test_a_negative_amount_is_told_with_all_of_them() -> None:
+    with pytest.raises(ValueError, match=r"not 1 requests, -3 \+ 4 tokens$"):
+        RateLimiter().reserve(tokens=-3, output_tokens=4)
+
+
 # ---- the server's word
 
 

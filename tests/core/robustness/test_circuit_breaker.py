@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from random import Random
 from typing import Any, Literal
 
 import pytest
@@ -221,7 +222,9 @@ def test_failed_calls_may_be_slow_too(clock: VirtualClock) -> None:
 def test_without_a_slow_time_nothing_is_slow(clock: VirtualClock) -> None:
     breaker = breaker_of(clock)
     succeed(breaker, 20, seconds=1e9)
-    assert breaker.counts() == BreakerCounts(CLOSED, calls=10, failures=0, slow=0, probes=0, refused=0, generation=0)
+    assert breaker.counts() == BreakerCounts(
+        CLOSED, calls=10, failures=0, slow=0, under_way=0, probes=0, refused=0, generation=0
+    )
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), -1.0, 0.0])
@@ -229,6 +232,148 @@ def test_a_senseless_duration_is_not_slow(clock: VirtualClock, seconds: float) -
     breaker = breaker_of(clock, slow_call=2.0)
     succeed(breaker, 1, seconds=seconds)
     assert (breaker.counts().calls, breaker.counts().slow) == (1, 0)
+
+
+# ---- closed: calls under way
+
+
+def begun(breaker: CircuitBreaker, times: int) -> list[Permit]:
+    return [breaker.acquire() for _ in range(times)]
+
+
+def failures_until_open(breaker: CircuitBreaker, permits: list[Permit]) -> int:
+    for count, permit in enumerate(permits):
+        if breaker.state is OPEN:
+            return count
+        permit.failure(OperationTimeoutError("total", 60.0))
+    return len(permits)
+
+
+def test_what_is_under_way_has_not_failed_yet(clock: VirtualClock) -> None:
+    breaker = breaker_of(clock)
+    under_way = begun(breaker, 5)
+    fail(breaker, 4)
+    assert (breaker.state, breaker.counts().under_way) == (CLOSED, 5), "4 of 9"
+    under_way.pop().failure(ServerError("down"))
+    assert breaker.state is OPEN, "5 of 9"
+
+
+def test_of_ten_thousand_under_way_five_hundred_may_fail_in_an_instant(clock: VirtualClock) -> None:
+    """A cold start: one of twenty fails at once, and the answers take a minute."""
+    breaker = CircuitBreaker(clock=clock)
+    permits = begun(breaker, 10_000)
+    for permit in permits[::20]:
+        permit.failure(ServerError("down"))
+    counts = breaker.counts()
+    assert (counts.state, counts.calls, counts.failures, counts.under_way) == (CLOSED, 50, 50, 9_500)
+    for permit in permits:
+        permit.success()
+    assert (breaker.state, breaker.counts().failures, breaker.counts().under_way) == (CLOSED, 0, 0)
+
+
+@pytest.mark.parametrize("window", [CountWindow(50), TimeWindow(60.0)])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("faults", "state"), [(0.05, CLOSED), (0.3, CLOSED), (0.7, OPEN), (1.0, OPEN)])
+def test_it_opens_at_its_rate_however_much_sooner_failures_come_back(
+    window: Window, seed: int, faults: float, state: BreakerState
+) -> None:
+    """A thousand places that are taken again at once; a failure takes up to 0.2 s, an answer 60."""
+    clock = VirtualClock(seed=seed)
+    breaker = CircuitBreaker(window=window, clock=clock)
+    random = Random(seed)
+    steps: list[list[Permit]] = [[] for _ in range(20)]  # those that will fail, by hundredths of a second
+    free = 1_000
+    for step in range(500):
+        for _ in range(free):
+            if breaker.state is CLOSED:
+                permit = breaker.acquire()
+                if random.random() < faults:
+                    steps[(step + random.randrange(1, 20)) % 20].append(permit)
+        ends = steps[step % 20]
+        free = len(ends)
+        for permit in ends:
+            permit.failure(ServerError("down"))
+        ends.clear()
+        clock.advance(0.01)
+    assert breaker.state is state
+
+
+def test_a_full_outage_opens_after_the_fewest_calls_that_count(clock: VirtualClock) -> None:
+    one_by_one, crowd = CircuitBreaker(clock=clock), CircuitBreaker(clock=clock)
+    fail(one_by_one, 9)
+    assert one_by_one.state is CLOSED
+    fail(one_by_one)
+    assert one_by_one.state is OPEN
+    permits = begun(crowd, 10_000)
+    assert failures_until_open(crowd, permits) == 25, "half of the fifty that began first"
+
+
+def test_an_outage_opens_it_though_thousands_of_long_answers_are_under_way(clock: VirtualClock) -> None:
+    breaker = CircuitBreaker(clock=clock)
+    begun(breaker, 10_000)
+    fail(breaker, 49)
+    assert breaker.state is CLOSED, "as many that began just before are well, so far"
+    fail(breaker, 1)
+    assert breaker.state is OPEN
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_black_hole_opens_it_once_that_share_of_the_calls_has_timed_out(
+    clock: VirtualClock, rate: float, seed: int
+) -> None:
+    """In any order: that some who began together have all timed out, comes no later."""
+    breaker = CircuitBreaker(failure_rate=rate, clock=clock)
+    permits = begun(breaker, 2_000)
+    Random(seed).shuffle(permits)
+    assert 0.5 * rate * 2_000 < failures_until_open(breaker, permits) <= rate * 2_000
+
+
+def test_dropped_and_ignored_calls_are_not_under_way_any_more(clock: VirtualClock) -> None:
+    breaker = breaker_of(clock)
+    dropped, ignored = begun(breaker, 50), begun(breaker, 50)
+    for permit in dropped:
+        permit.drop()
+        permit.drop()
+    for permit in ignored:
+        permit.failure(RateLimitError("slow down"))
+    assert breaker.counts().under_way == 0
+    fail(breaker, 4)
+    assert breaker.state is OPEN
+
+
+def test_of_those_that_began_together_the_dropped_do_not_count(clock: VirtualClock) -> None:
+    """Ten begin, and a thousand others after them: six are dropped, and two of the four that are left fail."""
+    breaker = breaker_of(clock, min_calls=2)
+    together = begun(breaker, 10)
+    begun(breaker, 1_000)
+    for permit in together[:6]:
+        permit.drop()
+    together[6].failure(ServerError("down"))
+    assert breaker.state is CLOSED
+    together[7].failure(ServerError("down"))
+    assert breaker.state is OPEN
+
+
+def test_slow_calls_open_it_whatever_is_under_way(clock: VirtualClock) -> None:
+    """They end after the quick ones, so that they are never too many of those that have ended."""
+    breaker = breaker_of(clock, slow_call=2.0, slow_rate=0.75)
+    begun(breaker, 1_000)
+    succeed(breaker, 4, seconds=3.0)
+    assert breaker.state is OPEN
+
+
+def test_calls_of_an_earlier_generation_are_not_under_way_in_this_one(clock: VirtualClock) -> None:
+    breaker = breaker_of(clock)
+    earlier = begun(breaker, 100)
+    breaker.reset()
+    assert breaker.counts().under_way == 0
+    fail(breaker, 3)
+    for permit in earlier:
+        permit.success()
+    assert breaker.counts().under_way == 0
+    fail(breaker, 1)
+    assert breaker.state is OPEN
 
 
 # ---- permits
@@ -333,13 +478,13 @@ def test_it_is_half_open_at_the_very_moment_its_time_is_over(clock: VirtualClock
 
 def test_a_late_result_neither_prolongs_nor_closes_it(clock: VirtualClock) -> None:
     breaker = breaker_of(clock)
-    late = [breaker.acquire() for _ in range(10)]
+    late = [breaker.acquire() for _ in range(4)]
     fail(breaker, 4)
     until = breaker.open_until
     clock.advance(5.0)
-    for permit in late[:5]:
+    for permit in late[:2]:
         permit.failure(ServerError("down"))
-    for permit in late[5:]:
+    for permit in late[2:]:
         permit.success()
     assert (breaker.state, breaker.open_until) == (OPEN, until)
     assert breaker.counts().calls == 4  # what opened it
@@ -347,7 +492,7 @@ def test_a_late_result_neither_prolongs_nor_closes_it(clock: VirtualClock) -> No
 
 def test_a_late_result_is_no_probe(clock: VirtualClock) -> None:
     breaker = breaker_of(clock)
-    late = [breaker.acquire() for _ in range(10)]
+    late = [breaker.acquire() for _ in range(4)]
     fail(breaker, 4)
     clock.advance(10.0)
     probe = breaker.acquire()
@@ -1198,7 +1343,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.clock = VirtualClock()
         self.breaker = breaker_of(self.clock, window=self.window, slow_call=2.0, slow_rate=0.75)
-        self.permits: list[tuple[Permit, int, float]] = []  # with its generation and time
+        self.permits: list[tuple[Permit, int, int, float]] = []  # with its generation, number and time
         self.generation = 0
         self.refused = 0
         self.openings = 0
@@ -1207,6 +1352,7 @@ class Model(RuleBasedStateMachine):
     def enter(self, state: BreakerState, seconds: float | None = None, at: float | None = None) -> None:
         self.state = state
         self.seen: list[tuple[float, bool, bool]] = [] if state is not OPEN else self.seen
+        self.begun: list[str] = []  # what became of each call of this generation, in the order of beginning
         self.out: dict[Permit, float] = {}
         self.until = None if seconds is None else (self.now if at is None else at) + seconds
 
@@ -1226,6 +1372,22 @@ class Model(RuleBasedStateMachine):
         failed, slow = sum(call[1] for call in calls), sum(call[2] for call in calls)
         return failed >= 0.5 * len(calls) or slow >= 0.75 * len(calls)
 
+    def failing(self, number: int) -> bool:
+        """As far as those under way allow it; else those that began together, and the group before them."""
+        calls, size = self.recent(), self.window.size if isinstance(self.window, CountWindow) else 50
+        failed = sum(call[1] for call in calls)
+        if failed < 0.5 * len(calls):
+            return False
+        first = number // size * size
+        together = [end for end in self.begun[max(0, first - size) : first + size] if end != "dropped"]
+        return failed >= 0.5 * (len(calls) + self.begun.count("under way")) or together.count("failed") >= 0.5 * len(
+            together
+        )
+
+    def slowed(self) -> bool:
+        calls = self.recent()
+        return sum(call[2] for call in calls) >= 0.75 * len(calls)
+
     def pass_time(self) -> None:
         if self.state is HALF_OPEN and self.out and self.now >= min(self.out.values()) + 60.0:
             self.open(at=min(self.out.values()) + 60.0)
@@ -1237,14 +1399,18 @@ class Model(RuleBasedStateMachine):
             return self.seen[-self.window.size :]
         return [call for call in self.seen if call[0] // 10.0 > self.now // 10.0 - 3]
 
-    def record(self, permit: Permit, generation: int, failed: bool, slow: bool) -> None:
+    def record(self, permit: Permit, generation: int, number: int, failed: bool, slow: bool) -> None:
         self.pass_time()
         if generation != self.generation:
             return
+        self.begun[number] = "failed" if failed else "good"
         self.out.pop(permit, None)
+        before = self.recent()
         self.seen.append((self.now, failed, slow))
-        if self.state is CLOSED and len(self.recent()) >= 4 and self.rates_reached(self.recent()):
-            self.open()
+        if self.state is CLOSED:
+            news = failed or slow or len(self.recent()) > len(before) or before[0][1:] != (False, False)
+            if news and len(self.recent()) >= 4 and (self.slowed() or self.failing(number)):
+                self.open()
         elif self.state is HALF_OPEN:
             kinds = list(itertools.product([False, True], repeat=2))
             ends = {
@@ -1269,26 +1435,28 @@ class Model(RuleBasedStateMachine):
             self.refused += 1
             return
         assert not refused
-        self.permits.append((permit, self.generation, self.now))
+        self.permits.append((permit, self.generation, len(self.begun), self.now))
+        self.begun.append("under way")
         if self.state is HALF_OPEN:
             self.out[permit] = self.now
 
     @precondition(lambda self: self.permits)
     @rule(
-        data=st.data(),
+        index=st.integers(0, 50),
         end=st.sampled_from(["success", "success", "failure", "failure", "ignored", "dropped"]),
         seconds=st.sampled_from([None, 0.5, 3.0]),
     )
-    def settle(self, data: st.DataObject, end: str, seconds: float | None) -> None:
-        index = data.draw(st.integers(0, len(self.permits) - 1))
-        permit, generation, since = self.permits.pop(index)
+    def settle(self, index: int, end: str, seconds: float | None) -> None:
+        permit, generation, number, since = self.permits.pop(index % len(self.permits))
         slow = (self.now - since if seconds is None else seconds) > 2.0
         if end in ("ignored", "dropped"):
             self.pass_time()
+            if generation == self.generation:
+                self.begun[number] = "dropped"
             self.out.pop(permit, None)
             permit.failure(RateLimitError("slow down")) if end == "ignored" else permit.drop()
             return
-        self.record(permit, generation, end == "failure", slow)
+        self.record(permit, generation, number, end == "failure", slow)
         permit.failure(ServerError("down"), seconds) if end == "failure" else permit.success(seconds)
         permit.failure(ServerError("down"))  # what comes second never counts
 
@@ -1320,6 +1488,7 @@ class Model(RuleBasedStateMachine):
         counts = self.breaker.counts()
         assert (counts.state, counts.generation, counts.refused) == (self.state, self.generation, self.refused)
         assert counts.probes == len(self.out)
+        assert counts.under_way == self.begun.count("under way")
         assert self.breaker.open_until == self.until
         if self.state in (CLOSED, DISABLED, HALF_OPEN):
             kept = self.seen if self.state is HALF_OPEN else self.recent()
@@ -1335,3 +1504,21 @@ TestAgainstTheModel = Model.TestCase
 TestAgainstTheModel.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 TestAgainstTheModelThatCounts = CountModel.TestCase
 TestAgainstTheModelThatCounts.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("model", [Model, CountModel])
+def test_with_many_under_way_it_agrees_with_the_model_too(model: type[Model], seed: int) -> None:
+    """Up to a hundred at once, which end in any order: more than the machine gets together by itself."""
+    random, both = Random(seed), model()
+    faults = random.choice([0.4, 0.5, 0.6, 0.8])
+    for _ in range(300):
+        if both.state is not CLOSED:
+            both.command("reset")
+        if random.random() < 0.2:
+            for _ in range(random.randrange(1, 100 - min(98, len(both.permits)))):
+                both.acquire()
+        elif both.permits:
+            end = random.choices(["failure", "success", "dropped"], [faults, 0.9 - faults, 0.1])[0]
+            both.settle(random.randrange(len(both.permits)), end, 0.5)
+        both.they_agree()

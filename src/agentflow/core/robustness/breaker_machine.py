@@ -4,7 +4,7 @@
     phase = machine.move_to(now)                 time alone makes an open one half open
     machine.passes(phase)                        whether one more call may be made; half open, it is a probe:
     phase.probes[probe] = now
-    machine.judge(now)                           after a call was recorded in phase.ring, or
+    if machine.fails(number): machine.trip(now)  after the call of that number was recorded in phase.ring, or
     machine.judge_probes(now)                    after a probe was
 
 `now` is an argument, in seconds that never go back.
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from agentflow.core.robustness.breaker_cohorts import Cohorts
 from agentflow.core.robustness.breaker_rules import Rules
 from agentflow.core.robustness.breaker_state import TRANSITIONS, BreakerEvent, BreakerState
 from agentflow.core.robustness.breaker_window import CountRing, Ring
@@ -30,12 +31,14 @@ _PROBING: Final = 1.0  # seconds after which to ask again while probes are out; 
 @dataclass(frozen=True, slots=True)
 class BreakerCounts:
     """A breaker at one moment: `calls` of its window (of the probes, half open), how many of them failed or were slow,
-    `probes` that are out, all calls `refused` since it was made, and the number of its `generation`."""
+    calls of this generation `under_way`, `probes` that are out, all calls `refused` since it was made, and the number
+    of its `generation`."""
 
     state: BreakerState
     calls: int
     failures: int
     slow: int
+    under_way: int
     probes: int
     refused: int
     generation: int
@@ -44,20 +47,41 @@ class BreakerCounts:
 class Phase:
     """One generation: the time between two changes of state. Permits hold theirs, so the late ones are known.
 
-    `probes` are those that are out, and since when.
+    `probes` are those that are out, and since when. `begun` and `ended` count calls without the lock: a `+= 1` with no
+    call inside is not interrupted where there is a global interpreter lock, and elsewhere they are near enough.
     """
 
-    __slots__ = ("closed", "number", "passes", "probes", "reason", "ring", "state", "until")
+    __slots__ = (
+        "begun",
+        "closed",
+        "cohorts",
+        "ended",
+        "number",
+        "passes",
+        "probes",
+        "reason",
+        "ring",
+        "state",
+        "until",
+    )
 
-    def __init__(self, state: BreakerState, number: int, ring: Ring, reason: str, until: float | None) -> None:
+    def __init__(
+        self, state: BreakerState, number: int, ring: Ring, cohorts: Cohorts, reason: str, until: float | None
+    ) -> None:
         self.state = state
         self.number = number
         self.ring = ring
+        self.cohorts = cohorts
+        self.begun = self.ended = 0
         self.reason = reason
         self.until = until
         self.closed = state is BreakerState.CLOSED
         self.passes = self.closed or state is BreakerState.DISABLED
         self.probes: dict[object, float] = {}
+
+    @property
+    def under_way(self) -> int:
+        return max(0, self.begun - self.ended)
 
     def refusal(self, wait: float | None) -> str:
         """Why it lets nobody through, in words."""
@@ -75,7 +99,7 @@ class Machine:
 
     def __init__(self, rules: Rules, random: Callable[[], float], news: News) -> None:
         self.rules = rules
-        self.phase = Phase(BreakerState.CLOSED, 0, rules.window.ring(), "", None)
+        self.phase = Phase(BreakerState.CLOSED, 0, rules.window.ring(), Cohorts(rules.cohort), "", None)
         self.refused = 0
         self._news = news
         self._random = random
@@ -121,11 +145,25 @@ class Machine:
 
     # ---- what calls lead to
 
-    def judge(self, now: float) -> None:
-        """Open, if too many of the last calls failed or were slow."""
-        ring, rules = self.phase.ring, self.rules
-        if ring.total >= rules.min_calls and rules.bad(ring, ring.total):
-            self._open(BreakerEvent.TRIPPED, rules.complaint(ring, "calls"), now)
+    def fails(self, number: int) -> bool:
+        """Whether too many of the last calls failed or were slow; the newest of them was the `number`th to begin."""
+        phase, rules = self.phase, self.rules
+        ring = phase.ring
+        if ring.total < rules.min_calls or not rules.bad(ring, ring.total):
+            return False
+        return rules.slowed(ring) or self._failing(phase, number)
+
+    def trip(self, now: float) -> None:
+        """Open because of that."""
+        self._open(BreakerEvent.TRIPPED, self.rules.complaint(self.phase.ring, "calls"), now)
+
+    def _failing(self, phase: Phase, number: int) -> bool:
+        """Whether so many would have failed if all that are under way went well; or, where too many are under way to
+        tell, so many of those that began together."""
+        rate = self.rules.failure_rate
+        if phase.ring.failures / (phase.ring.total + phase.under_way) >= rate:
+            return True
+        return phase.cohorts.share(number, phase.begun) >= rate
 
     def judge_probes(self, now: float) -> None:
         """Decide as on the whole batch, once what is still out could not change it."""
@@ -162,6 +200,7 @@ class Machine:
             calls=ring.total,
             failures=ring.failures,
             slow=ring.slow,
+            under_way=phase.under_way,
             probes=len(phase.probes),
             refused=self.refused,
             generation=phase.number,
@@ -186,7 +225,7 @@ class Machine:
         if state is None:
             return old
         until = None if seconds is None else now + seconds
-        self.phase = new = Phase(state, old.number + 1, self._ring(state), reason, until)
+        self.phase = new = Phase(state, old.number + 1, self._ring(state), Cohorts(self.rules.cohort), reason, until)
         told = {"from": old.state.value, "to": state.value, "reason": reason, "open_for": seconds}
         self._news.add("breaker_state", told)
         return new

@@ -35,10 +35,11 @@ _HALF_OPEN: Final = BreakerState.HALF_OPEN
 class Permit:
     """Leave to make one call. Report how it ended, once: what comes second is ignored. Nothing here raises."""
 
-    __slots__ = ("_ledger", "phase", "since")
+    __slots__ = ("_ledger", "number", "phase", "since")
 
-    def __init__(self, ledger: Ledger, phase: Phase, since: float) -> None:
+    def __init__(self, ledger: Ledger, phase: Phase, number: int, since: float) -> None:
         self._ledger = ledger
+        self.number = number  # among those of its phase, from 1
         self.phase: Phase | None = phase  # None once it is settled
         self.since = since
 
@@ -116,7 +117,8 @@ class Ledger:
     def acquire(self) -> Permit:
         phase = self.machine.phase
         if phase.passes:
-            return Permit(self, phase, self.now() if self.timed else 0.0)
+            phase.begun = number = phase.begun + 1
+            return Permit(self, phase, number, self.now() if self.timed else 0.0)
         return self.enter(take=True)
 
     def enter(self, *, take: bool) -> Permit:
@@ -125,12 +127,14 @@ class Ledger:
         refusal = None
         with self._turn:
             phase = machine.move_to(now)
-            permit = Permit(self, phase, now)
+            permit = Permit(self, phase, phase.begun + 1, now)
             if not machine.passes(phase):
                 wait = machine.refuse(phase, now)
                 refusal = CircuitOpenError(self._name, phase.refusal(wait), retry_after=wait)
-            elif take and phase.state is _HALF_OPEN:
-                phase.probes[permit] = now
+            elif take:
+                phase.begun += 1
+                if phase.state is _HALF_OPEN:
+                    phase.probes[permit] = now
         self._news.tell()
         if refusal is not None:
             raise refusal
@@ -156,6 +160,7 @@ class Ledger:
             slow = (now - permit.since if seconds is None else seconds) > self._slow
         if phase.ring.quiet and not failed and not slow:
             permit.phase = None  # the usual case takes no lock
+            phase.ended += 1
             return
         turn, news = self._turn, self._news
         if turn.lock.locked():
@@ -182,10 +187,14 @@ class Ledger:
         machine = self.machine
         if phase is not machine.phase or phase is None:
             return
+        phase.ended += 1
         if not phase.passes:
             self._record_probe(permit, phase, now, failed, slow)
-        elif phase.ring.record(now, failed, slow) and phase.closed:
-            machine.judge(now if self.timed else self.now())
+            return
+        if failed:
+            phase.cohorts.failed(permit.number)
+        if phase.ring.record(now, failed, slow) and phase.closed and machine.fails(permit.number):
+            machine.trip(now if self.timed else self.now())
 
     def _record_probe(self, permit: Permit, phase: Phase, now: float, failed: bool, slow: bool) -> None:
         machine = self.machine
@@ -196,7 +205,11 @@ class Ledger:
     def _without(self, permit: Permit) -> None:
         phase, permit.phase = permit.phase, None
         if phase is not None:
-            phase.probes.pop(permit, None)
+            phase.ended += 1
+            if phase.passes:
+                phase.cohorts.dropped(permit.number)
+            else:
+                phase.probes.pop(permit, None)
 
     # ---- looking and commanding
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from agentflow.core.robustness.breaker_window import CountWindow, Ring, Window
 
 __all__ = ["Rules"]
+
+_COHORT: Final = 50  # calls, where the window says nothing of a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class Rules:
         return math.inf if self.slow_call is None else self.slow_call
 
     @property
+    def cohort(self) -> int:
+        """How many calls that began together are judged together, where many are under way."""
+        return self.window.size if isinstance(self.window, CountWindow) else max(_COHORT, self.min_calls)
+
+    @property
     def timed(self) -> bool:
         """Whether it has to be known when a call ended, or how long it took, while all is well."""
         return self.slow_call is not None or not isinstance(self.window, CountWindow)
@@ -62,6 +70,10 @@ class Rules:
         """Whether, of so many calls, too many failed or were slow."""
         # Divided, not multiplied: 7 / 100 is the float that 0.07 is, but 0.07 * 100 is not 7.
         return ring.failures / of >= self.failure_rate or ring.slow / of >= self.slow_rate
+
+    def slowed(self, ring: Ring) -> bool:
+        """Whether too many were slow."""
+        return ring.slow / ring.total >= self.slow_rate
 
     def good(self, ring: Ring, left: int) -> bool:
         """Whether the probes are good, however those that are left will end."""

@@ -13,11 +13,14 @@
 generation: what a call of an earlier one reports is ignored, it neither closes the breaker nor keeps it open.
 
 Closed, the last calls are counted (see `breaker_window`): from `min_calls` on, a share of `failure_rate` that failed,
-or of `slow_rate` that took longer than `slow_call` seconds, opens it. Open, it refuses for `open_for` seconds, `growth`
-times longer for each opening without a good end in between, up to `max_open`, and ± `jitter` of that (also beyond
-`max_open`, so that processes do not come back together). Half open, `half_open_calls` probes are let through, and the
-same rates decide, as soon as the probes still out could not change it. A probe that is out for `half_open_wait`
-seconds opens it again; time without callers does not.
+or of `slow_rate` that took longer than `slow_call` seconds, opens it. Failures often come back sooner than answers, so
+calls under way count, too, as not failed: a crowd of slow ones of which one in twenty fails at once opens nothing. If
+that alone keeps it closed, it opens where such a share failed of those that began together (`breaker_cohorts`).
+
+Open, it refuses for `open_for` seconds, `growth` times longer for each opening without a good end in between, up to
+`max_open`, and ± `jitter` of that (also beyond `max_open`, so that processes do not come back together). Half open,
+`half_open_calls` probes are let through, and the same rates decide, as soon as the probes still out could not change
+it. A probe that is out for `half_open_wait` seconds opens it again; time without callers does not.
 
 The caller's cancellation records nothing and gives a probe back, as does an error that says nothing of the service
 (`breaker_verdict`; a 429 is the limiter's business). Forced open, all is refused; disabled, all is let through and
@@ -109,7 +112,8 @@ class CircuitBreaker:
         ledger = self._ledger
         phase = ledger.machine.phase
         if phase.passes:  # the same as the ledger's, and a call less
-            return Permit(ledger, phase, ledger.now() if ledger.timed else 0.0)
+            phase.begun = number = phase.begun + 1
+            return Permit(ledger, phase, number, ledger.now() if ledger.timed else 0.0)
         return ledger.enter(take=True)
 
     def guard(self) -> AbstractContextManager[Permit]:

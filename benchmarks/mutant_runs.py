@@ -52,7 +52,7 @@ _ARGUMENTS: Final = (
     *("-o", "timeout=15"),
 )
 _PLUGINS: Final = (_hypothesis_pytestplugin, pytest_asyncio.plugin, pytest_timeout)  # imported before the first fork
-_WORDS: Final = {0: "survived", 1: "killed", 2: "killed", 5: "survived"}  # pytest's status; 2: the import fails
+_ALIVE: Final = {0: "survived", 5: "survived"}  # pytest's status; 5: no test was found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Running:
         process, status = os.waitpid(self.process, os.WNOHANG)
         if process:
             code = os.waitstatus_to_exitcode(status)
-            return _WORDS.get(code, "timed out" if code < 0 else f"ended with {code}")
+            return _ALIVE.get(code, "timed out" if code < 0 else "killed")
         if time.monotonic() > self.until:
             os.killpg(self.process, signal.SIGKILL)
         return None

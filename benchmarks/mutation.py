@@ -146,7 +146,7 @@ def main() -> int:
                 keep(file, modules)
                 note(f"{name}: {modules[name].killed} of {len(modules[name].outcomes)} killed")
     known = reasons()
-    text = page(modules, known)
+    text = page(modules, known, chosen.tree)
     if chosen.write:
         chosen.write.write_text(text, "utf-8")
     else:

@@ -124,10 +124,10 @@ test` draws more, and is harder to fool.
 """
 
 
-def page(modules: Mapping[str, Module], known: Mapping[str, Sequence[Reason]]) -> str:
+def page(modules: Mapping[str, Module], known: Mapping[str, Sequence[Reason]], tree: Path = ROOT) -> str:
     ordered = [modules[name] for name in sorted(modules)]
     count, run, killed = (sum(numbers) for numbers in zip(*(sizes(each) for each in ordered), strict=True))
-    rows = [row(module) for module in ordered]
+    rows = [row(module, tree) for module in ordered]
     rows.append(["**all**", "", f"{count:,}", f"{run:,}", f"{killed:,}", f"{run - killed:,}", share(killed, run)])
     columns = ["module", "what was run", "mutants", "run", "killed", "survived", "score"]
     table = Table("", columns, rows).markdown().removeprefix("### \n\n")
@@ -139,10 +139,11 @@ def sizes(module: Module) -> tuple[int, int, int]:
     return module.count, len(module.outcomes), module.killed
 
 
-def row(module: Module) -> list[str]:
+def row(module: Module, tree: Path) -> list[str]:
     count, run, killed = sizes(module)
     what = "all" if module.seed is None else f"a sample, seed {module.seed}"
-    if digest((ROOT / "src" / PACKAGE.replace(".", "/") / f"{module.name}.py").read_text("utf-8")) != module.digest:
+    file = tree / "src" / PACKAGE.replace(".", "/") / f"{module.name}.py"
+    if not file.exists() or digest(file.read_text("utf-8")) != module.digest:
         what += ", of an earlier text"
     return [module.name, what, f"{count:,}", f"{run:,}", f"{killed:,}", f"{run - killed:,}", share(killed, run)]
 

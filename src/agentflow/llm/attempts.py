@@ -226,18 +226,10 @@ class Attempts:
                 await asked.start()
             held = await guards.pipeline.open(lambda: provider.execute(request), asked.operation(request))
             answer = held.value
-            usage = answer.usage
             now = guards.clock.monotonic()
-            asked.settle(held, usage, now)
-            if usage is None and guards.ledgers:
-                usage = _estimate(request, answer.text)
-            cost = answer.cost
-            if cost is None and usage is not None:
-                cost = guards.cost(usage, answer.model, answer.service_tier)
-            if usage is not None:
-                guards.spend(usage, cost)
+            asked.settle(held, answer.usage, now)
+            cost = _paid(guards, request, answer)
             timing = asked.timing(now)
-            cost = cost if answer.usage is not None else answer.cost
             answer = replace(answer, cost=cost, timing=self._account(timing))
             if asked.watched:
                 await asked.success(answer, timing)
@@ -353,6 +345,20 @@ async def ready(request: Request) -> Request:
     if not unready(request):
         return request
     return replace(request, messages=await loaded(request.messages))
+
+
+def _paid(guards: Guards, request: Request, answer: Response) -> float | None:
+    """What the answer has cost, noted in the ledgers; estimated there, where nobody says what it has used."""
+    usage, cost = answer.usage, answer.cost
+    if usage is not None:
+        if cost is None:
+            cost = guards.config.cost(usage, model=answer.model, service_tier=answer.service_tier)
+        if guards.ledgers:
+            guards.spend(usage, cost)
+    elif guards.ledgers:
+        used = _estimate(request, answer.text)
+        guards.spend(used, guards.cost(used, answer.model, answer.service_tier) if cost is None else cost)
+    return cost
 
 
 def _estimate(request: Request, said: str) -> Usage:

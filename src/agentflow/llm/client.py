@@ -113,10 +113,8 @@ class Call(Struct, frozen=True):
             self.metadata,
         )
 
-    def ledgers(self) -> tuple[Ledger, ...]:
+    def ledgers(self, outer: Ledger | None) -> tuple[Ledger, ...]:
         """What bounds this call: its own limits, and those of the run that it is part of."""
-        run = current_run.get()
-        outer = run.ledger if run else None
         if self.limits is None and self.toolbox is None:
             return () if outer is None else (outer,)
         own = self.limits or Limits()
@@ -305,7 +303,9 @@ class LLMClient:
         call, registry = self._call, self._registry
         name = model or call.model or registry.default_model().name
         config, provider = registry.resolve(name)
-        ledgers = call.ledgers() if ledgers is None else ledgers
+        run = current_run.get()
+        if ledgers is None:
+            ledgers = call.ledgers(run.ledger if run else None)
         if ledgers:
             _check_price(config, ledgers)
         return Guards(
@@ -315,7 +315,7 @@ class LLMClient:
             registry.pipelines.output,
             call.retry,
             registry.clock,
-            _tenant(call),
+            call.tenant or (run.tenant if run else None),
             call.priority,
             call.timeout is None,
             ledgers,
@@ -341,12 +341,6 @@ def _together(answers: Sequence[Embeddings]) -> Embeddings:
     usage, cost = total([(answer.usage, answer.cost) for answer in answers])
     vectors = tuple([vector for answer in answers for vector in answer.vectors])
     return replace(answers[-1], vectors=vectors, usage=usage, cost=cost)
-
-
-def _tenant(call: Call) -> str | None:
-    """The caller's own word, else the tenant of the run that this call is part of."""
-    run = current_run.get()
-    return call.tenant or (run.tenant if run else None)
 
 
 def _has_schemas(guards: Guards) -> bool:

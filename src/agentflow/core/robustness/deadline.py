@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
+from asyncio import current_task, get_running_loop
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final
@@ -27,8 +29,8 @@ def is_bounded_by(when: float) -> bool:
 
     Only this task: what it starts in another one, or in a thread, outlives the deadline and is not cancelled by it.
     """
-    alarm = _alarms.get(asyncio.get_running_loop())
-    task = asyncio.current_task()
+    alarm = _alarms.get(get_running_loop())
+    task = current_task()
     return alarm is not None and task is not None and alarm.ends(task, when)
 
 
@@ -66,11 +68,11 @@ class Deadline:
         self._failure = failure
         self._late = False
         self._task: asyncio.Task[object] | None = None
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = loop = get_running_loop()
         self._alarm = alarm = _alarms.get(loop) or _alarm_of(loop)
         self._expires: float | None = None
         if seconds is not None:
-            self._expires = when = loop.time() + seconds
+            self._expires = when = alarm.now() + seconds
             alarm.add(self, when)
 
     @property
@@ -80,7 +82,7 @@ class Deadline:
 
     def check(self) -> None:
         """Raises what is late raises, if the time is up already."""
-        if self._late or (self._expires is not None and self._loop.time() >= self._expires):
+        if self._late or (self._expires is not None and self._alarm.now() >= self._expires):
             raise self._failure(self._operation, self._seconds or 0.0)
 
     def restart(self, seconds: float | None) -> None:
@@ -128,7 +130,7 @@ class Deadline:
     def __enter__(self) -> Deadline:
         if self._late:
             raise self._failure(self._operation, self._seconds or 0.0)
-        self._task = task = asyncio.current_task(self._loop)
+        self._task = task = current_task(self._loop)
         if task is not None:
             inside = self._alarm._inside
             self._cancelling, self._cancelled = task.cancelling(), False
@@ -173,10 +175,12 @@ class _Alarm:
     while nobody looked, counts.
     """
 
-    __slots__ = ("_inside", "_loop", "_timer", "_waiting", "_when")
+    __slots__ = ("_inside", "_loop", "_timer", "_waiting", "_when", "now")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        usual = type(loop).time is asyncio.BaseEventLoop.time
+        self.now = time.monotonic if usual else loop.time  # the same, without a call in between
         self._waiting: dict[Deadline, float] = {}
         self._inside: dict[asyncio.Task[object], Deadline] = {}  # the innermost that each task waits under
         self._when = math.inf

@@ -81,6 +81,7 @@ class Pipeline:
         "_timeout",
         "_usual",
         "_waits",
+        "hedges",
         "name",
     )
 
@@ -114,6 +115,8 @@ class Pipeline:
         self._breaker = breaker
         self._attempt_timeout = _seconds("attempt_timeout", attempt_timeout)
         self._faults = faults
+        self.hedges: Final = hedge is not None
+        """Whether a call may be made twice at the same time."""
         self._plain = attempt_timeout is None and faults is None
         self._waits = limiter is not None or shedder is not None  # where a call may have to wait
         self._clock = clock or SystemClock()
@@ -177,11 +180,6 @@ class Pipeline:
     def counts_tokens(self) -> bool:
         """Whether the limiter wants to know how many tokens a call takes."""
         return self._limiter is not None and self._limiter.counts_tokens
-
-    @property
-    def hedges(self) -> bool:
-        """Whether a call may be made twice at the same time."""
-        return self._hedge is not None
 
     @property
     def repeats(self) -> bool:

@@ -278,6 +278,59 @@ def test_without_any_rate_requests_start_slowly_after_a_drain_and_are_soon_free(
     assert all(each.take(need(), 20.001) for _ in range(10**4))
 
 
+def test_without_any_rate_it_goes_on_at_half_of_what_was_answered_and_doubles_from_there() -> None:
+    each = buckets()
+    each.drain(10, 0.0, flow=200.0)
+    first = 50 / math.log(2)  # a hundred a second, as it grows in half a second
+    went = [taken(each, 10.0 + step / 2) for step in range(5)]
+    assert went == pytest.approx([1, first, 2 * first, 4 * first, 8 * first], abs=1)
+
+
+def taken(each: Buckets, now: float) -> int:
+    """How many go at that moment."""
+    count = 0
+    while each.take(need(), now):
+        count += 1
+    return count
+
+
+def test_a_little_flow_makes_no_slower_start_than_none() -> None:
+    some, none = buckets(), buckets()
+    some.drain(10, 0.0, flow=0.5)
+    none.drain(10, 0.0)
+    for ahead in (0, 1, 5, 1000):
+        assert some.when(need(), 10.0, ahead=ahead) <= none.when(need(), 10.0, ahead=ahead)
+
+
+def test_the_refusals_of_one_crowd_halve_once() -> None:
+    """All that come before the drain is over, or in one second, are answers to calls that were sent before it."""
+    once, often = buckets(), buckets()
+    once.drain(3.0, 0.0, flow=400.0)
+    for refused in range(20):
+        often.drain(3.0 - refused / 10, refused / 10, flow=400.0 / (1 + refused))
+    assert [once.when(need(), 2.0, ahead=ahead) for ahead in (0, 10, 500)] == pytest.approx(
+        [often.when(need(), 2.0, ahead=ahead) for ahead in (0, 10, 500)]
+    )
+
+
+def test_a_refusal_within_the_second_holds_the_start_up_and_does_not_begin_it_anew() -> None:
+    each = buckets()
+    each.drain(0.0, 0.0, flow=200.0)
+    assert taken(each, 0.5) == 73
+    each.drain(2.0, 0.5, flow=0.0)
+    assert not each.take(need(), 2.4)
+    assert each.when(need(), 2.5) == pytest.approx(2.5, abs=0.01)
+    assert taken(each, 3.0) == pytest.approx(144, abs=1)
+
+
+def test_a_refusal_after_the_second_begins_the_start_anew() -> None:
+    each = buckets()
+    each.drain(0.0, 0.0, flow=200.0)
+    assert taken(each, 1.0) == 217
+    each.drain(2.0, 1.0, flow=100.0)
+    assert [taken(each, now) for now in (2.9, 3.0, 3.5)] == [0, 1, 36]
+
+
 # ---- properties
 
 AMOUNTS = st.integers(0, 20)

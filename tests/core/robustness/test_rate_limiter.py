@@ -573,6 +573,74 @@ def test_calls_that_are_refused_again_and_again_are_all_served_in_the_end() -> N
     limited(test)
 
 
+class Moody:
+    """A server that answers in 0.1 s, and that refuses a call each `calm` seconds, for `seconds`."""
+
+    def __init__(self, clock: VirtualClock, calm: float, seconds: float) -> None:
+        self.clock = clock
+        self.calm = calm
+        self.seconds = seconds
+        self.next = calm
+        self.answered = 0
+
+    async def ask(self, limiter: RateLimiter) -> None:
+        async with limiter.reserve() as reservation:
+            await asyncio.sleep(0.1)
+            if self.clock.monotonic() < self.next:
+                self.answered += 1
+                return
+            self.next = self.clock.monotonic() + self.seconds + self.calm
+            reservation.settle(input_tokens=0, output_tokens=0)
+            limiter.drain(self.seconds)
+
+
+@pytest.mark.parametrize(("calm", "least"), [(1.0, 0.4), (2.0, 0.6), (12.0, 0.85)])
+def test_without_limits_a_refusal_now_and_then_halves_the_flow_and_quiet_times_double_it(
+    calm: float, least: float
+) -> None:
+    """A hundred callers, a thousand calls a second: of those that the server would answer, the least part that is."""
+
+    async def test(limiter: RateLimiter, clock: VirtualClock) -> None:
+        server = Moody(clock, calm, 0.1)
+
+        async def one() -> None:
+            while clock.monotonic() < 24.0:
+                await server.ask(limiter)
+
+        await asyncio.gather(*(one() for _ in range(100)))
+        assert server.answered > least * 24_000
+
+    limited(test)
+
+
+def test_what_was_refused_is_no_flow() -> None:
+    async def test(limiter: RateLimiter, clock: VirtualClock) -> None:
+        for _ in range(1000):
+            (await limiter.reserve()).settle(input_tokens=0, output_tokens=0)
+            (await limiter.reserve()).release()
+            (await limiter.reserve()).cancel()
+        limiter.drain(5)
+        times = await asyncio.gather(*(use(limiter) for _ in range(8)))
+        assert times == pytest.approx([5 + 0.5 * math.log2(n) for n in range(1, 9)], abs=CLOSE)
+
+    limited(test)
+
+
+def test_what_was_answered_is_flow_once() -> None:
+    async def test(limiter: RateLimiter, clock: VirtualClock) -> None:
+        for _ in range(50):
+            reservation = await limiter.reserve()
+            reservation.settle(input_tokens=3, output_tokens=0)
+            reservation.settle()
+            async with limiter.reserve():
+                pass
+        limiter.drain(5)
+        times = await asyncio.gather(*(use(limiter) for _ in range(73)))
+        assert times[-1] == pytest.approx(5 + 0.5 * math.log2(1 + 72 / (25 / math.log(2))), abs=CLOSE)
+
+    limited(test)
+
+
 class Slices:
     """A server that keeps its limit of so many a minute in slices of a second."""
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from agentflow.core.robustness.alarm import Alarm
 from agentflow.core.robustness.buckets import Buckets, Need, negative, total
+from agentflow.core.robustness.flow_rate import FlowRate
 from agentflow.core.robustness.turn import Turn
 from agentflow.core.robustness.waiting import Waiter
 
@@ -55,12 +56,17 @@ class Reservation:
     def settle(
         self, *, input_tokens: int | None = None, output_tokens: int | None = None, tokens: int | None = None
     ) -> None:
-        """The call has ended and took this much; None is as much as was reserved.
+        """The call has ended and took this much; None is as much as was reserved. No tokens at all: it was refused.
 
         `tokens` is the sum, for those who know no more: what it differs by is put down to the output where output was
         reserved, else to the input.
         """
         allowance = self._allowance
+        if (input_tokens != 0 or output_tokens != 0) and not self.ended:
+            flow = allowance.flow
+            flow.count = count = flow.count + 1  # `flow.ended()`, and a call less
+            if not count & 15:
+                flow.look()
         if not allowance.counts_tokens:
             allowance.end(self, None)
             return
@@ -98,7 +104,7 @@ class Queued(Waiter[Reservation]):
 class Allowance:
     """`slots` is how many may hold a reservation at once. What says nothing of a lock is called under `turn`."""
 
-    __slots__ = ("alarm", "buckets", "counts_tokens", "in_use", "needed", "now", "queue", "slots", "turn")
+    __slots__ = ("alarm", "buckets", "counts_tokens", "flow", "in_use", "needed", "now", "queue", "slots", "turn")
 
     def __init__(self, buckets: Buckets, slots: float, now: Callable[[], float]) -> None:
         self.buckets = buckets
@@ -106,6 +112,7 @@ class Allowance:
         self.now = now
         self.counts_tokens = buckets.counts_tokens
         self.in_use = 0
+        self.flow = FlowRate(now)  # of answers
         self.queue: OrderedDict[Queued, None] = OrderedDict()  # in order; anyone may leave in constant time
         self.needed: Need = _NOTHING  # by all in the queue
         self.alarm = Alarm(self._rung)

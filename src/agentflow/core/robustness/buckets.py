@@ -43,6 +43,7 @@ Need: TypeAlias = tuple[int, int, int, int]  # how much of each quantity, in the
 _SLACK: Final = 1e-6  # a timer may come a little early, and floats are not exact: so many seconds are no wait
 _LONGEST: Final = 86_400.0  # a server that wants us to wait longer than a day is asked again after a day
 _DOUBLING: Final = 0.5
+_ONCE: Final = 1.0  # seconds in which refusals are one event, whatever their number
 _RAMP_ENDS: Final = 10.0  # by then a million requests may have gone
 
 
@@ -115,7 +116,19 @@ class Buckets:
     A need of nothing waits, too, for a bucket in debt: whoever counts tokens only afterwards is limited as well.
     """
 
-    __slots__ = ("_buckets", "_grown", "_hold", "_last", "_ramp", "_told", "_watched", "counts_tokens", "free")
+    __slots__ = (
+        "_buckets",
+        "_grown",
+        "_hold",
+        "_last",
+        "_ramp",
+        "_slowed",
+        "_start",
+        "_told",
+        "_watched",
+        "counts_tokens",
+        "free",
+    )
 
     def __init__(self, per_minute: tuple[float | None, float | None, float | None, float | None], burst: float) -> None:
         self._buckets = [_Bucket(kind, rate, burst) for kind, rate in enumerate(per_minute) if rate is not None]
@@ -127,6 +140,8 @@ class Buckets:
         self._last: Need = (1, 0, 0, 0)
         self._ramp: float | None = None  # when the slow start began
         self._grown = 0  # how many it has let through
+        self._start = 1.0  # how many more when they double first
+        self._slowed = -math.inf  # when it was told to
 
     def take(self, need: Need, now: float) -> bool:
         """Take it all if it is there now."""
@@ -204,21 +219,23 @@ class Buckets:
                 self._told.pop(quantity, None)
         return held
 
-    def drain(self, seconds: float, now: float) -> float:
+    def drain(self, seconds: float, now: float, flow: float = 0.0) -> float:
         """Nothing for so long, or until an earlier drain ends if that is later. Returns how long that is.
 
         Afterwards no bucket holds more than the last request took, so that the crowd which has gathered goes at the
-        rate and not in one burst. Where no rate is known, requests start again one by one, and the number that may have
-        gone doubles every half second (TCP's slow start, RFC 5681 §3.1, by time as answers may take minutes).
+        rate and not in one burst. Where no rate is known, requests start again at half of `flow`, the calls that were
+        answered a second, but at least with one, and go at twice that rate every half second (TCP's slow start, RFC
+        5681 §3.1, by time as answers may take minutes). Refusals of one second, and those that come before the drain
+        is over, are of one crowd and halve once.
         """
         wait = min(seconds, _LONGEST) if seconds > 0 else 0.0  # NaN is no wait
-        self._hold = max(self._hold, now + wait)
+        held, self._hold = self._hold, max(self._hold, now + wait)
         self._watch(True)
         for bucket in self._buckets:
             one = min(max(1, self._last[bucket.quantity]), bucket.capacity)
             bucket.zero = max(bucket.zero, self._hold - one * bucket.per)
         if not self._buckets:
-            self._ramp, self._grown = self._hold, 0
+            self._slow_down(held, flow, now)
         return self._hold - now
 
     def levels(self, now: float) -> tuple[float, float, float, float]:
@@ -266,10 +283,19 @@ class Buckets:
     def _watch(self, watched: bool) -> None:
         self._watched, self.free = watched, not watched and not self._buckets
 
+    def _slow_down(self, held: float, flow: float, now: float) -> None:
+        """Start slowly after the drain; the one before it went until `held`."""
+        if self._ramp is not None and (now < held or now < self._slowed + _ONCE):
+            self._ramp += self._hold - max(now, held)  # the same start, later
+            return
+        self._ramp, self._grown = self._hold, 0
+        self._start, self._slowed = max(1.0, flow / 2 * _DOUBLING / math.log(2)), now
+
     def _ramp_allows(self, number: int) -> float:
         """When the slow start lets so many have gone."""
         assert self._ramp is not None
-        return self._ramp + min(_RAMP_ENDS, _DOUBLING * math.log2(number))
+        after = _DOUBLING * math.log2(1 + (number - 1) / self._start)
+        return self._ramp + min(_RAMP_ENDS, after)
 
 
 def total(one: Need, other: Need) -> Need:

@@ -141,11 +141,13 @@ class RateLimiter:
     def drain(self, seconds: float) -> None:
         """The server refused a call, and wants to be left alone for so long: nothing is granted until then.
 
-        Calls under way go on. Afterwards it starts slowly, however much was in the buckets (`Buckets.drain`).
+        Calls under way go on. Afterwards it starts slowly, however much was in the buckets: without rates at half of
+        what was answered lately, and at twice that every half second (`Buckets.drain`).
         """
         allowance = self._allowance
         with allowance.turn:
-            seconds = allowance.buckets.drain(seconds, allowance.now())
+            now = allowance.now()
+            seconds = allowance.buckets.drain(seconds, now, allowance.flow.per_second(now))
         tell(self._listener, "limiter_drained", self._name, seconds=seconds)
 
     # ---- looking
@@ -271,7 +273,7 @@ class Reserving:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._held is not None:
-            self._held.release()
+            self._held.release() if error is not None else self._held.settle()
 
 
 def _negative(requests: int, input_tokens: int, output_tokens: int) -> ValueError:

@@ -46,7 +46,7 @@ from agentflow.core.robustness import (
         (
             CircuitBreaker,
             {"name": "breaker", "window": CountWindow(50), "min_calls": 10, "failure_rate": 0.5, "slow_call": None}
-            | {"slow_rate": 0.8, "open_for": 15.0, "growth": 2.0, "max_open": 120.0, "jitter": 0.2}
+            | {"slow_rate": 0.8, "open_for": 3.0, "growth": 2.0, "max_open": 60.0, "jitter": 0.2}
             | {"half_open_calls": 3, "half_open_wait": 60.0, "classify": None},
         ),
         (CountWindow, {"size": 50}),
@@ -103,11 +103,11 @@ async def ask() -> None: ...
     [
         (
             CircuitBreaker(),
-            "opens where 50% of 10 calls or more failed; for 15 s, then longer, up to 120 s",
+            "opens where 50% of 10 calls or more failed; for 3 s, then longer, up to 60 s",
         ),
         (
             CircuitBreaker(slow_call=30.0),
-            "opens where 50% of 10 calls or more failed, or 80% took over 30 s; for 15 s, then longer, up to 120 s",
+            "opens where 50% of 10 calls or more failed, or 80% took over 30 s; for 3 s, then longer, up to 60 s",
         ),
         (Fallback(Candidate("large", ask), Candidate("small", ask)), "large → small"),
         (FaultInjector(), "none"),

@@ -20,7 +20,8 @@ that alone keeps it closed, it opens where such a share failed of those that beg
 Open, it refuses for `open_for` seconds, `growth` times longer for each opening without a good end in between, up to
 `max_open`, and ± `jitter` of that (also beyond `max_open`, so that processes do not come back together). Half open,
 `half_open_calls` probes are let through, and the same rates decide, as soon as the probes still out could not change
-it. A probe that is out for `half_open_wait` seconds opens it again; time without callers does not.
+it. A probe that is out for `half_open_wait` seconds opens it again; time without callers does not. The first opening
+is short, because a service that is back may be missed for as long as it was away, but for little longer.
 
 The caller's cancellation records nothing and gives a probe back, as does an error that says nothing of the service
 (`breaker_verdict`; a 429 is the limiter's business). Forced open, all is refused; disabled, all is let through and
@@ -73,9 +74,9 @@ class CircuitBreaker:
         failure_rate: float = 0.5,
         slow_call: float | None = None,
         slow_rate: float = 0.8,
-        open_for: float = 15.0,
+        open_for: float = 3.0,
         growth: float = 2.0,
-        max_open: float = 120.0,
+        max_open: float = 60.0,
         jitter: float = 0.2,
         half_open_calls: int = 3,
         half_open_wait: float = 60.0,

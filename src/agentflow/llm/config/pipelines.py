@@ -36,6 +36,7 @@ __all__ = ["Pipelines"]
 
 _PLACES: Final = 1_000  # calls at once to one remote model, until the server shows what it takes
 _MOST_PLACES: Final = 10_000
+_OPEN_FOR, _MAX_OPEN = 3.0, 60.0  # seconds, as a breaker has them without a word; each gives way to the other
 _LOCAL_FIRST: Final = 20
 _LOCAL_PLACES: Final = 200
 _MOST_NAMES: Final = 4_096
@@ -153,8 +154,8 @@ class Pipelines:
         window = CountWindow(count) if seconds is None else TimeWindow(seconds)
         if isinstance(window, CountWindow):
             options["min_calls"] = min(options.get("min_calls", 10), count)
-        options.setdefault("max_open", max(120.0, options.get("open_for", 0.0)))
-        options["open_for"] = min(options.get("open_for", 15.0), options["max_open"])
+        options.setdefault("max_open", max(_MAX_OPEN, options.get("open_for", 0.0)))
+        options["open_for"] = min(options.get("open_for", _OPEN_FOR), options["max_open"])
         return CircuitBreaker(name=name, window=window, clock=self._clock, listener=listener, **options)
 
     def _shedder(self, name: str, said: Options) -> LoadShedder:

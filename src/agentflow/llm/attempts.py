@@ -474,8 +474,7 @@ class _Asked:
         self._wasted: list[float | None] | None = None  # what the hedged requests have cost that came to nothing
         self._repetition: Repetition | None = None
         self._started = guards.clock.monotonic()
-        self._operation = operation = Operation(deadline, 0, 0, guards.tenant, guards.priority)
-        operation.policy = guards.policy
+        self._operation = operation = Operation(deadline, 0, 0, guards.tenant, guards.priority, policy=guards.policy)
         if self.watched:
             operation.tell = self._tell
 

@@ -288,7 +288,8 @@ class LLMClientBuilder(Generic[T]):
 
 def _content(where: str, parts: Sequence[Any]) -> Content:
     if len(parts) == 1 and not isinstance(parts[0], _PARTS):
-        return checked(where, cast(str, parts[0]))
+        text: str = parts[0]
+        return text if type(text) is str else checked(where, text)
     return content_of([part if isinstance(part, _PARTS) else Text(checked(where, part)) for part in parts])
 
 

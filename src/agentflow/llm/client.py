@@ -126,14 +126,12 @@ class Call(Struct, frozen=True):
         return self.hosted if self.toolbox is None else (*self.toolbox.tools, *self.hosted)
 
     def _turns(self) -> tuple[Message, ...]:
-        asked = self.prompt is not None and bool(self.prompt.strip() if isinstance(self.prompt, str) else self.prompt)
-        if not asked and not self.messages:
+        prompt, turns = self.prompt, self.messages
+        if prompt is not None and (prompt.strip() if isinstance(prompt, str) else prompt):
+            turns = (*turns, Message("user", prompt))
+        elif not turns:
             raise ConfigurationError("there is nothing to ask: give .prompt(text) a text, or .messages([…]) a turn")
-        return (
-            *(() if self.system is None else (Message("system", self.system),)),
-            *self.messages,
-            *((Message("user", self.prompt),) if asked and self.prompt is not None else ()),
-        )
+        return turns if self.system is None else (Message("system", self.system), *turns)
 
 
 class LLMClient:

@@ -47,10 +47,7 @@ from mutants import Mutant
 CPU: Final = 20
 PATIENCE: Final = 60.0
 _MEMORY: Final = 4 << 30
-_ARGUMENTS: Final = (
-    *("-x", "-q", "--tb=short", "--color=no", "-p", "no:cacheprovider", "-p", "no:faulthandler"),
-    *("-o", "timeout=15"),
-)
+_ARGUMENTS: Final = ("-x", "-q", "--tb=short", "--color=no", "-p", "no:cacheprovider", "-p", "no:faulthandler")
 _PLUGINS: Final = (_hypothesis_pytestplugin, pytest_asyncio.plugin, pytest_timeout)  # imported before the first fork
 _ALIVE: Final = {0: "survived", 5: "survived"}  # pytest's status; 5: no test was found
 
@@ -145,7 +142,11 @@ class Court:
         try:
             self._confined(patience)
             prepare()
-            status = int(pytest.main([*_ARGUMENTS, *files], plugins=[*_PLUGINS, _Calm(), *plugins]))
+            status = int(
+                pytest.main(
+                    [*_ARGUMENTS, f"-otimeout={patience / 2:g}", *files], plugins=[*_PLUGINS, _Calm(), *plugins]
+                )
+            )
             finish()
         except BaseException:
             traceback.print_exc()

@@ -121,6 +121,9 @@ arguments, lambdas, `break`, conditional expressions), applied to decorated func
 more: a condition turned round, a call left out, None returned. Left alone are types, protocols, `__all__`, `__slots__`,
 and the wording of the errors in `raise`. Hypothesis draws at most 20 examples here, the same ones each time: `make
 test` draws more, and is harder to fool.
+
+Tests have been written since against what survived in samples with seed 1, so that these score higher than the modules
+as a whole would: another seed (`--seed 2`) says how much.
 """
 
 

@@ -89,7 +89,7 @@ def obeying() -> Make:
 
 
 def breaking(
-    attempts: int = 3, *, open_for: float = 15.0, budget: bool = False, attempt_timeout: float | None = None
+    attempts: int = 3, *, open_for: float = 3.0, budget: bool = False, attempt_timeout: float | None = None
 ) -> Make:
     """Retries and a circuit breaker."""
     return lambda clock: Guards(

@@ -61,8 +61,8 @@ SCENARIOS: Final = (
         _FLAP,
         (
             Variant("retries", retrying()),
-            Variant("breaker, 15 s", breaking()),
-            Variant("breaker, 3 s", breaking(open_for=3.0)),
+            Variant("breaker, 15 s", breaking(open_for=15.0)),
+            Variant("breaker, 3 s", breaking()),
         ),
         patience=10.0,
         spell="down",

@@ -4,7 +4,7 @@
     with shared.guard(): ...                    as with the breaker itself: synchronous, never waits for the store
 
     one process                      the store                     the others
-    opens for 15 s ──(queued)──▶  a key that lives for 15 s ◀── ask once a second, in the background, when used
+    opens for a while ─(queued)──▶  a key that lives so long  ◀── ask once a second, in the background, when used
                                                                 ──▶ breaker.hold_open(what is left)
 
 Each process tries the service again by itself when the time is over. While the store is away each breaker stands alone.

@@ -126,15 +126,14 @@ def models_yml(plan: Plan, port: int) -> str:
     """Every guard on. Places and rates are such that all callers can be before the server at once, whatever it says:
     the limit that learns (AIMD, what one gets unasked) would rightly halve itself before a server like this one.
 
-    The breaker looks at a minute instead of 50 calls: with so many calls under way one turn of a busy event loop ends
-    hundreds of them, and failures need fewer turns than answers, so that the last 50 may be failures alone."""
+    The breaker is the default one. With so many calls under way failures come back sooner than answers, and the last 50
+    that have ended may be failures alone: it has to know better."""
     late, never = plan.delay * 2.5, plan.delay * 30
     timeout = f"{{connect: 60, first_byte: {late}, idle: {late}, total: {never}, pool: {never}}}"
     return f"""
 defaults:
   timeout: {timeout}
   shedder: {{algorithm: fixed, maximum: {plan.concurrency}}}
-  breaker: {{window_seconds: 60}}
 providers:
   lab:
     kind: soak
@@ -309,8 +308,7 @@ def report(plan: Plan, found: dict[str, Any]) -> Report:
         f"{plan.concurrency:,} callers at once for {plan.seconds:g} s, whole answers and streams in turn, of about "
         f"{plan.delay:g} s each, against a server on loopback that fails one request in twenty: 500, 529, 429 with "
         "Retry-After, half an answer and RST, a stream without an end, nothing at all. Every guard is on, with the "
-        f"defaults but for {plan.concurrency:,} places, rates that nobody reaches, and a breaker that looks "
-        "at a minute instead of 50 calls.",
+        f"defaults but for {plan.concurrency:,} places and rates that nobody reaches.",
     )
     accounts(made, found)
     over_time(made, plan, found["samples"])

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
+from tests.support import bench as support
 
 from agentflow.clock import VirtualClock
-from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
 from agentflow.core.robustness.deadline import Deadline, is_bounded_by
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.robustness.timing import Timing
@@ -33,7 +33,6 @@ from agentflow.errors import (
 )
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.client import Call
-from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
@@ -43,40 +42,15 @@ T = TypeVar("T")
 NO_JITTER = RetryPolicy(max_attempts=4, base_delay=1.0, max_delay=100.0, jitter="none")
 
 
-class Bench:
+class Bench(support.Bench):
     """A registry with one provider on a clock that jumps."""
 
     def __init__(self, provider: LLMProvider, tmp_path: Path) -> None:
-        self.clock = VirtualClock()
-        self.registry = ModelRegistry.load(environ={}, cwd=tmp_path, home=tmp_path, clock=self.clock)
-        self.registry.register_provider("toy", lambda _: provider)
-        self.events: list[ExecutionEvent] = []
+        super().__init__(tmp_path, {"toy": provider})
 
     @property
     def builder(self) -> LLMClientBuilder:
-        return LLMClientBuilder(lambda: self.registry, Call(model="toy/m")).prompt("Hi").retry(NO_JITTER)
-
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        return self.clock.run(main)
-
-    def run_watched(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run inside a scope, as a node of a watched flow would, and keep the events."""
-
-        async def sink(event: ExecutionEvent) -> None:
-            self.events.append(event)
-
-        async def main() -> T:
-            token = current_scope.set(Scope(Channel("run", self.clock, sink), "flow/ask#1", "ask", 1))
-            try:
-                return await make()
-            finally:
-                current_scope.reset(token)
-
-        return self.clock.run(main())
-
-    @property
-    def kinds(self) -> list[str]:
-        return [event.kind for event in self.events]
+        return self.ask().retry(NO_JITTER)
 
 
 @pytest.fixture

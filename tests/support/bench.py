@@ -38,7 +38,8 @@ class Bench:
         self.clock = VirtualClock()
         self.events: list[ExecutionEvent] = []
         self.settings: dict[str, ProviderSettings] = {}
-        (tmp_path / "models.yml").write_text(yml)
+        if yml:
+            (tmp_path / "models.yml").write_text(yml)
         self.registry = ModelRegistry.load(environ=environ or {}, cwd=tmp_path, home=tmp_path, clock=self.clock)
         for name, provider in providers.items():
             self.add(name, provider)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.llm.config.schema import Defaults, ModelEntry, ProviderEntry, set_fields
 
-__all__ = ["Guarding", "Options", "guarding"]
+__all__ = ["GUARDS", "Guarding", "Options", "guarding"]
 
 Options = Mapping[str, Any]
+GUARDS: Final = ("retry", "breaker", "shedder", "rate_limit", "hedge")
+"""The fields of a model's entry that say something of its guards."""
 Switch = bool | Struct | UnsetType | None
 
 

@@ -26,7 +26,7 @@ from msgspec import UNSET, UnsetType
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.errors import ConfigurationError, UnknownModelError
-from agentflow.llm.config.guarding import guarding
+from agentflow.llm.config.guarding import GUARDS, Guarding, guarding
 from agentflow.llm.config.keys import KeyRing
 from agentflow.llm.config.kinds import BUILT_IN, ONE_API, plugin, plugin_names
 from agentflow.llm.config.loader import Configuration, load_configuration
@@ -110,6 +110,7 @@ class ModelRegistry:
         self._factories: Mapping[str, ProviderFactory] = BUILT_IN
         self._providers: dict[tuple[str, str], LLMProvider] = {}
         self._tokens: dict[str, TokenSource] = {}
+        self._guardings: dict[str, tuple[ProviderEntry, Guarding]] = {}
         self._resolved: dict[str, tuple[ModelConfig, LLMProvider]] = {}
         self._described: dict[str, ModelConfig] = {}
         self._default: DefaultModel | None = None
@@ -493,9 +494,7 @@ class ModelRegistry:
             seed=_given(entry.seed),
             params=_given(entry.params) or {},
             timeout=self._timeouts(provider).total if entry.timeout is UNSET else entry.timeout,
-            guarding=guarding(
-                self._configuration.defaults, provider, entry, in_process=_kind(asked, provider) == "local"
-            ),
+            guarding=self._guarding(asked, provider, entry),
             fallback=tuple(map(_stand_in, _given(entry.fallback) or ())),
             api=_given(entry.api),
             top_k=_given(entry.top_k),
@@ -506,6 +505,18 @@ class ModelRegistry:
             price=_price(_given(entry.price)),
             price_list=price_list(asked, _kind(asked, provider), _given(provider.base_url), _given(provider.prices)),
         )
+
+    def _guarding(self, name: str, provider: ProviderEntry, model: ModelEntry) -> Guarding:
+        """Most models say nothing of their guards, so what holds for their provider's models is worked out once."""
+        plain = all(getattr(model, field) is UNSET for field in GUARDS)
+        known = self._guardings.get(name) if plain else None
+        if known is not None and known[0] is provider:
+            return known[1]
+        local = _kind(name, provider) == "local"
+        found = guarding(self._configuration.defaults, provider, model, in_process=local)
+        if plain:
+            self._guardings[name] = provider, found
+        return found
 
     def _timeouts(self, provider: ProviderEntry) -> Timeouts:
         return Timeouts(**phases(self._configuration.defaults.timeout, provider.timeout))

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.told import Told
 
 from agentflow.clock import SystemClock
-from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.scope import Channel, Scope, current_scope
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import ConfigurationError, ContentFilterError
 from agentflow.llm.agentflow import AgentFlow
@@ -231,7 +233,7 @@ async def test_a_sync_call_in_a_watched_nodes_thread_is_watched(builder: LLMClie
         await asyncio.sleep(0)
         seen.append((event.kind, threading.get_ident()))
 
-    current_scope.set(Scope(Channel("run", SystemClock(), sink), "flow/ask#1", "ask", 1))
+    current_scope.set(Scope(Channel("run", SystemClock(), Told(sink)), "flow/ask#1", "ask", 1))
     assert await asyncio.to_thread(builder.prompt("in a thread").execute_sync) == "IN A THREAD"
     assert seen == [("model_start", threading.get_ident()), ("model_success", threading.get_ident())]
 
@@ -244,7 +246,7 @@ async def test_a_sync_call_on_the_watched_loop_itself_goes_unwatched_instead_of_
     async def sink(event: ExecutionEvent) -> None:
         seen.append(event.kind)
 
-    current_scope.set(Scope(Channel("run", SystemClock(), sink), "flow/ask#1", "ask", 1))
+    current_scope.set(Scope(Channel("run", SystemClock(), Told(sink)), "flow/ask#1", "ask", 1))
     assert builder.prompt("blocking").execute_sync() == "BLOCKING"
     assert seen == []
 

@@ -31,9 +31,11 @@ from tests.support.faults.places import PLACES, Place, Trust, has_ipv6
 from tests.support.faults.server import Act, Exchange, FaultServer, answer_well
 from tests.support.faults.table import FAULTS, KINDS, SCENARIOS, Fault, filled
 from tests.support.speakers import SPEAKERS, Answer, Call
+from tests.support.told import Told
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.scope import Channel, Scope, current_scope
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import CircuitOpenError, ModelError, ModelTimeoutError, RejectedError, ServerError
 from agentflow.llm.builder import LLMClientBuilder
@@ -120,7 +122,7 @@ class Bench:
         async def sink(event: ExecutionEvent) -> None:
             self.events.append(event)
 
-        token = current_scope.set(Scope(Channel("run", self.clock, sink), "flow/ask#1", "ask", 1))
+        token = current_scope.set(Scope(Channel("run", self.clock, Told(sink)), "flow/ask#1", "ask", 1))
         try:
             await self.ask()
         except ModelError as error:

@@ -14,10 +14,12 @@ import pytest
 from tests.llm.conftest import Exchange, Serve
 from tests.support.bench import Bench, Slow
 from tests.support.sweep import sweep
+from tests.support.told import Told
 
 from agentflow.clock import VirtualClock
 from agentflow.core.limits import Ledger, Limits
-from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.scope import Channel, Scope, current_scope
 from agentflow.core.robustness.attempt import idempotency_key
 from agentflow.core.robustness.circuit_breaker import BreakerState
 from agentflow.core.robustness.retry import RetryPolicy
@@ -492,7 +494,7 @@ def test_a_watcher_that_fails_is_no_failure_of_the_model(tmp_path: Path) -> None
             raise ServerError("the watcher's own")
 
     async def main() -> None:
-        token = current_scope.set(Scope(Channel("run", bench.clock, sink), "flow/ask#1", "ask", 1))
+        token = current_scope.set(Scope(Channel("run", bench.clock, Told(sink)), "flow/ask#1", "ask", 1))
         try:
             await bench.ask().retry(ANEW).streaming().execute()
         finally:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.told import Told
 
 from agentflow import END, AsyncFlow, node
 from agentflow.clock import VirtualClock
 from agentflow.core.limits import Limits
-from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.scope import Channel, Scope, current_scope
 from agentflow.errors import (
     ConfigurationError,
     ContentFilterError,
@@ -447,7 +449,7 @@ def watched(run: Callable[[], Any]) -> list[ExecutionEvent]:
         events.append(event)
 
     async def main() -> None:
-        token = current_scope.set(Scope(Channel("run", clock, sink), "flow/ask#1", "ask", 1))
+        token = current_scope.set(Scope(Channel("run", clock, Told(sink)), "flow/ask#1", "ask", 1))
         try:
             await run()
         finally:

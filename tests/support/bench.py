@@ -7,8 +7,11 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequen
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.told import Told
+
 from agentflow.clock import VirtualClock
-from agentflow.core.observability.events import Channel, ExecutionEvent, Scope, current_scope
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.scope import Channel, Scope, current_scope
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.load_shedder import LoadShedder
 from agentflow.core.robustness.pipeline import Pipeline
@@ -64,7 +67,7 @@ class Bench:
             self.events.append(event)
 
         async def main() -> T:
-            token = current_scope.set(Scope(Channel("run", self.clock, sink), "flow/ask#1", "ask", 1))
+            token = current_scope.set(Scope(Channel("run", self.clock, Told(sink)), "flow/ask#1", "ask", 1))
             try:
                 return await make()
             finally:

@@ -10,7 +10,9 @@ from agentflow.core.flow import AsyncFlow, Flow, FlowResult
 from agentflow.core.graph import END, Dataflow, Parallel, Path
 from agentflow.core.limits import Limits
 from agentflow.core.node import AsyncNode, BaseNode, FunctionNode, Node, node
-from agentflow.core.observability.events import ExecutionEvent, emit, emit_blocking, observed
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.observers import Observation, Observer, observe
+from agentflow.core.observability.scope import emit, emit_blocking, observed
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.schema import Validator
 from agentflow.core.state import ITEM, Key, SharedState, StateDiff
@@ -65,6 +67,8 @@ __all__ = [
     "Limits",
     "LoadShedder",
     "Node",
+    "Observation",
+    "Observer",
     "Parallel",
     "Path",
     "Pipeline",
@@ -83,6 +87,7 @@ __all__ = [
     "emit",
     "emit_blocking",
     "node",
+    "observe",
     "observed",
 ]
 

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.graph import Dataflow, End, Graph, Operand, Parallel, Vertex
-from agentflow.core.lifecycle import Executable, Place, failure_data, told_to
+from agentflow.core.lifecycle import Executable, Place, failure_data, opened_in, told_to
 from agentflow.core.limits import Ledger, Limits
 from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
-from agentflow.core.observability.events import Channel, Scope
+from agentflow.core.observability.observers import Observation, Observer, joined
+from agentflow.core.observability.scope import Channel, Reader, Scope, current_scope, scope_within
 from agentflow.core.portal import run_blocking
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.pipeline import Pipeline
@@ -33,7 +35,7 @@ from agentflow.core.run import Frame, Run, Step, current_run, new_run_id, walk
 from agentflow.core.schema import Validator, validator_for
 from agentflow.core.sections import DataflowRun, ParallelRun
 from agentflow.core.state import Inputs, Key, SharedState, key_name
-from agentflow.core.stream import BlockingEventStream, EventStream, Sink
+from agentflow.core.stream import BlockingEventStream, EventStream
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.errors import AgentFlowError, GraphError, InputError, StateError
 
@@ -42,6 +44,8 @@ __all__ = ["AsyncFlow", "Flow", "FlowResult"]
 F = TypeVar("F", bound="_FlowBase")
 
 Status = Literal["done", "interrupted", "failed", "cancelled"]
+
+_PATIENCE: Final = 1.0  # seconds that a run waits at its end for those who watch it alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class _Terms:
     run_id: str | None = None
     tenant: str | None = None
     limits: Limits | None = None
+    observers: Sequence[Observer] = ()
+    batch: str | None = None
 
 
 class _FlowBase(BaseNode):
@@ -133,11 +139,13 @@ class _FlowBase(BaseNode):
 
     # ---- running
 
-    async def _run(self, inputs: Inputs | None, terms: _Terms, sink: Sink | None = None) -> FlowResult:
+    async def _run(self, inputs: Inputs | None, terms: _Terms, reader: Reader | None = None) -> FlowResult:
         """One run to its end; failures stand in the result, a cancellation passes through."""
         name = terms.run_id or new_run_id()
-        channel = Channel(name, self._clock, sink) if sink else None
+        watching = joined(terms.observers)
+        channel = Channel(name, self._clock, reader, watching) if reader or watching else None
         run = Run(name, self._clock, channel, terms.tenant, Ledger(terms.limits) if terms.limits else None)
+        run.origin = self._origin(terms) if channel else {}
         started = self._clock.monotonic()
         state = SharedState()
         action: str | None = None
@@ -151,11 +159,23 @@ class _FlowBase(BaseNode):
             error = failure
         finally:
             current_run.reset(token)
+            if terms.observers:
+                await _told(watching[-len(terms.observers) :])
         status: Status = "done" if error is None else "failed"
         try:
             return FlowResult(state, action, status, error, name, self._clock.monotonic() - started)
         finally:
             error = None  # its traceback knows this frame
+
+    def _origin(self, terms: _Terms) -> Mapping[str, object]:
+        """What the first event of a run says of where it comes from."""
+        around = current_run.get()
+        facts = {
+            "tenant": terms.tenant,
+            "parent_run": None if around is None else around.run_id,
+            "batch": terms.batch,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
 
     def _event_stream(self, inputs: Inputs | None, terms: _Terms) -> EventStream[FlowResult]:
         name = terms.run_id or new_run_id()
@@ -166,7 +186,7 @@ class _FlowBase(BaseNode):
         def cancelled() -> FlowResult:
             return FlowResult(state, None, "cancelled", None, name, self._clock.monotonic() - started)
 
-        return EventStream(lambda sink: self._run(state, inside, sink), cancelled)
+        return EventStream(lambda reader: self._run(state, inside, reader), cancelled)
 
     async def _run_batch(
         self,
@@ -214,14 +234,15 @@ class AsyncFlow(_FlowBase):
         run_id: str | None = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
     ) -> FlowResult:
         """Run from the first node to the end. A SharedState is used as it is, a mapping is copied into a new one.
 
         `context` is what nodes get by `state.context(Type)`; `tenant` labels the run; `limits` bounds what its model
-        calls may spend together.
+        calls may spend together; `observers` see the events of this run, beside those who watch all (`observe`).
         Raises what made the run fail: NodeError, UnknownTransition, StepLimitError, StateConflict, InputError.
         """
-        result = await self._run(state, _Terms(context, run_id, tenant, limits))
+        result = await self._run(state, _Terms(context, run_id, tenant, limits, observers))
         try:
             if result.error is not None:
                 raise result.error
@@ -237,9 +258,10 @@ class AsyncFlow(_FlowBase):
         run_id: str | None = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
     ) -> EventStream[FlowResult]:
         """Run and watch: `async with flow.stream(…) as events: async for event in events: …`."""
-        return self._event_stream(state, _Terms(context, run_id, tenant, limits))
+        return self._event_stream(state, _Terms(context, run_id, tenant, limits, observers))
 
     async def run_batch(
         self,
@@ -250,13 +272,15 @@ class AsyncFlow(_FlowBase):
         context: object = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
     ) -> list[FlowResult]:
         """One run for every input, at most `concurrency` at once; results in input order. `limits` holds for each.
 
         A failed run's result has status "failed" and its error; with `on_error="raise"` the first failure cancels the
         others and is raised.
         """
-        return await self._run_batch(inputs, concurrency, on_error, _Terms(context, None, tenant, limits))
+        terms = _Terms(context, None, tenant, limits, observers, new_run_id())
+        return await self._run_batch(inputs, concurrency, on_error, terms)
 
 
 class Flow(_FlowBase):
@@ -270,9 +294,10 @@ class Flow(_FlowBase):
         run_id: str | None = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
     ) -> FlowResult:
         """`AsyncFlow.run`, waited for. Ctrl-C cancels the run and waits until it has ended."""
-        result = run_blocking(lambda: self._run(state, _Terms(context, run_id, tenant, limits)))
+        result = run_blocking(lambda: self._run(state, _Terms(context, run_id, tenant, limits, observers)))
         try:
             if result.error is not None:
                 raise result.error
@@ -288,9 +313,11 @@ class Flow(_FlowBase):
         run_id: str | None = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
     ) -> BlockingEventStream[FlowResult]:
         """`AsyncFlow.stream` as a plain context manager and iterator."""
-        return BlockingEventStream(lambda: self._event_stream(state, _Terms(context, run_id, tenant, limits)))
+        terms = _Terms(context, run_id, tenant, limits, observers)
+        return BlockingEventStream(lambda: self._event_stream(state, terms))
 
     def run_batch(
         self,
@@ -301,11 +328,11 @@ class Flow(_FlowBase):
         context: object = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
     ) -> list[FlowResult]:
         """`AsyncFlow.run_batch`, waited for."""
-        return run_blocking(
-            lambda: self._run_batch(inputs, concurrency, on_error, _Terms(context, None, tenant, limits))
-        )
+        terms = _Terms(context, None, tenant, limits, observers, new_run_id())
+        return run_blocking(lambda: self._run_batch(inputs, concurrency, on_error, terms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,16 +414,23 @@ class _FlowRun:
         frame = Frame(run, self._name, path, self._program.size, self._max_steps)
         if run.channel is None:
             return await self._guarded(state, frame, exact, None)
-        scope = Scope(run.channel, path, self._name, number)
-        started = run.clock.monotonic()
-        await run.channel.send("flow_start", scope, {} if run.tenant is None else {"tenant": run.tenant})
+        scope = scope_within(run.channel, path, self._name, number, own="unattributed")
+        nested = {} if run.tenant is None else {"tenant": run.tenant}
+        start = run.origin if scope.outer is None else nested
         try:
-            action = await self._guarded(state, frame, exact, scope)
+            await scope.begin("flow_start", start)
+            token = current_scope.set(scope)
+            try:
+                action = await self._guarded(state, frame, exact, scope)
+            finally:
+                current_scope.reset(token)
         except AgentFlowError as error:
-            took = run.clock.monotonic() - started
-            await run.channel.send("flow_error", scope, failure_data(error), duration=took)
+            await scope.end("flow_error", failure_data(error))
             raise
-        await run.channel.send("flow_success", scope, {"action": action}, duration=run.clock.monotonic() - started)
+        except BaseException:
+            scope.leave("flow_cancelled")
+            raise
+        await scope.end("flow_success", {"action": action})
         return action
 
     async def _guarded(self, state: SharedState, frame: Frame, exact: bool, scope: Scope | None) -> str:
@@ -405,8 +439,9 @@ class _FlowRun:
             return await self._walk(state, frame, exact)
         tell = None if scope is None else told_to(scope)
         operation = Operation(guard.deadline(), tenant=run.tenant, clock=run.clock, tell=tell)
+        opening = guard.open if scope is None else partial(opened_in, scope, guard)
         try:
-            held = await guard.open(lambda: self._walk(state, frame, exact), operation)
+            held = await opening(lambda: self._walk(state, frame, exact), operation)
             held.succeed()
             return held.value
         finally:
@@ -431,6 +466,16 @@ class _FlowRun:
         for name, value in checked.items():
             if name not in given or given[name] is not value:
                 state[name] = value
+
+
+async def _told(own: Sequence[Observation]) -> None:
+    """Give those who watched one run the time to see its end, unless they are far behind."""
+    try:
+        for observation in own:
+            await observation.drained(_PATIENCE)
+    finally:
+        for observation in own:
+            observation.close(timeout=0.0)
 
 
 def _start_state(inputs: Inputs | None, context: object) -> SharedState:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from agentflow.core.cancellation import failure_of
-from agentflow.core.observability.events import Scope, current_scope
+from agentflow.core.observability.scope import Scope, current_scope, scope_within
+from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Tell
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
@@ -23,7 +25,7 @@ from agentflow.core.run import Frame
 from agentflow.core.state import SharedState
 from agentflow.errors import FlowError, NodeError
 
-__all__ = ["Executable", "Lifecycle", "Place", "StateFunction", "told_to"]
+__all__ = ["Executable", "Lifecycle", "Place", "StateFunction", "opened_in", "told_to"]
 
 R = TypeVar("R")
 
@@ -46,8 +48,9 @@ class Place:
         return f"{self.frame.path if self.within is None else self.within.path}/{own}"
 
     def scope(self) -> Scope | None:
+        """What is told of this visit stands in it; None where nobody watches."""
         channel = self.frame.run.channel
-        return None if channel is None else Scope(channel, self.path, self.name or self._owner(), self.number)
+        return None if channel is None else scope_within(channel, self.path, self.name or self._owner(), self.number)
 
     def _owner(self) -> str:
         return self.name or (self.within._owner() if self.within else "")
@@ -84,10 +87,12 @@ class Attempts:
         fallback: Callable[[Exception], Awaitable[R]] | None = None,
     ) -> R:
         """The first success, else the fallback's answer, else a NodeError that names the last attempt."""
-        operation = self._operation(place)
+        scope = current_scope.get() if place.frame.watched else None
+        operation = self._operation(place, scope)
         failure: Exception | None = None
         try:
-            held = await self._pipeline.open(work, operation)
+            opening = self._pipeline.open if scope is None else partial(opened_in, scope, self._pipeline)
+            held = await opening(work, operation)
             held.succeed()
             return held.value
         except Exception as error:
@@ -105,8 +110,8 @@ class Attempts:
         finally:
             failure = None  # its traceback knows this frame
 
-    def _operation(self, place: Place) -> Operation:
-        run, scope = place.frame.run, place.scope()
+    def _operation(self, place: Place, scope: Scope | None) -> Operation:
+        run = place.frame.run
         return Operation(
             self._pipeline.deadline(),
             tenant=run.tenant,
@@ -120,9 +125,32 @@ def told_to(scope: Scope) -> Tell:
     """Takes the decisions of guards to whoever watches the node."""
 
     async def tell(kind: str, facts: Mapping[str, object], attempt: int) -> None:
-        await scope.channel.send(kind, scope, facts, attempt=attempt)
+        await scope.send(kind, facts, attempt=attempt)
 
     return tell
+
+
+async def opened_in(
+    scope: Scope, pipeline: Pipeline, work: Callable[[], Awaitable[R]], operation: Operation
+) -> Held[R]:
+    """`pipeline.open`, and the scope gets to know what was waited for there."""
+    clock = scope.channel.clock
+    started, inside = clock.monotonic(), 0.0
+
+    async def timed() -> R:
+        nonlocal inside
+        begun = clock.monotonic()
+        try:
+            return await work()
+        finally:
+            inside += clock.monotonic() - begun
+
+    try:
+        return await pipeline.open(timed, operation)
+    finally:
+        waits = operation.waits()
+        rest = clock.monotonic() - started - inside - sum(waits.values())
+        scope.waited({**waits, "unattributed": rest} if rest > 0.0 else waits)
 
 
 class Lifecycle:
@@ -246,21 +274,20 @@ async def watched(place: Place, work: Callable[[], Awaitable[R]], start: Mapping
     """
     scope = place.scope()
     assert scope is not None
-    channel = scope.channel
-    await channel.send("node_start", scope, start or {})
-    started = channel.clock.monotonic()
-    token = current_scope.set(scope)
     try:
-        outcome = await work()
+        await scope.begin("node_start", start or {})
+        token = current_scope.set(scope)
+        try:
+            outcome = await work()
+        finally:
+            current_scope.reset(token)
     except FlowError as error:
-        took = channel.clock.monotonic() - started
-        attempt = error.attempt if isinstance(error, NodeError) else 1
-        await channel.send("node_error", scope, failure_data(error), duration=took, attempt=attempt)
+        await scope.end("node_error", failure_data(error), attempt=error.attempt if isinstance(error, NodeError) else 1)
         raise
-    finally:
-        current_scope.reset(token)
-    took = channel.clock.monotonic() - started
-    await channel.send("node_success", scope, duration=took)
+    except BaseException:
+        scope.leave("node_cancelled")
+        raise
+    await scope.end("node_success")
     return outcome
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
-from agentflow.core.observability.events import current_scope
+from agentflow.core.observability.scope import current_scope
 
 __all__ = ["run_blocking"]
 

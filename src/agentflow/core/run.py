@@ -12,13 +12,13 @@ import os
 import time
 from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agentflow.clock import Clock
 from agentflow.core.graph import DEFAULT
 from agentflow.core.limits import Ledger
-from agentflow.core.observability.events import Channel
+from agentflow.core.observability.scope import Channel
 from agentflow.core.state import SharedState
 from agentflow.errors import NodeError, StepLimitError, UnknownTransition
 
@@ -37,6 +37,8 @@ class Run:
     channel: Channel | None = None
     tenant: str | None = None
     ledger: Ledger | None = None
+    origin: Mapping[str, object] = field(default_factory=dict)
+    """What its first event says of it."""
     steps: int = 0
     """Steps of nested flows since the run last yielded for them: many short ones count like a long one."""
 

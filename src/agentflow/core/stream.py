@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.scope import Reader
 from agentflow.core.portal import run_blocking
 
-__all__ = ["BlockingEventStream", "EventStream", "Sink"]
+__all__ = ["BlockingEventStream", "EventStream"]
 
 _CAPACITY: Final = 64
-
-Sink = Callable[[ExecutionEvent], Awaitable[None]]
 
 
 class Outcome(Protocol):
@@ -46,7 +45,7 @@ class EventStream(Generic[O]):
 
     # The run holds the queue and never the stream, so that forgetting the stream is noticed (`__del__`).
 
-    def __init__(self, start: Callable[[Sink], Coroutine[Any, Any, O]], cancelled: Callable[[], O]) -> None:
+    def __init__(self, start: Callable[[Reader], Coroutine[Any, Any, O]], cancelled: Callable[[], O]) -> None:
         self._start = start
         self._cancelled = cancelled
         self._queue = _Queue()
@@ -107,7 +106,7 @@ class EventStream(Generic[O]):
         if self._left:
             raise RuntimeError("this stream has been left: a run is streamed once, so call stream() again")
         if self._task is None:
-            self._task = asyncio.create_task(self._start(self._queue.put))
+            self._task = asyncio.create_task(self._start(self._queue))
             self._task.add_done_callback(self._queue.end)
         return self._task
 
@@ -141,7 +140,7 @@ class _Queue:
 
     def __init__(self) -> None:
         self._ready: deque[ExecutionEvent] = deque()
-        self._waiting: deque[tuple[ExecutionEvent, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[ExecutionEvent, asyncio.Future[None] | None]] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._open = True
 
@@ -155,6 +154,16 @@ class _Queue:
         room = asyncio.get_running_loop().create_future()
         self._waiting.append((event, room))
         await room
+
+    def leave(self, event: ExecutionEvent) -> None:
+        """`put` without waiting, behind those that wait for room: of what may not wait there is little."""
+        if not self._open:
+            return
+        if self._waiting:
+            self._waiting.append((event, None))
+            return
+        self._ready.append(event)
+        _wake(self._reader)
 
     def take(self) -> ExecutionEvent | None:
         if not self._ready:

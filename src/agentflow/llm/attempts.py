@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from agentflow.clock import Clock
 from agentflow.core.limits import Ledger
-from agentflow.core.observability.events import emit, observed
+from agentflow.core.observability.scope import emit, observed
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.load_shedder import Priority

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agentflow.core.graph import DEFAULT
 from agentflow.core.node import AsyncNode, Keys, key_names
-from agentflow.core.observability.events import observed
+from agentflow.core.observability.scope import chunks_wanted
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.state import Key, SharedState, key_name
@@ -88,7 +88,7 @@ class LLMNode(AsyncNode[str, T]):
         return self.prompt.format_map(values)
 
     async def exec(self, item: str) -> T:
-        return await self.builder.prompt(item).streaming(observed()).execute()
+        return await self.builder.prompt(item).streaming(chunks_wanted()).execute()
 
     async def post(self, state: SharedState, item: str, result: T) -> None:
         state[self.output] = result

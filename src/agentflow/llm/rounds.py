@@ -21,7 +21,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agentflow.core.observability.events import emit, observed
+from agentflow.core.observability.scope import emit, observed
 from agentflow.core.robustness.attempt import Attempt, current_attempt
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.timing import Timing

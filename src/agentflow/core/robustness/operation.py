@@ -111,6 +111,11 @@ class Operation:
         self.backoff += leg.backoff
         self.failed += leg.failed
 
+    def waits(self) -> dict[str, float]:
+        """What was waited for until now, in seconds; without what was not."""
+        waits = {"queue": self.queue, "limiter": self.limiter, "pool": self.pool, "backoff": self.backoff}
+        return {name: seconds for name, seconds in waits.items() if seconds > 0.0}
+
     def broke(self, now: float) -> None:
         """What had begun well has failed: the time since counts as the failed attempt's."""
         self.failed += max(0.0, now - self.begun)

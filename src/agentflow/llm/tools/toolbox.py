@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from agentflow.clock import Clock
-from agentflow.core.observability.events import emit, observed
+from agentflow.core.observability.scope import emit, observed
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.core.threads import call_in_thread
 from agentflow.errors import ConfigurationError, ToolArgumentsError, ToolError, describe

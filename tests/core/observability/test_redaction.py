@@ -151,6 +151,14 @@ def test_what_is_left_of_a_known_secret_at_the_end_of_a_cut_text_goes_too() -> N
     assert Redactor(secrets=known).redact("abcdefgh abcdefghijklx") == "abcdefgh abcdefghijklx"
 
 
+def test_a_text_that_was_clean_is_looked_at_again_once_more_is_known() -> None:
+    known = KnownSecrets()
+    cleaner = Redactor(secrets=known)
+    assert [cleaner.redact("abcdefghijklmnop") for _ in range(2)] == ["abcdefghijklmnop"] * 2
+    known.add("abcdefghijklmnop")
+    assert cleaner.redact("abcdefghijklmnop") == "[redacted:known]"
+
+
 def test_a_word_is_no_secret_and_the_oldest_is_forgotten_first() -> None:
     known = KnownSecrets()
     known.add("ollama")

@@ -25,14 +25,15 @@ _ESCAPE: Final = re.compile("%[0-9A-F]{2}")
 
 
 class KnownSecrets:
-    """The values, the latest thousand of them. Any thread may add one."""
+    """The values, the latest thousand of them. Any thread may add one; `version` counts what was added."""
 
-    __slots__ = ("_lock", "_spelt", "_values")
+    __slots__ = ("_lock", "_spelt", "_values", "version")
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[str, ...]] = {}
         self._spelt: tuple[str, ...] = ()
         self._lock = threading.Lock()
+        self.version = 0
 
     def add(self, secret: str) -> None:
         """Know one more. One that is shorter than eight characters is left out: half of all texts would have it."""
@@ -44,6 +45,7 @@ class KnownSecrets:
                 del values[next(iter(values))]
             self._values = values
             self._spelt = tuple([spelling for spellings in values.values() for spelling in spellings])
+            self.version += 1
 
     def find(self, text: str) -> Iterator[Span]:
         """Where one of them begins and ends, in no order; spans may overlap."""

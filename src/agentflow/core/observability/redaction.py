@@ -30,17 +30,19 @@ _MARK: Final = re.compile(r"\[redacted:[a-z0-9_\-]+\]")
 _NAME: Final = re.compile(r"[a-z0-9_\-]{1,32}")
 _ROUNDS: Final = 8  # what a first round leaves side by side may fit a pattern in the second
 _DEEPEST: Final = 100
+_SHORT: Final = 64  # characters: names and ids, which come again and again
+_REMEMBERED: Final = 2_000  # of them, found clean
 
 
 class Redactor:
-    """Immutable, and serves any number of threads. `keys`, `emails` and `cards` can each be left out.
+    """Serves any number of threads, and says the same at any time. `keys`, `emails` and `cards` can each be left out.
 
     `patterns` are regular expressions by the name that stands in the text afterwards; `secrets` are the values that
     are known, those of the process unless others are given. Raises ConfigurationError for a pattern or name that
     cannot be used.
     """
 
-    __slots__ = ("_keys", "_secrets", "_shapes")
+    __slots__ = ("_clean", "_keys", "_secrets", "_shapes")
 
     def __init__(
         self,
@@ -56,14 +58,23 @@ class Redactor:
         own = tuple(_own(name, pattern) for name, pattern in patterns.items())
         personal = (*((EMAILS,) if emails else ()), *((CARDS,) if cards else ()))
         self._shapes = (*own, *(SHAPES if keys else ()), *personal)
+        self._clean: tuple[int, dict[str, None]] = (secrets.version, {})
 
     def redact(self, text: str) -> str:
         """The text, with `[redacted:kind]` for what nobody should read."""
+        version, clean = self._clean
+        if version != self._secrets.version or len(clean) > _REMEMBERED:
+            clean = {}
+            self._clean = (self._secrets.version, clean)
+        if text in clean:
+            return text
         for _ in range(_ROUNDS):
             cleaned = self._once(text)
             if cleaned == text:
                 break
             text = cleaned
+        if len(text) <= _SHORT:
+            clean[text] = None  # of the version that was asked, whatever has become known since
         return text
 
     def redact_json(self, value: object) -> Plain:

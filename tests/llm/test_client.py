@@ -393,21 +393,22 @@ def test_a_watched_call_tells_how_it_began_and_ended(scripted: Scripted) -> None
     bench, _ = scripted(Response("Hello", "m-2026", "toy", usage=Usage(3, 5), finish_reason="stop", request_id="r1"))
     bench.run_watched(bench.builder.tenant("acme").execute)
     start, success = bench.events
-    assert (start.kind, start.data) == ("model_start", {"model": "toy/m", "provider": "toy", "tenant": "acme"})
+    about = {"model": "toy/m", "provider": "toy", "model_id": "m", "tenant": "acme"}
+    assert (start.kind, start.data) == ("model_start", {**about, "operation": "chat", "streaming": False})
     assert success.kind == "model_success"
     timing = success.data["timing"]
     assert success.data == {
-        "model": "toy/m",
-        "provider": "toy",
-        "tenant": "acme",
+        **about,
+        "response_model": "m-2026",
         "input_tokens": 3,
         "output_tokens": 5,
         "finish_reason": "stop",
         "request_id": "r1",
         "cost": None,
         "timing": timing,
-        "duration": 0.0,
+        "breakdown": {},
     }
+    assert (success.duration, success.span, start.span) == (0.0, start.sequence, start.sequence)
     assert timing == asdict(Timing())
     assert (success.run_id, success.path, success.node) == ("run", "flow/ask#1", "ask")
 
@@ -434,7 +435,7 @@ def test_a_retry_is_told_with_its_reason_and_wait(scripted: Scripted) -> None:
         "error": "too fast",
         "error_type": "RateLimitError",
     }
-    assert bench.events[2].data["duration"] == 9.0
+    assert (bench.events[2].duration, bench.events[2].data["breakdown"]) == (9.0, {"backoff": 9.0})
     assert bench.events[2].data["timing"] == asdict(Timing(backoff=9.0, total=9.0, attempts=2))
 
 
@@ -444,8 +445,8 @@ def test_a_failure_is_told_once(scripted: Scripted, streaming: bool) -> None:
     with pytest.raises(AuthenticationError):
         bench.run_watched(bench.builder.streaming(streaming).execute)
     assert bench.kinds == ["model_start", "model_error"]
-    assert bench.events[1].data["error"] == "AuthenticationError"
-    assert bench.events[1].data["message"] == "toy: bad key"
+    assert bench.events[1].data["error_type"] == "AuthenticationError"
+    assert bench.events[1].data["error"] == "toy: bad key"
 
 
 def test_a_stream_that_its_reader_leaves_has_neither_succeeded_nor_failed(scripted: Scripted) -> None:

@@ -16,17 +16,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.core.limits import Ledger, Limits
+from agentflow.core.observability.scope import Scope, current_scope, scope_outside
 from agentflow.core.robustness.load_shedder import Priority
 from agentflow.core.robustness.notes import add_notes
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.core.run import current_run
+from agentflow.core.run import Run, current_run, new_run_id
 from agentflow.errors import ConfigurationError, UnsupportedError
-from agentflow.llm.attempts import Attempts, Embedding, Guards, Substitute, Substitutes, ready
+from agentflow.llm.attempts import Attempts, Embedding, Substitute, Substitutes, ready
 from agentflow.llm.config.capabilities import check
 from agentflow.llm.config.model import ModelConfig, StandIn
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Content, Raw
+from agentflow.llm.guards import Guards
 from agentflow.llm.messages import (
     EmbeddingRequest,
     Embeddings,
@@ -169,6 +171,7 @@ class LLMClient:
             output=call.output,
             timing=lambda: question.timing,
             answered=lambda: question.answered,
+            run_id=source.run_id,
         )
 
     async def embed(self, texts: Sequence[str], *, dimensions: int | None = None) -> Embeddings:
@@ -263,17 +266,17 @@ class LLMClient:
                     continue
                 asked.add(stand_in.model)
                 try:
-                    return self._substitute(stand_in.model, request, first.ledgers)
+                    return self._substitute(stand_in.model, request, first)
                 except ConfigurationError as unable:
                     add_notes(error, [f"{stand_in.model} could not stand in: {unable}"])
             return None
 
         return following
 
-    def _substitute(self, model: str, request: Request, ledgers: tuple[Ledger, ...]) -> Substitute:
+    def _substitute(self, model: str, request: Request, first: Guards) -> Substitute:
         """The same question for another model, which goes on with the conversation as far as it is. Raises
         UnsupportedError, MissingKeyError, ConfigurationError where it cannot be asked."""
-        guards = self._guards(model, ledgers=ledgers)
+        guards = self._guards(model, first=first)
         wanted = self._call.request(guards.config)
         if any(turn.role == "tool" for turn in request.messages[len(wanted.messages) :]):
             # A tool that had to be called was: forced again, the model would never answer.
@@ -295,15 +298,17 @@ class LLMClient:
             reason = f"{error} ({found.reason})"
         raise UnsupportedError(reason)
 
-    def _guards(
-        self, model: str | None = None, endpoint: str = "chat", ledgers: tuple[Ledger, ...] | None = None
-    ) -> Guards:
+    def _guards(self, model: str | None = None, endpoint: str = "chat", first: Guards | None = None) -> Guards:
+        """What guards the question; a stand-in shares the ledgers and the place in its run with the `first` model."""
         call, registry = self._call, self._registry
         name = model or call.model or registry.default_model().name
         config, provider = registry.resolve(name)
         run = current_run.get()
-        if ledgers is None:
+        if first is None:
             ledgers = call.ledgers(run.ledger if run else None)
+            scope = current_scope.get() or scope_outside(registry.clock, config.name, new_run_id)
+        else:
+            ledgers, scope = first.ledgers, first.scope
         if ledgers:
             _check_price(config, ledgers)
         return Guards(
@@ -318,7 +323,15 @@ class LLMClient:
             call.timeout is None,
             ledgers,
             registry.suggestions,
+            scope,
+            _run_id(scope, run),
         )
+
+
+def _run_id(scope: Scope | None, run: Run | None) -> str | None:
+    if scope is not None:
+        return scope.channel.run_id
+    return None if run is None else run.run_id
 
 
 def _batches(texts: tuple[str, ...], most: int) -> Iterator[tuple[str, ...]]:

@@ -296,7 +296,8 @@ class Response(_Value, frozen=True):
     it used. The first of several answers is the response itself, the others are `alternatives`. `opaque` belongs to the
     whole turn, by the API's name. `turns` are those between the question and this answer: what the model asked of tools
     and what they returned; usage and cost are then those of all the requests that it took. `timing` says where the time
-    went, attempts that failed and waits included.
+    went, attempts that failed and waits included. `run_id` names the run that it is part of; a call outside of any flow
+    is a run of its own where somebody watches, and else has none.
     """
 
     content: Content
@@ -314,6 +315,7 @@ class Response(_Value, frozen=True):
     alternatives: tuple[Alternative, ...] = ()
     turns: tuple[Message, ...] = ()
     timing: Timing | None = None
+    run_id: str | None = None
 
     def __post_init__(self) -> None:
         if type(self.content) is not str:

@@ -21,15 +21,15 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agentflow.core.observability.scope import emit, observed
 from agentflow.core.robustness.attempt import Attempt, current_attempt
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.timing import Timing
 from agentflow.errors import LimitExceededError, OutputError, ToolError
 from agentflow.llm.answer import answer_call, value_of
-from agentflow.llm.attempts import Attempts, Guards, Substitutes, ready
+from agentflow.llm.attempts import Attempts, Substitutes, ready
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.content import ToolCall, ToolResult
+from agentflow.llm.guards import Guards
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Tool, Usage
 from agentflow.llm.output import OutputType
 from agentflow.llm.streaming.join import Joiner, total
@@ -217,14 +217,14 @@ class _Progress:
     async def _results(self, calls: tuple[ToolCall, ...]) -> tuple[ToolResult, ...]:
         toolbox, clock = self._plan.toolbox, self.guards.clock
         asked = clock.monotonic()
-        refused = await toolbox.refused(calls)
+        refused = await toolbox.refused(calls, self.guards.scope)
         self._deadline.extend(clock.monotonic() - asked)
         around = Attempt()  # what a tool does, model calls of its own included, has no more time than the question
         around.deadline = self._deadline
         token = current_attempt.set(around)
         try:
             with self._deadline:
-                return await toolbox.results(calls, refused, clock)
+                return await toolbox.results(calls, refused, self.guards.scope)
         finally:
             with suppress(ValueError):  # closed from outside, in another context
                 current_attempt.reset(token)
@@ -241,8 +241,8 @@ class _Progress:
 
     async def _ask_again(self, response: Response, problem: str) -> None:
         self._misfits += 1
-        if observed():
-            await emit("output_retry", {"model": self.guards.config.name, "problem": problem})
+        if self.guards.scope is not None:
+            await self.guards.scope.send("output_retry", {"model": self.guards.config.name, "problem": problem})
         again = f"Your answer does not fit what was asked for: {problem}. Answer again, with all of it."
         if response.tool_calls:
             results = [ToolResult(call.id, again, call.name, is_error=True) for call in response.tool_calls]

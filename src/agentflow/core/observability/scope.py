@@ -147,6 +147,7 @@ class Scope:
         "_entry",
         "_waits",
         "channel",
+        "common",
         "facts",
         "node",
         "outer",
@@ -170,8 +171,9 @@ class Scope:
         self.span = 0
         self.over = False
         self.started = channel.started
+        self.common: Mapping[str, object] = _NOTHING
+        """What all that is told of its inside bears."""
         self.facts: dict[str, object] | None = None
-        """What whoever works in it adds to the event that ends it."""
         self._account: Account | None = None
         self._entry: Entry | None = None
         self._waits: Parts = _NO_PARTS
@@ -186,6 +188,10 @@ class Scope:
     def inside(self, own: str = "own") -> Scope:
         """Something in the same node's visit."""
         return Scope(self.channel, self.path, self.node, self.visit, self, own)
+
+    def note(self, **facts: object) -> None:
+        """What whoever works in it adds to the event that ends it."""
+        self.facts = facts if self.facts is None else {**self.facts, **facts}
 
     def waited(self, parts: Parts) -> None:
         """So long was waited in it, beside what ran inside."""

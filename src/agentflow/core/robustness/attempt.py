@@ -21,17 +21,30 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import ContextVar
 from time import monotonic
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from agentflow.core.robustness.deadline import Deadline
 
-__all__ = ["Account", "Attempt", "current_attempt", "idempotency_key", "is_owned", "mark_owned", "note_pool_wait"]
+if TYPE_CHECKING:
+    from agentflow.core.observability.scope import Scope
+
+__all__ = [
+    "Account",
+    "Attempt",
+    "current_attempt",
+    "idempotency_key",
+    "is_owned",
+    "mark_owned",
+    "note_connecting",
+    "note_pool_wait",
+]
 
 
 class Account(Protocol):
     """Where the seconds of an operation go, and when its call began."""
 
     pool: float
+    connect: float
     begun: float
 
 
@@ -40,10 +53,11 @@ class Attempt:
 
     `policy` is the retry policy that its layer was explicitly given, None where it was given none. `began` is the
     machine's monotonic time: a mark that is older belongs to another operation. `account` is where the time of the
-    operation is written down, `deadline` what bounds it, `resource` a pool and what it has lent.
+    operation is written down, `deadline` what bounds it, `resource` a pool and what it has lent, `scope` where whoever
+    watches hears of it.
     """
 
-    __slots__ = ("_key", "account", "began", "deadline", "number", "outer", "policy", "resource")
+    __slots__ = ("_key", "account", "began", "deadline", "number", "outer", "policy", "resource", "scope")
 
     def __init__(self, policy: object | None = None) -> None:
         self.number = 1
@@ -53,6 +67,7 @@ class Attempt:
         self.account: Account | None = None
         self.deadline: Deadline | None = None
         self.resource: object = None
+        self.scope: Scope | None = None
         self._key: str | None = None
 
     def follow(self, attempts: int, prior: Attempt | None) -> None:
@@ -87,13 +102,30 @@ def idempotency_key() -> str | None:
 def note_pool_wait(seconds: float) -> None:
     """This code has waited so long for a connection, or for something else that is pooled: the nearest layer around
     that keeps an account writes it down."""
+    attempt = _accounting()
+    if attempt is not None and attempt.account is not None:
+        attempt.account.pool += seconds
+        attempt.account.begun += seconds  # whoever is called was not called yet
+        if attempt.scope is not None:
+            attempt.scope.note(pool=seconds)
+
+
+def note_connecting(seconds: float) -> None:
+    """This code has taken so long to open a connection; written down as `note_pool_wait` does."""
+    attempt = _accounting()
+    if attempt is not None and attempt.account is not None:
+        attempt.account.connect += seconds
+        attempt.account.begun += seconds
+        if attempt.scope is not None:
+            attempt.scope.note(connect=seconds)
+
+
+def _accounting() -> Attempt | None:
+    """The nearest layer around that keeps an account."""
     attempt = current_attempt.get()
-    while attempt is not None:
-        if attempt.account is not None:
-            attempt.account.pool += seconds
-            attempt.account.begun += seconds  # whoever is called was not called yet
-            return
+    while attempt is not None and attempt.account is None:
         attempt = attempt.outer
+    return attempt
 
 
 _MARK: Final = "_repeated_at"

@@ -18,9 +18,11 @@ from agentflow.errors import (
     OperationTimeoutError,
     RateLimitError,
     RejectedError,
+    describe,
 )
 
 if TYPE_CHECKING:
+    from agentflow.core.observability.scope import Scope
     from agentflow.core.robustness.attempt import Attempt
     from agentflow.core.robustness.circuit_breaker import Permit
     from agentflow.core.robustness.limiting import Limiter, Reserved
@@ -54,7 +56,7 @@ class Held(Generic[R]):
     The pipeline puts in what it takes for the attempt, piece by piece, and says how far the attempt has come.
     """
 
-    __slots__ = ("_limiter", "attempt", "lease", "leg", "permit", "reached", "reservation", "ticket", "value")
+    __slots__ = ("_limiter", "attempt", "lease", "leg", "permit", "reached", "reservation", "scope", "ticket", "value")
     value: R
     leg: Operation  # of hedged calls, the one that this is
 
@@ -65,6 +67,7 @@ class Held(Generic[R]):
         self.reservation: Reserved | None = None
         self.lease: Lease[object] | None = None
         self.permit: Permit | None = None
+        self.scope: Scope | None = None  # where whoever watches hears of the attempt
         self.ticket: Ticket | None = None  # the place that the call was admitted to, once nothing is repeated any more
 
     def succeed(
@@ -82,6 +85,8 @@ class Held(Generic[R]):
             self.permit.success(seconds)
         if self.ticket is not None:
             self.ticket.done(seconds=seconds)
+        if self.scope is not None:
+            self.scope.leave("attempt_success", self.scope.common, attempt=self.attempt.number)
 
     def fail(self, error: BaseException) -> None:
         """It ended so. A cancellation records nothing, and neither does what was never sent."""
@@ -103,10 +108,23 @@ class Held(Generic[R]):
             _drain(self._limiter, error)
         if self.ticket is not None:
             self.ticket.end(error)
+        if self.scope is not None:
+            _tell(self.scope, error, self.attempt.number)
 
     def leave(self) -> None:
         """Whoever wanted it has gone: that is neither success nor failure."""
         self.fail(asyncio.CancelledError())
+
+
+def _tell(scope: Scope, error: BaseException, number: int) -> None:
+    if not isinstance(error, Exception):
+        scope.leave("attempt_cancelled", scope.common, attempt=number)
+        return
+    facts = {**scope.common, "error": describe(error), "error_type": type(error).__name__}
+    if isinstance(error, ModelError):
+        known = {"status": error.status, "request_id": error.request_id}
+        facts |= {name: value for name, value in known.items() if value is not None}
+    scope.leave("attempt_error", facts, attempt=number)
 
 
 def is_ours(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from agentflow.core.robustness.shedding import Priority
 from agentflow.core.robustness.timing import Timing, account
 
 if TYPE_CHECKING:
+    from agentflow.core.observability.scope import Scope
     from agentflow.core.robustness.attempt import Attempt
     from agentflow.core.robustness.deadline import Deadline
     from agentflow.core.robustness.load_shedder import Ticket
@@ -30,8 +31,9 @@ class Operation:
     goes on with it (`Pipeline.again`): attempts and times add up.
 
     `policy` is the caller's own word on repeating, over the pipeline's, and `clock` the one it is timed by. `tell` is
-    None where nobody watches. Of hedged calls all but one are lost: `on_loss` hears of each that was sent, for it may
-    cost money, and `on_drop` gets what it had given already, to be closed.
+    None where nobody watches, `scope` where nobody wants to hear of single attempts. Of hedged calls all but one are
+    lost: `on_loss` hears of each that was sent, for it may cost money, and `on_drop` gets what it had given already, to
+    be closed.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class Operation:
         "backoff",
         "begun",
         "clock",
+        "connect",
         "deadline",
         "failed",
         "input_tokens",
@@ -51,6 +54,7 @@ class Operation:
         "prior",
         "priority",
         "queue",
+        "scope",
         "sent",
         "tell",
         "tenant",
@@ -79,10 +83,11 @@ class Operation:
         self.policy = policy
         self.clock = clock
         self.tell = tell
+        self.scope: Scope | None = None
         self.on_loss = on_loss
         self.on_drop = on_drop
         self.attempts = 0
-        self.queue = self.limiter = self.pool = self.backoff = self.failed = 0.0
+        self.queue = self.limiter = self.pool = self.backoff = self.failed = self.connect = 0.0
         self.begun = inf  # when the attempt that runs, or has succeeded, began
         self.sent = False
         self.prior: Attempt | None = None  # of a call that is begun anew, the one that broke
@@ -100,7 +105,7 @@ class Operation:
             clock=self.clock,
             tell=self.tell,
         )
-        leg.ticket, leg.attempts = self.ticket, self.attempts
+        leg.ticket, leg.attempts, leg.scope = self.ticket, self.attempts, self.scope
         return leg
 
     def adopt(self, leg: Operation) -> None:
@@ -110,6 +115,7 @@ class Operation:
         self.pool += leg.pool
         self.backoff += leg.backoff
         self.failed += leg.failed
+        self.connect += leg.connect
 
     def waits(self) -> dict[str, float]:
         """What was waited for until now, in seconds; without what was not."""
@@ -138,6 +144,7 @@ class Operation:
             self.pool,
             self.backoff,
             self.failed,
+            self.connect,
             None if first is None else first - self.begun,
             max(0.0, answering),
             now - started,

@@ -35,6 +35,7 @@ from agentflow.core.robustness.usual_time import UsualTime
 from agentflow.errors import RejectedError, describe
 
 if TYPE_CHECKING:  # a pipeline loads no guard that nobody has made
+    from agentflow.core.observability.scope import Scope
     from agentflow.core.robustness.breaker_state import BreakerState
     from agentflow.core.robustness.fault_injector import FaultInjector
     from agentflow.core.robustness.hedging import Hedge
@@ -362,6 +363,8 @@ class Pipeline:
                 await self._lent(self._pool, held, operation)
             if breaker is not None:
                 held.permit = breaker.acquire()
+            if operation.scope is not None:
+                held.scope = attempt.scope = _attempt_scope(operation.scope, attempt.number)
             operation.begun = clock.monotonic()
             token = current_attempt.set(attempt)
             held.reached = _SENT
@@ -427,7 +430,10 @@ class Pipeline:
         since = clock.monotonic()
         held.lease = lease = await pool.acquire(timeout=_left(operation.deadline))
         held.attempt.resource = (pool, lease.resource)
-        operation.pool += clock.monotonic() - since
+        waited = clock.monotonic() - since
+        operation.pool += waited
+        if operation.tell is not None and waited > 0.0:
+            await operation.tell("pool_wait", {"guard": pool.name, "seconds": waited}, operation.attempts)
 
     async def _paused(self, failure: Exception, repetition: Repetition, operation: Operation) -> bool:
         """Wait until the next attempt. Whether there is one."""
@@ -469,6 +475,14 @@ def lent(pool: ResourcePool[R]) -> R:
             return cast("R", attempt.resource[1])
         attempt = attempt.outer
     raise LookupError("nothing of this pool is lent here: call it inside a pipeline that has this pool as a stage")
+
+
+def _attempt_scope(scope: Scope, number: int) -> Scope:
+    """Whoever watches hears that an attempt begins. Nothing waits here: a permit of the breaker may be held."""
+    inner = scope.inside()
+    inner.common = scope.common
+    inner.enter("attempt_start", scope.common, attempt=number)
+    return inner
 
 
 async def _refused(operation: Operation, error: RejectedError) -> None:

@@ -13,9 +13,10 @@ class Timing:
     """Where the time of one call went, in seconds.
 
     `queue` was spent waiting to be admitted, `limiter` waiting for the rate limit, `pool` for a free connection,
-    `backoff` between attempts, `failed` in attempts that came to nothing. Of the attempt that counts, `first_token` ran
-    until the first piece of a stream (None for an answer that came whole) and `generation` from there to its end.
-    `total` is all of it; what it exceeds the sum of the others by is our own work and that of the event loop.
+    `backoff` between attempts, `failed` in attempts that came to nothing, `connect` on opening connections. Of the
+    attempt that counts, `first_token` ran until the first piece of a stream (None for an answer that came whole) and
+    `generation` from there to its end. `total` is all of it; what it exceeds the sum of the others by is our own work
+    and that of the event loop.
     """
 
     queue: float = 0.0
@@ -23,10 +24,27 @@ class Timing:
     pool: float = 0.0
     backoff: float = 0.0
     failed: float = 0.0
+    connect: float = 0.0
     first_token: float | None = None
     generation: float = 0.0
     total: float = 0.0
     attempts: int = 1
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The seconds by what they were spent on, without zeros; what is left of `total` is "unattributed"."""
+        parts = {
+            "queue": self.queue,
+            "limiter": self.limiter,
+            "pool": self.pool,
+            "backoff": self.backoff,
+            "failed": self.failed,
+            "connect": self.connect,
+            "first_token": self.first_token or 0.0,
+            "generation": self.generation,
+        }
+        parts["unattributed"] = self.total - sum(parts.values())
+        return {name: seconds for name, seconds in parts.items() if seconds > 0.0}
 
     @property
     def failure(self) -> Timing:
@@ -43,6 +61,7 @@ class Timing:
             pool=self.pool + other.pool,
             backoff=self.backoff + other.backoff,
             failed=self.failed + other.failed,
+            connect=self.connect + other.connect,
             first_token=sum(firsts) if firsts else None,
             generation=self.generation + other.generation,
             total=self.total + other.total,
@@ -62,6 +81,7 @@ def account(
     pool: float,
     backoff: float,
     failed: float,
+    connect: float,
     first_token: float | None,
     generation: float,
     total: float,
@@ -71,7 +91,8 @@ def account(
     nine calls, so they are set before it is frozen."""
     draft: Any = _Draft()
     draft.queue, draft.limiter, draft.pool, draft.backoff, draft.failed = queue, limiter, pool, backoff, failed
-    draft.first_token, draft.generation, draft.total, draft.attempts = first_token, generation, total, attempts
+    draft.connect, draft.first_token, draft.generation = connect, first_token, generation
+    draft.total, draft.attempts = total, attempts
     draft.__class__ = Timing
     timing: Timing = draft
     return timing

@@ -59,6 +59,7 @@ class StreamingResponse(Generic[T]):
         "_failed",
         "_joiner",
         "_output",
+        "_run_id",
         "_started",
         "_timing",
     )
@@ -72,15 +73,18 @@ class StreamingResponse(Generic[T]):
         output: Decoder[T] | None = None,
         timing: Callable[[], Timing | None] = lambda: None,
         answered: Callable[[], tuple[str, str]] | None = None,
+        run_id: str | None = None,
     ) -> None:
         """`chunks` is most often an async generator, which starts its work when the first chunk is asked for.
         `provider` and `model` stand in the collected response where the chunks do not say it. `output` reads the
         answer; without one it is its text. `timing` is asked for the account of its time, once it is whole, and
-        `answered` for who answers, provider and model, where that may be another than who was asked."""
+        `answered` for who answers, provider and model, where that may be another than who was asked. `run_id` names the
+        run that it is part of."""
         self._chunks = chunks
         self._output = output
         self._answered = answered or (lambda: (provider, model))
         self._timing = timing
+        self._run_id = run_id
         self._joiner = Joiner()
         self._started = False
         self._ended = False
@@ -131,7 +135,9 @@ class StreamingResponse(Generic[T]):
             )
         response = self._joiner.response(provider=provider, model=model)
         timing = self._timing()
-        return response if timing is None else replace(response, timing=timing)
+        if timing is None and self._run_id is None:
+            return response
+        return replace(response, timing=timing, run_id=self._run_id)
 
     async def text(self) -> str:
         """The text of the whole answer; see `collect`."""

@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from agentflow.clock import Clock
-from agentflow.core.observability.scope import emit, observed
+from agentflow.core.observability.scope import Scope, current_scope
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.core.threads import call_in_thread
 from agentflow.errors import ConfigurationError, ToolArgumentsError, ToolError, describe
@@ -56,22 +56,23 @@ class Toolbox:
         outside = {tool.name for tool in self.declared}
         return any(call.name in outside for call in calls)
 
-    async def refused(self, calls: Sequence[ToolCall]) -> dict[int, ToolResult]:
+    async def refused(self, calls: Sequence[ToolCall], scope: Scope | None = None) -> dict[int, ToolResult]:
         """The results of the calls that are not made, by their place: what cannot be called, and what is not approved.
 
         Approvals are asked for one after the other, before anything runs: that may take as long as a person takes.
         """
         found: dict[int, ToolResult] = {}
         for index, call in enumerate(calls):
-            result = await self._impossible(call) or await self._refused(call)
+            result = await self._impossible(call, scope) or await self._refused(call, scope)
             if result is not None:
                 found[index] = result
         return found
 
     async def results(
-        self, calls: Sequence[ToolCall], refused: Mapping[int, ToolResult], clock: Clock
+        self, calls: Sequence[ToolCall], refused: Mapping[int, ToolResult], scope: Scope | None = None
     ) -> tuple[ToolResult, ...]:
         """A result for each call, in their order; those that are not refused run at the same time, at most 64 of them.
+        `scope` is where in a run the question is asked that they belong to.
 
         Raises ToolError where `on_error` is "raise".
         """
@@ -80,7 +81,7 @@ class Toolbox:
 
         async def run(index: int, call: ToolCall) -> None:
             async with places:
-                found[index] = await self._run(call, clock)
+                found[index] = await self._run(call, scope)
 
         allowed = [run(index, call) for index, call in enumerate(calls) if index not in found]
         if len(allowed) == 1:
@@ -91,7 +92,7 @@ class Toolbox:
                 raise_first(outcome.failures)
         return tuple(found[index] for index in range(len(calls)))
 
-    async def _impossible(self, call: ToolCall) -> ToolResult | None:
+    async def _impossible(self, call: ToolCall, scope: Scope | None) -> ToolResult | None:
         """Why the call cannot be made: there is no such tool, or its arguments do not fit."""
         try:
             function = self.functions.get(call.name)
@@ -100,10 +101,13 @@ class Toolbox:
                 raise ToolArgumentsError(call.name, f"there is no tool {call.name!r}; known are: {known}")
             function.bind(call)
         except ToolArgumentsError as error:
-            return await self._failed(call, error)
+            if scope is not None:
+                facts = _facts(call, scope, reason=error.message, error_type=type(error).__name__)
+                await scope.send("tool_refused", facts)
+            return self._failed(call, error)
         return None
 
-    async def _refused(self, call: ToolCall) -> ToolResult | None:
+    async def _refused(self, call: ToolCall, scope: Scope | None) -> ToolResult | None:
         """Ask whether the call may be made. A sync question is asked in a thread: it may wait for a person."""
         ask = self.approve
         if ask is None:
@@ -113,18 +117,36 @@ class Toolbox:
         if answer is True:
             return None
         reason = answer if isinstance(answer, str) else f"the user did not allow {call.name} to be called"
-        await _tell("tool_refused", call, arguments=call.arguments, reason=reason)
+        if scope is not None:
+            await scope.send("tool_refused", _facts(call, scope, reason=reason))
         return ToolResult(call.id, reason, call.name, is_error=True)
 
-    async def _run(self, call: ToolCall, clock: Clock) -> ToolResult:
-        await _tell("tool_start", call, arguments=call.arguments)
-        started = clock.monotonic()
+    async def _run(self, call: ToolCall, scope: Scope | None) -> ToolResult:
         try:
-            value = await self._called(call)
+            value = await (self._called(call) if scope is None else self._watched(call, scope.inside(own="tools")))
         except ToolError as error:
-            return await self._failed(call, error, duration=clock.monotonic() - started)
-        await _tell("tool_success", call, duration=clock.monotonic() - started)
+            return self._failed(call, error)
         return ToolResult(call.id, value, call.name)
+
+    async def _watched(self, call: ToolCall, scope: Scope) -> ResultContent:
+        """Call it with its events around it; what it asks of models in turn is told as a part of it."""
+        facts = {"tool": call.name, "call_id": call.id}
+        try:
+            await scope.begin("tool_start", _facts(call, scope))
+            token = current_scope.set(scope)
+            try:
+                value = await self._called(call)
+            finally:
+                with suppress(ValueError):  # closed from outside, in another context
+                    current_scope.reset(token)
+        except ToolError as error:
+            await scope.end("tool_error", _facts(call, scope, error=error.message, error_type=_cause(error)))
+            raise
+        except BaseException:
+            scope.leave("tool_cancelled", facts)
+            raise
+        await scope.end("tool_success", facts)
+        return value
 
     async def _called(self, call: ToolCall) -> ResultContent:
         """What the function returns, fit for a result. Every failure is a ToolError, whose text the model may read."""
@@ -141,9 +163,8 @@ class Toolbox:
         except Exception as error:
             raise ToolError(call.name, describe(error)) from error
 
-    async def _failed(self, call: ToolCall, error: ToolError, **facts: float) -> ToolResult:
+    def _failed(self, call: ToolCall, error: ToolError) -> ToolResult:
         """The error as a result for the model, or raised, as the caller chose."""
-        await _tell("tool_error", call, arguments=call.arguments, error=error.message, **facts)
         if self.on_error == "raise":
             raise error
         return ToolResult(call.id, error.message, call.name, is_error=True)
@@ -170,6 +191,13 @@ def toolbox(
     return Toolbox({function.tool.name: function for function in functions}, declared, on_error, approve)
 
 
-async def _tell(kind: str, call: ToolCall, **facts: object) -> None:
-    if observed():
-        await emit(kind, {"tool": call.name, "call_id": call.id, **facts})
+def _facts(call: ToolCall, scope: Scope, **facts: object) -> dict[str, object]:
+    """What is told of a call; its arguments to who reads the run's own stream, or wants contents."""
+    told: dict[str, object] = {"tool": call.name, "call_id": call.id, **facts}
+    if scope.channel.content or scope.channel.reader is not None:
+        told["arguments"] = call.arguments
+    return told
+
+
+def _cause(error: ToolError) -> str:
+    return type(error.__cause__ or error).__name__

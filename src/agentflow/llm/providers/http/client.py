@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import quote, urlencode
 
+from agentflow.core.robustness.attempt import current_attempt
 from agentflow.llm.providers.base import ProviderSettings, SecretHeaders, Timeouts
 from agentflow.llm.providers.http.address import (
     checked_address,
@@ -132,6 +133,11 @@ class AiohttpTransport:
             session = await self._open(loop)
         target = self._targets.get(path) or self._target(path)
         options: _Options = {"headers": self._headers}
+        attempt = current_attempt.get()
+        scope = None if attempt is None else attempt.scope
+        if scope is not None:
+            scope.note(method=method, url=target.where, address=target.url.host, port=target.url.port)
+            headers = {**(headers or {}), **scope.channel.headers(scope.span)}
         if headers:
             options["headers"] = SecretHeaders({**self._headers, **checked_headers(headers, self._provider)})
         if self._proxy is not None:
@@ -146,6 +152,8 @@ class AiohttpTransport:
                 response = await session.client.request(
                     method, target.url, data=body, allow_redirects=False, trace_request_ctx=call, **options
                 )
+            if scope is not None:
+                scope.note(status=response.status)
             return response, call, places
         except asyncio.CancelledError as error:
             error.__traceback__ = None  # behind it stand frames that hold the headers, and so the key

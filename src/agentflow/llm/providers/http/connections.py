@@ -5,11 +5,14 @@ It loads aiohttp, and so is loaded when the first request is made.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import aiohttp
+
+from agentflow.core.robustness.attempt import note_connecting
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -30,6 +33,17 @@ class Connections(aiohttp.TCPConnector):
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         super().__init__(limit=0, ssl=True if tls is None else tls)
         self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def _create_connection(
+        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        """A new connection, whose opening is time of ours and not of whoever is asked."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        try:
+            return await super()._create_connection(req, traces, timeout)
+        finally:
+            note_connecting(loop.time() - since)
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
         while True:

@@ -1,0 +1,136 @@
+"""What whoever watches hears of one request to a model: its beginning, its pieces, what guards decided, and its end.
+
+model_start ─ attempt_start … attempt_error ─ retry ─ attempt_start … chunk, chunk, attempt_success ─ model_success
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from agentflow.core.observability.scope import Scope
+from agentflow.core.robustness.timing import Timing
+from agentflow.errors import ModelError, describe
+from agentflow.llm.bill import usage_facts
+from agentflow.llm.config.model import ModelConfig
+from agentflow.llm.content import Media, Part, Reasoning, Text, ToolCall, ToolResult
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, Message, Request, Response, StreamChunk
+from agentflow.llm.streaming.join import Joiner
+
+__all__ = ["Telling"]
+
+_SAMPLING = ("temperature", "max_tokens", "top_p", "top_k", "seed")
+
+
+class Telling:
+    """Tells of one request. `scope` is the request's own, within whatever asks."""
+
+    __slots__ = ("_config", "_facts", "_joiner", "_tenant", "scope")
+
+    def __init__(self, config: ModelConfig, tenant: str | None, outer: Scope) -> None:
+        self.scope = scope = outer.inside(own="unattributed")
+        scope.common = {"model": config.name, "provider": config.provider}
+        self._config = config
+        self._tenant = tenant
+        self._facts: dict[str, object] = {}
+        self._joiner: Joiner | None = None
+
+    async def start(self, request: Request | EmbeddingRequest, number: int = 0, *, streaming: bool = False) -> None:
+        """The request, the `number`-th that its question takes, begins."""
+        self._facts = facts = {**self.scope.common, "model_id": request.model}
+        if self._tenant is not None:
+            facts["tenant"] = self._tenant
+        if number:
+            facts["round"] = number
+        if isinstance(request, EmbeddingRequest):
+            begin: dict[str, object] = {"operation": "embeddings", "inputs": len(request.inputs)}
+        else:
+            begin = {"operation": "chat", "streaming": streaming}
+            for name in _SAMPLING:
+                value = getattr(request, name)
+                if value is not None:
+                    begin[name] = value
+        if self.scope.channel.content:
+            begin["messages"] = _shown(request)
+        await self.scope.begin("model_start", {**facts, **begin})
+
+    async def decision(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:
+        """A decision of a guard, with the model that it is about."""
+        await self.scope.send(kind, {**self.scope.common, "attempt": attempt, **facts}, attempt=attempt)
+
+    async def chunk(self, chunk: StreamChunk) -> None:
+        self._joiner = self._joiner or Joiner()
+        self._joiner.add(chunk)
+        if self.scope.channel.chunks and (chunk.content or chunk.restart):
+            restart = {"restart": True} if chunk.restart else {}
+            await self.scope.send("chunk", {"content": chunk.content, **restart})
+
+    async def end_of_stream(self, timing: Timing, more: Mapping[str, object]) -> None:
+        joiner, config = self._joiner or Joiner(), self._config
+        await self.success(joiner.response(provider=config.provider, model=config.model_id), timing, more)
+
+    async def success(self, answer: Response | Embeddings, timing: Timing, more: Mapping[str, object]) -> None:
+        end: dict[str, object] = {
+            **self._facts,
+            **usage_facts(answer.usage),
+            "response_model": answer.model,
+            "request_id": answer.request_id,
+            "cost": answer.cost,
+            "timing": asdict(timing),
+            **more,
+        }
+        if isinstance(answer, Response):
+            end["finish_reason"] = answer.finish_reason
+            if answer.id is not None:
+                end["response_id"] = answer.id
+            if self.scope.channel.content:
+                end["answer"] = answer.text
+                end["tool_calls"] = [{"name": call.name, "arguments": call.json} for call in answer.tool_calls]
+        await self.scope.end("model_success", end, parts=timing.parts)
+
+    async def failed(self, error: Exception, timing: Timing, more: Mapping[str, object]) -> None:
+        if self.scope.span:  # who did not hear that it began does not hear that it failed
+            end = {**self._facts, **_failure(error), "timing": asdict(timing), **more}
+            await self.scope.end("model_error", end, parts=timing.parts)
+
+    def left(self, timing: Timing, more: Mapping[str, object]) -> None:
+        """It was cancelled, or its reader has left: that waits for nobody."""
+        end = {**self._facts, "timing": asdict(timing), **more}
+        self.scope.leave("model_cancelled", end, parts=timing.parts)
+
+
+def _failure(error: Exception) -> dict[str, object]:
+    facts: dict[str, object] = {"error": describe(error), "error_type": type(error).__name__}
+    if isinstance(error, ModelError):
+        known = {"status": error.status, "request_id": error.request_id}
+        facts |= {name: value for name, value in known.items() if value is not None}
+    return facts
+
+
+def _shown(request: Request | EmbeddingRequest) -> list[dict[str, object]]:
+    """What was asked, in words: of a file its type alone."""
+    if isinstance(request, EmbeddingRequest):
+        return [{"role": "user", "content": text} for text in request.inputs]
+    return [{"role": message.role, "content": _words(message)} for message in request.messages]
+
+
+def _words(message: Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(map(_word, message.content))
+
+
+def _word(part: Part) -> str:
+    match part:
+        case Text():
+            return part.text
+        case Reasoning():
+            return f"[reasoning] {part.text}"
+        case ToolCall():
+            return f"[calls {part.name} with {part.json}]"
+        case ToolResult():
+            return f"[result of {part.name or part.id}] {part.text}"
+        case Media():
+            return f"[{type(part).__name__.lower()} {part.media_type or 'of an unknown type'}]"
+        case _:
+            return f"[{type(part).__name__.lower()}]"

@@ -22,6 +22,19 @@ from msgspec import inspect as shapes
 
 from agentflow.errors import ConfigurationError
 from agentflow.llm.config.document import Path
+from agentflow.llm.config.entry import (
+    Amount,
+    Count,
+    Delay,
+    Entry,
+    Name,
+    Names,
+    Rate,
+    Seconds,
+    Share,
+    Variable,
+    Words,
+)
 from agentflow.llm.config.misfits import Problem, misfits
 
 __all__ = [
@@ -56,27 +69,9 @@ __all__ = [
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 
-_WEEK: Final = 604_800
-
 _Temperature = Annotated[float, Meta(ge=0, le=2)]
 _TopP = Annotated[float, Meta(ge=0, le=1)]
 _MaxTokens = Annotated[int, Meta(ge=1)]
-_Seconds = Annotated[float, Meta(gt=0, le=_WEEK)]
-_Delay = Annotated[float, Meta(ge=0, le=_WEEK)]
-_Count = Annotated[int, Meta(ge=1)]
-_Share = Annotated[float, Meta(gt=0, le=1)]
-_Rate = Annotated[float, Meta(gt=0)]
-_Amount = Annotated[float, Meta(ge=0)]
-_Name = Annotated[str, Meta(min_length=1)]
-_Names = Annotated[list[_Name], Meta(min_length=1)]
-_Words = list[_Name]
-_Variable = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[A-Z_][A-Z0-9_]*\Z",
-        description="the name of an environment variable, in capitals (the key itself never stands in this file)",
-    ),
-]
 _Url = Annotated[
     str,
     Meta(
@@ -95,7 +90,7 @@ _Header = Annotated[
     str,
     Meta(pattern=r"\A[A-Za-z0-9!#$%&'*+.^_`|~\-]+\Z", description="the name of an HTTP header, as in api-key"),
 ]
-_CertAndKey = Annotated[list[_Name], Meta(min_length=2, max_length=2)]
+_CertAndKey = Annotated[list[Name], Meta(min_length=2, max_length=2)]
 
 Capability = Literal["image", "document", "audio", "tools", "schema", "thinking", "embed"]
 CAPABILITIES: Final[tuple[Capability, ...]] = get_args(Capability)
@@ -137,83 +132,79 @@ class ConfigurationWarning(UserWarning):
     """A field of models.yml is valid but has no effect in this release."""
 
 
-class _Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all mappings of models.yml have in common."""
-
-
-class Phases(_Entry, frozen=True):
+class Phases(Entry, frozen=True):
     """`timeout:` in its long form, seconds a phase; null is no limit."""
 
-    pool: _Seconds | UnsetType | None = UNSET
-    connect: _Seconds | UnsetType | None = UNSET
-    first_byte: _Seconds | UnsetType | None = UNSET
-    idle: _Seconds | UnsetType | None = UNSET
-    total: _Seconds | UnsetType | None = UNSET
+    pool: Seconds | UnsetType | None = UNSET
+    connect: Seconds | UnsetType | None = UNSET
+    first_byte: Seconds | UnsetType | None = UNSET
+    idle: Seconds | UnsetType | None = UNSET
+    total: Seconds | UnsetType | None = UNSET
 
 
-class RetryBudgetEntry(_Entry, frozen=True):
+class RetryBudgetEntry(Entry, frozen=True):
     """`retry.budget:`, as in `RetryBudget`; all calls to a provider share one."""
 
     ratio: Annotated[float, Meta(ge=0, le=10)] | UnsetType = UNSET
     minimum: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
 
 
-class Retry(_Entry, frozen=True):
+class Retry(Entry, frozen=True):
     """`retry:`, as in `RetryPolicy`."""
 
-    max_attempts: _Count | UnsetType = UNSET
-    base_delay: _Delay | UnsetType = UNSET
-    max_delay: _Delay | UnsetType = UNSET
+    max_attempts: Count | UnsetType = UNSET
+    base_delay: Delay | UnsetType = UNSET
+    max_delay: Delay | UnsetType = UNSET
     jitter: Literal["full", "equal", "decorrelated", "none"] | UnsetType = UNSET
     after_first_chunk: bool | UnsetType = UNSET
     budget: bool | RetryBudgetEntry | UnsetType = UNSET
 
 
-class Breaker(_Entry, frozen=True):
+class Breaker(Entry, frozen=True):
     """`breaker:`, as in `CircuitBreaker`. `window` is a number of calls, `window_seconds` a time instead."""
 
-    window: _Count | UnsetType = UNSET
-    window_seconds: _Seconds | UnsetType = UNSET
-    min_calls: _Count | UnsetType = UNSET
-    failure_rate: _Share | UnsetType = UNSET
-    slow_call: _Seconds | UnsetType | None = UNSET
-    slow_rate: _Share | UnsetType = UNSET
-    open_for: _Seconds | UnsetType = UNSET
-    max_open: _Seconds | UnsetType = UNSET
-    half_open_calls: _Count | UnsetType = UNSET
-    half_open_wait: _Seconds | UnsetType = UNSET
+    window: Count | UnsetType = UNSET
+    window_seconds: Seconds | UnsetType = UNSET
+    min_calls: Count | UnsetType = UNSET
+    failure_rate: Share | UnsetType = UNSET
+    slow_call: Seconds | UnsetType | None = UNSET
+    slow_rate: Share | UnsetType = UNSET
+    open_for: Seconds | UnsetType = UNSET
+    max_open: Seconds | UnsetType = UNSET
+    half_open_calls: Count | UnsetType = UNSET
+    half_open_wait: Seconds | UnsetType = UNSET
 
 
-class Shedder(_Entry, frozen=True):
+class Shedder(Entry, frozen=True):
     """`shedder:`, as in `LoadShedder`; `initial`, `minimum` and `maximum` are calls at once."""
 
     algorithm: Literal["aimd", "gradient2", "fixed"] | UnsetType = UNSET
-    initial: _Count | UnsetType = UNSET
-    minimum: _Count | UnsetType = UNSET
-    maximum: _Count | UnsetType = UNSET
+    initial: Count | UnsetType = UNSET
+    minimum: Count | UnsetType = UNSET
+    maximum: Count | UnsetType = UNSET
     max_queue: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
-    target_wait: _Seconds | UnsetType = UNSET
-    max_lag: _Seconds | UnsetType | None = UNSET
+    target_wait: Seconds | UnsetType = UNSET
+    max_lag: Seconds | UnsetType | None = UNSET
 
 
-class RateLimit(_Entry, frozen=True):
+class RateLimit(Entry, frozen=True):
     """`rate_limit:`, as in `RateLimiter`; of a provider it counts all its models together."""
 
-    requests_per_minute: _Rate | UnsetType | None = UNSET
-    tokens_per_minute: _Rate | UnsetType | None = UNSET
-    input_tokens_per_minute: _Rate | UnsetType | None = UNSET
-    output_tokens_per_minute: _Rate | UnsetType | None = UNSET
-    concurrency: _Count | UnsetType | None = UNSET
+    requests_per_minute: Rate | UnsetType | None = UNSET
+    tokens_per_minute: Rate | UnsetType | None = UNSET
+    input_tokens_per_minute: Rate | UnsetType | None = UNSET
+    output_tokens_per_minute: Rate | UnsetType | None = UNSET
+    concurrency: Count | UnsetType | None = UNSET
     burst: Annotated[float, Meta(gt=0, le=10)] | UnsetType = UNSET
     on_limit: Literal["wait", "raise"] | UnsetType = UNSET
 
 
-class HedgeEntry(_Entry, frozen=True):
+class HedgeEntry(Entry, frozen=True):
     """`hedge:`, as in `Hedge`: a second request after so many seconds, or after a percentile of what calls take."""
 
-    after: _Seconds | UnsetType | None = UNSET
-    percentile: _Share | UnsetType = UNSET
-    budget: _Share | UnsetType = UNSET
+    after: Seconds | UnsetType | None = UNSET
+    percentile: Share | UnsetType = UNSET
+    budget: Share | UnsetType = UNSET
 
 
 Condition = Literal[
@@ -222,39 +213,39 @@ Condition = Literal[
 ]  # fmt: skip
 
 
-class FallbackEntry(_Entry, frozen=True):
+class FallbackEntry(Entry, frozen=True):
     """A model of `fallback:` and what it stands in for; without `when`, for all that another model may not have."""
 
-    model: _Name
+    model: Name
     when: Annotated[list[Condition], Meta(min_length=1)] | UnsetType = UNSET
 
 
-class Shared(_Entry, frozen=True):
+class Shared(Entry, frozen=True):
     """`shared:`, limits that several processes keep together, through a store that an integration knows.
 
     `url_env` names the environment variable with the store's address, which may hold a password; `replicas` is how many
     processes share the limits, for while the store is down.
     """
 
-    integration: _Name | UnsetType = UNSET
-    url: _Name | UnsetType = UNSET
-    url_env: _Variable | UnsetType = UNSET
-    replicas: _Count | UnsetType = UNSET
-    prefix: _Name | UnsetType = UNSET
+    integration: Name | UnsetType = UNSET
+    url: Name | UnsetType = UNSET
+    url_env: Variable | UnsetType = UNSET
+    replicas: Count | UnsetType = UNSET
+    prefix: Name | UnsetType = UNSET
 
 
-class Defaults(_Entry, frozen=True):
+class Defaults(Entry, frozen=True):
     """`defaults:`, what providers and models start from."""
 
-    model: _Name | UnsetType | None = UNSET
-    timeout: _Seconds | Phases | UnsetType = UNSET
+    model: Name | UnsetType | None = UNSET
+    timeout: Seconds | Phases | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
     breaker: bool | Breaker | UnsetType = UNSET
     shedder: bool | Shedder | UnsetType = UNSET
     shared: Shared | UnsetType | None = UNSET
 
 
-class ProviderEntry(_Entry, frozen=True):
+class ProviderEntry(Entry, frozen=True):
     """One server: `kind` is its name where left out, `base_url` holds the version segment (`…/v1`).
 
     `auth_header` carries the bare key instead of the API's usual header. `prices` names the provider whose price list
@@ -263,23 +254,23 @@ class ProviderEntry(_Entry, frozen=True):
     with it.
     """
 
-    kind: _Name | UnsetType = UNSET
+    kind: Name | UnsetType = UNSET
     base_url: _Url | UnsetType | None = UNSET
-    api_key_env: str | list[_Variable] | UnsetType | None = UNSET
+    api_key_env: str | list[Variable] | UnsetType | None = UNSET
     auth_header: _Header | UnsetType | None = UNSET
     headers: dict[str, str] | UnsetType | None = UNSET
     query: dict[str, str] | UnsetType | None = UNSET
     dialect: Dialect | UnsetType | None = UNSET
-    organization: _Name | UnsetType | None = UNSET
-    project: _Name | UnsetType | None = UNSET
+    organization: Name | UnsetType | None = UNSET
+    project: Name | UnsetType | None = UNSET
     proxy: _Address | UnsetType | None = UNSET
-    ca_bundle: _Name | UnsetType | None = UNSET
-    client_cert: _Name | _CertAndKey | UnsetType | None = UNSET
-    max_connections: _Count | UnsetType | None = UNSET
+    ca_bundle: Name | UnsetType | None = UNSET
+    client_cert: Name | _CertAndKey | UnsetType | None = UNSET
+    max_connections: Count | UnsetType | None = UNSET
     prices: PriceList | UnsetType | None = UNSET
     allow_http: bool | UnsetType = UNSET
     options: dict[str, Any] | UnsetType | None = UNSET
-    timeout: _Seconds | Phases | UnsetType = UNSET
+    timeout: Seconds | Phases | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
     breaker: bool | Breaker | UnsetType = UNSET
@@ -288,80 +279,80 @@ class ProviderEntry(_Entry, frozen=True):
     idempotency_header: _Header | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        # Not `_Variable | list[_Variable]`: in a union of a text with a pattern and a container, msgspec (0.22) takes
+        # Not `Variable | list[Variable]`: in a union of a text with a pattern and a container, msgspec (0.22) takes
         # one pointer for the other, and the garbage collector crashes on it.
         if isinstance(self.api_key_env, str):
-            msgspec.convert(self.api_key_env, _Variable)
+            msgspec.convert(self.api_key_env, Variable)
 
 
-class _Router(_Entry, frozen=True):
-    candidates: _Names
+class _Router(Entry, frozen=True):
+    candidates: Names
     quality_floor: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
 
 
-class _Cache(_Entry, frozen=True):
+class _Cache(Entry, frozen=True):
     ttl: Annotated[float, Meta(gt=0)]
 
 
-class _Budget(_Entry, frozen=True):
+class _Budget(Entry, frozen=True):
     per_day: Annotated[float, Meta(gt=0)]
 
 
-class _Batch(_Entry, frozen=True):
-    max_size: _Count | UnsetType = UNSET
-    max_wait: _Seconds | UnsetType = UNSET
+class _Batch(Entry, frozen=True):
+    max_size: Count | UnsetType = UNSET
+    max_wait: Seconds | UnsetType = UNSET
 
 
-class PriceEntry(_Entry, frozen=True):
+class PriceEntry(Entry, frozen=True):
     """`price:`, in USD per million tokens. Other sorts cost as plain input and output do where they are left out;
     `batch` is the factor that a batch costs."""
 
-    input: _Amount
-    output: _Amount | UnsetType = UNSET
-    cached: _Amount | UnsetType = UNSET
-    cache_write: _Amount | UnsetType = UNSET
-    cache_write_1h: _Amount | UnsetType = UNSET
-    input_audio: _Amount | UnsetType = UNSET
-    output_audio: _Amount | UnsetType = UNSET
-    batch: _Amount | UnsetType = UNSET
+    input: Amount
+    output: Amount | UnsetType = UNSET
+    cached: Amount | UnsetType = UNSET
+    cache_write: Amount | UnsetType = UNSET
+    cache_write_1h: Amount | UnsetType = UNSET
+    input_audio: Amount | UnsetType = UNSET
+    output_audio: Amount | UnsetType = UNSET
+    batch: Amount | UnsetType = UNSET
 
 
-class ThinkingEntry(_Entry, frozen=True):
+class ThinkingEntry(Entry, frozen=True):
     """`thinking:`, as in `Thinking`."""
 
-    effort: _Name | UnsetType = UNSET
+    effort: Name | UnsetType = UNSET
     budget: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
     show: bool | UnsetType = UNSET
 
 
-class ModelEntry(_Entry, frozen=True):
+class ModelEntry(Entry, frozen=True):
     """One model or an alias: `model_id` is the provider's own name, the entry's name where left out.
 
     `capabilities` is what the model can do beside text; where it is left out nothing is checked. `context` and
     `max_output` are its limits in tokens.
     """
 
-    provider: _Name | UnsetType = UNSET
-    model_id: _Name | UnsetType = UNSET
+    provider: Name | UnsetType = UNSET
+    model_id: Name | UnsetType = UNSET
     temperature: _Temperature | UnsetType | None = UNSET
     top_p: _TopP | UnsetType | None = UNSET
-    top_k: _Count | UnsetType | None = UNSET
+    top_k: Count | UnsetType | None = UNSET
     max_tokens: _MaxTokens | UnsetType | None = UNSET
-    stop: _Name | _Words | UnsetType | None = UNSET
+    stop: Name | Words | UnsetType | None = UNSET
     seed: int | UnsetType | None = UNSET
     thinking: ThinkingEntry | UnsetType | None = UNSET
     params: dict[str, Any] | UnsetType | None = UNSET
-    timeout: _Seconds | UnsetType = UNSET
+    timeout: Seconds | UnsetType = UNSET
     retry: Retry | UnsetType = UNSET
     api: Literal["chat", "responses"] | UnsetType = UNSET
     capabilities: list[Capability] | UnsetType | None = UNSET
-    context: _Count | UnsetType | None = UNSET
-    max_output: _Count | UnsetType | None = UNSET
+    context: Count | UnsetType | None = UNSET
+    max_output: Count | UnsetType | None = UNSET
     price: PriceEntry | UnsetType | None = UNSET
     router: _Router | UnsetType | None = UNSET
     cache: _Cache | UnsetType | None = UNSET
     budget: _Budget | UnsetType | None = UNSET
-    fallback: list[_Name | FallbackEntry] | UnsetType | None = UNSET
+    fallback: list[Name | FallbackEntry] | UnsetType | None = UNSET
     hedge: HedgeEntry | UnsetType | None = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
     breaker: bool | Breaker | UnsetType = UNSET
@@ -369,7 +360,7 @@ class ModelEntry(_Entry, frozen=True):
     batch: _Batch | UnsetType | None = UNSET
 
 
-class Document(_Entry, frozen=True):
+class Document(Entry, frozen=True):
     """A whole models.yml. A section or an entry with nothing in it is the same as none."""
 
     updated: str | UnsetType = UNSET
@@ -425,8 +416,8 @@ def idle_fields(document: Document) -> Iterator[Path]:
 
 
 # Aliases, because a type checker reads `|` between an Annotated and None only where it knows that a type is meant.
-_NameOrNot: TypeAlias = _Name | None
-_CountOrNot: TypeAlias = _Count | None
+_NameOrNot: TypeAlias = Name | None
+_CountOrNot: TypeAlias = Count | None
 _AmountOrNot: TypeAlias = Annotated[int, Meta(ge=0)] | None
 
 _PARAMETERS: Final[dict[str, Any]] = {
@@ -437,12 +428,12 @@ _PARAMETERS: Final[dict[str, Any]] = {
     "temperature": _Temperature,
     "top_p": _TopP,
     "max_tokens": _MaxTokens,
-    "stop": _Words,
+    "stop": Words,
     "seed": int,
-    "timeout": _Seconds,
-    "param": _Name,
-    "top_k": _Count,
-    "n": _Count,
+    "timeout": Seconds,
+    "param": Name,
+    "top_k": Count,
+    "n": Count,
     "logprobs": Annotated[int, Meta(ge=0, le=20)],
     "effort": _NameOrNot,
     "budget": _AmountOrNot,
@@ -450,9 +441,9 @@ _PARAMETERS: Final[dict[str, Any]] = {
     "cache": Literal["5m", "1h"] | None,
     "key": _NameOrNot,
     "metadata": dict[str, str],
-    "tool_choice": _Name | Annotated[tuple[_Name, ...], Meta(min_length=1)],
+    "tool_choice": Name | Annotated[tuple[Name, ...], Meta(min_length=1)],
     "parallel_tool_calls": bool,
-    "fallback": _Words,
+    "fallback": Words,
     "priority": Literal["critical", "high", "normal", "low"],
     "retries": Annotated[int, Meta(ge=0)],
     "dimensions": _CountOrNot,
@@ -490,4 +481,4 @@ def _document_shape() -> shapes.Type:
 @cache
 def _key_names_shape() -> shapes.Type:
     """What `api_key_env` holds, in full."""
-    return shapes.UnionType((*map(shapes.type_info, (_Variable, list[_Variable])), shapes.NoneType()))
+    return shapes.UnionType((*map(shapes.type_info, (Variable, list[Variable])), shapes.NoneType()))

@@ -50,6 +50,7 @@ THIRD_PARTY = {
     "click": "agentflow.cli",
     "rich": "agentflow.cli",
     "redis": "agentflow.integrations.valkey.connection",
+    "prometheus_client": "agentflow.integrations.prometheus.exposition",
 }
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc", "shared"}
 
@@ -263,7 +264,10 @@ def test_each_dependency_has_its_place() -> None:
     round."""
     lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
     named = {re.split(r"[^\w-]", line)[0] for line in lines}
-    assert {name.replace("PyYAML", "yaml") for name in named} == set(THIRD_PARTY) - {"yarl", "typing_extensions"}
+    assert {name.replace("PyYAML", "yaml").replace("-", "_") for name in named} == set(THIRD_PARTY) - {
+        "yarl",
+        "typing_extensions",
+    }
 
 
 def test_the_changelog_names_the_version() -> None:

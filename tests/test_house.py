@@ -263,11 +263,8 @@ def test_each_dependency_has_its_place() -> None:
     """Every dependency, those of the extras included, is one whose use the rule above confines, and the other way
     round."""
     lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
-    named = {re.split(r"[^\w-]", line)[0] for line in lines}
-    assert {name.replace("PyYAML", "yaml").replace("-", "_") for name in named} == set(THIRD_PARTY) - {
-        "yarl",
-        "typing_extensions",
-    }
+    named = {re.split(r"[^\w-]", line)[0].replace("PyYAML", "yaml").replace("-", "_") for line in lines}
+    assert named == set(THIRD_PARTY) - {"yarl", "typing_extensions"}
 
 
 def test_the_changelog_names_the_version() -> None:

@@ -1,0 +1,120 @@
+"""What is counted of everything that begins and ends: how often it ended how, how long it took, how much is under way.
+
+    meters = SpanMeters(families, NODE, {"flow": "article", "node": "write"}, name="write")
+    meters.end("done", event, slot)     node_visits{…}, node_duration_seconds{…}, wait_seconds{scope, name, phase}
+
+The meters of a node are looked up once and then at hand: a visit costs a few additions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.meters import Counter, Gauge
+from agentflow.core.observability.metric_families import Families
+
+__all__ = ["ATTEMPT", "FLOW", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "amount", "text"]
+
+K = TypeVar("K")
+
+_INFINITE: Final = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The names of the metrics of one kind of span. `scope` is what `errors` and `wait_seconds` call it."""
+
+    scope: str
+    ended: str
+    duration: str
+    in_flight: str | None = None
+
+
+FLOW: Final = Spec("flow", "flow_runs", "flow_duration_seconds", "flows_in_flight")
+NODE: Final = Spec("node", "node_visits", "node_duration_seconds", "nodes_in_flight")
+MODEL: Final = Spec("model", "model_calls", "model_duration_seconds", "model_calls_in_flight")
+ATTEMPT: Final = Spec("attempt", "model_attempts", "attempt_duration_seconds")
+TOOL: Final = Spec("tool", "tool_calls", "tool_duration_seconds")
+
+
+class SpanMeters:
+    """Of one node, flow, model, provider's attempts, or tool. A meter is made when it is first needed."""
+
+    __slots__ = ("_counters", "_duration", "_ended", "_families", "_waits", "in_flight", "labels", "name", "spec")
+
+    def __init__(self, families: Families, spec: Spec, labels: Mapping[str, str], name: str) -> None:
+        self.spec = spec
+        self.labels = labels
+        self.name = name
+        self.in_flight = families.gauge(spec.in_flight, labels) if spec.in_flight else Gauge(labels)
+        self._families = families
+        self._duration = families.histogram(spec.duration, labels)
+        self._ended: dict[str, Counter] = {}
+        self._waits: dict[str, Counter] = {}
+        self._counters: dict[tuple[str, str], Counter] = {}
+
+    def end(self, status: str, event: ExecutionEvent, slot: int) -> None:
+        """One has ended so, with this event."""
+        ended = self._ended.get(status)
+        if ended is None:
+            ended = self._bound(self._ended, status, self.spec.ended, {**self.labels, "status": status})
+        ended.add(slot, 1.0)
+        duration = event.duration
+        if duration is not None and 0.0 <= duration < _INFINITE:
+            self._duration.record(slot, duration, event.run_id, event.time)
+        parts = event.data.get("breakdown")
+        if parts:
+            self._wait(parts, slot)
+
+    def error(self, data: Mapping[str, object], slot: int) -> None:
+        """It ended by an error of this type. There are few scopes and many errors, so this is looked up each time."""
+        labels = {"scope": self.spec.scope, "error_type": text(data.get("error_type"))}
+        self._families.counter("errors", labels).add(slot, 1.0)
+
+    def count(self, name: str, value: object, slot: int, label: str = "", said: str = "") -> None:
+        """Something that was used or spent, if it is known: with its own labels, and one more."""
+        found = amount(value)
+        if not found:
+            return
+        counter = self._counters.get((name, said))
+        if counter is None:
+            labels = {**self.labels, label: said} if label else self.labels
+            counter = self._bound(self._counters, (name, said), name, labels)
+        counter.add(slot, found)
+
+    def _wait(self, parts: object, slot: int) -> None:
+        """Where its time went."""
+        if not isinstance(parts, Mapping):
+            return
+        for phase, seconds in parts.items():
+            if 0.0 < seconds < _INFINITE:
+                waited = self._waits.get(phase)
+                if waited is None:
+                    labels = {"scope": self.spec.scope, "name": self.name, "phase": str(phase)}
+                    waited = self._bound(self._waits, phase, "wait_seconds", labels)
+                waited.add(slot, seconds)
+
+    def _bound(self, at_hand: dict[K, Counter], key: K, name: str, labels: Mapping[str, str]) -> Counter:
+        """The counter, at hand from now on if it is nobody else's."""
+        counter = self._families.counter(name, labels)
+        if not counter.shared:
+            at_hand[key] = counter
+        return counter
+
+
+def text(value: object) -> str:
+    """As a label says it."""
+    if isinstance(value, str):
+        return value
+    return "unknown" if value is None else str(value)
+
+
+def amount(value: object) -> float | None:
+    """A finite number that is not negative; None for anything else."""
+    if isinstance(value, int | float) and 0 <= value < _INFINITE:
+        return float(value)
+    return None

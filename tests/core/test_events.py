@@ -143,7 +143,7 @@ def test_each_tells_of_itself_and_of_each_item():
 
 def test_the_start_of_a_run_names_its_tenant_and_its_end_the_action():
     got = watch(AsyncFlow(Slow()))
-    assert got[0].data == {"tenant": "acme"}
+    assert got[0].data["tenant"] == "acme"
     assert got[-1].data["action"] == "default"
     assert {event.run_id for event in got} == {"run"}
 

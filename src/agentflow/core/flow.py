@@ -28,6 +28,7 @@ from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
 from agentflow.core.observability.observers import Observation, Observer, joined
 from agentflow.core.observability.scope import Channel, Reader, Scope, current_scope, scope_within
+from agentflow.core.outline import outline
 from agentflow.core.portal import run_blocking
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.pipeline import Pipeline
@@ -171,6 +172,7 @@ class _FlowBase(BaseNode):
         """What the first event of a run says of where it comes from."""
         around = current_run.get()
         facts = {
+            "graph": outline(self.graph),
             "tenant": terms.tenant,
             "parent_run": None if around is None else around.run_id,
             "batch": terms.batch,

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from agentflow.core.cancellation import failure_of
+from agentflow.core.checking import Score, judge
 from agentflow.core.observability.scope import Scope, current_scope, scope_within
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Tell
@@ -156,7 +157,7 @@ async def opened_in(
 class Lifecycle:
     """prep → exec → post of one node. A phase that the node does not have is None and costs nothing."""
 
-    __slots__ = ("_attempts", "exec", "fallback", "name", "post", "prep")
+    __slots__ = ("_attempts", "_check", "exec", "fallback", "name", "post", "prep")
 
     def __init__(
         self,
@@ -169,9 +170,11 @@ class Lifecycle:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         guard: Pipeline | None = None,
+        check: Callable[[Any], Awaitable[Score]] | None = None,
     ) -> None:
         self.name = name
         self.prep = prep
+        self._check = check
         self.exec = exec
         self.post = post
         self.fallback = fallback
@@ -209,6 +212,8 @@ class Lifecycle:
             else:
                 place = place or Place(frame, self.name, number)
                 result = await self._tried(item, place, self._attempts)
+            if self._check is not None:
+                await judge(self._check, result)
             phase = "post"
             return result, None if self.post is None else await self.post(state, item, result)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises

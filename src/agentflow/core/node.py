@@ -37,6 +37,7 @@ from typing import (
     overload,
 )
 
+from agentflow.core.checking import Check, Score
 from agentflow.core.graph import DEFAULT, Vertex
 from agentflow.core.lifecycle import Executable, Lifecycle, StateFunction
 from agentflow.core.robustness.pipeline import Pipeline
@@ -61,7 +62,7 @@ Keys: TypeAlias = "Key[Any] | str | tuple[Key[Any] | str, ...]"
 Names: TypeAlias = "str | tuple[Key[Any] | str, ...]"
 Work: TypeAlias = Callable[..., Any]
 
-_PHASES: Final = ("prep", "exec", "post", "fallback")
+_PHASES: Final = ("prep", "exec", "post", "fallback", "check")
 
 
 class BaseNode(Vertex):
@@ -139,6 +140,10 @@ class AsyncNode(BaseNode, Generic[In, Out]):
         """The answer when exec has finally failed."""
         raise error
 
+    async def check(self, result: Out, /) -> Score:
+        """How good the result is, from 0 to 1, for whoever watches; it changes nothing. None says nothing."""
+        return None
+
     def actions(self) -> frozenset[str] | None:
         return _declared(self.post) if self.has_own("post", AsyncNode) else frozenset({DEFAULT})
 
@@ -152,6 +157,7 @@ class AsyncNode(BaseNode, Generic[In, Out]):
             retry=self.retry,
             timeout=self._checked_timeout(),
             guard=self.guard,
+            check=self.check if self.has_own("check", AsyncNode) else None,
         )
 
 
@@ -182,6 +188,10 @@ class Node(BaseNode, Generic[In, Out]):
         """The answer when exec has finally failed."""
         raise error
 
+    def check(self, result: Out, /) -> Score:
+        """How good the result is, from 0 to 1, for whoever watches; it changes nothing. None says nothing."""
+        return None
+
     def actions(self) -> frozenset[str] | None:
         return _declared(self.post) if self.has_own("post", Node) else frozenset({DEFAULT})
 
@@ -195,6 +205,7 @@ class Node(BaseNode, Generic[In, Out]):
             retry=self.retry,
             timeout=self._checked_timeout(),
             guard=self.guard,
+            check=threaded(self.check) if self.has_own("check", Node) else None,
         )
 
 
@@ -211,6 +222,7 @@ class FunctionNode(BaseNode, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         guard: Pipeline | None = None,
+        check: Check | None = None,
         inline: bool = False,
     ) -> None:
         super().__init__(name=name or _function_name(function), retry=retry, timeout=timeout, guard=guard)
@@ -221,7 +233,10 @@ class FunctionNode(BaseNode, Generic[P, R]):
         self.outputs = key_names(writes or ())
         self.single_output = not isinstance(writes, tuple)
         self.threaded = not is_async(function) and not inline
+        self.check = check
         _check_parameters(self)
+        if check is not None and self.whole:
+            raise GraphError(f"{self.name}: check= looks at what exec returns; a whole-lifecycle function has no exec")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -257,6 +272,7 @@ class FunctionNode(BaseNode, Generic[P, R]):
             retry=self.retry,
             timeout=self._checked_timeout(),
             guard=self.guard,
+            check=None if self.check is None else awaited(self.check, inline=not is_async(self.check)),
         )
 
     async def _read(self, state: SharedState) -> object:
@@ -299,6 +315,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guard: Pipeline | None = None,
+    check: Check | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[A], Awaitable[B] | B]], FunctionNode[[A], Awaitable[B] | B]]: ...
 @overload
@@ -309,6 +326,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guard: Pipeline | None = None,
+    check: Check | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[A], R]], FunctionNode[[A], R]]: ...
 @overload
@@ -319,6 +337,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guard: Pipeline | None = None,
+    check: Check | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[], Awaitable[B] | B]], FunctionNode[[], Awaitable[B] | B]]: ...
 @overload
@@ -330,6 +349,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guard: Pipeline | None = None,
+    check: Check | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 @overload
@@ -341,6 +361,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guard: Pipeline | None = None,
+    check: Check | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 def node(
@@ -353,6 +374,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guard: Pipeline | None = None,
+    check: Check | None = None,
     inline: bool = False,
 ) -> FunctionNode[..., Any] | Callable[[Work], FunctionNode[..., Any]]:
     """Make a node of an async or a sync function.
@@ -361,12 +383,21 @@ def node(
     is written (a tuple where `writes` is a tuple of keys); without `writes` it returns the action. With neither, it is
     the whole lifecycle: it gets the state and returns the action.
 
-    A sync function runs in a thread; `inline=True` runs it on the event loop, for tiny ones that never block.
+    A sync function runs in a thread; `inline=True` runs it on the event loop, for tiny ones that never block. `check`
+    gets what exec returned and says how good it is, from 0 to 1, for whoever watches: a plain one runs in place.
     """
 
     def make(work: Work) -> FunctionNode[..., Any]:
         return FunctionNode(
-            work, name=name, reads=reads, writes=writes, retry=retry, timeout=timeout, guard=guard, inline=inline
+            work,
+            name=name,
+            reads=reads,
+            writes=writes,
+            retry=retry,
+            timeout=timeout,
+            guard=guard,
+            check=check,
+            inline=inline,
         )
 
     return make if function is None else make(function)

@@ -7,9 +7,12 @@ state[TOPIC] ─▶ "Write about tides." ─▶ model ─▶ state[DRAFT]
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from string import Formatter
 from typing import TYPE_CHECKING, Any, cast
 
+from agentflow.core.checking import Score
 from agentflow.core.graph import DEFAULT
 from agentflow.core.node import AsyncNode, Keys, key_names
 from agentflow.core.observability.scope import chunks_wanted
@@ -40,6 +43,8 @@ class LLMNode(AsyncNode[str, T]):
     stands for itself, and braces within the values are left alone. While the run is watched the answer is streamed, so
     that its pieces appear as `chunk` events.
 
+    `check` says how good an answer is, from 0 to 1, for whoever watches.
+
     The client repeats failed calls by itself (see models.yml); `retry` here takes the place of that: one layer alone
     repeats.
 
@@ -58,6 +63,7 @@ class LLMNode(AsyncNode[str, T]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         guard: Pipeline | None = None,
+        check: Callable[[T], Score | Awaitable[Score]] | None = None,
     ) -> None:
         super().__init__(name=name or f"ask_{key_name(writes)}", retry=retry, timeout=timeout, guard=guard)
         named = AgentFlow.model(model) if model is None or isinstance(model, str) else model
@@ -65,6 +71,7 @@ class LLMNode(AsyncNode[str, T]):
         self.builder = builder if system is None else builder.system(system)
         self.prompt = prompt
         self.output = key_name(writes)
+        self._judge = check
         self.fields = _fields(prompt, self.name)
         unread = [field for field in self.fields if reads is not None and field not in key_names(reads)]
         if unread:
@@ -89,6 +96,10 @@ class LLMNode(AsyncNode[str, T]):
 
     async def exec(self, item: str) -> T:
         return await self.builder.prompt(item).streaming(chunks_wanted()).execute()
+
+    async def check(self, result: T) -> Score:
+        score = None if self._judge is None else self._judge(result)
+        return await score if isawaitable(score) else score
 
     async def post(self, state: SharedState, item: str, result: T) -> None:
         state[self.output] = result

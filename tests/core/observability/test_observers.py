@@ -1,0 +1,204 @@
+"""Who watches changes nothing: observers that raise, that are slow, that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from agentflow.clock import VirtualClock
+from agentflow.core import AsyncFlow, Each, ExecutionEvent, Flow, Observation, SharedState, node, observe
+from agentflow.core.observability.observers import observations
+from agentflow.core.observability.scope import Channel, Scope
+
+
+class Inline:
+    """Keeps what it is told, at once."""
+
+    inline = True
+
+    def __init__(self) -> None:
+        self.events: list[ExecutionEvent] = []
+
+    def observe(self, event: ExecutionEvent) -> None:
+        self.events.append(event)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+
+class Threaded(Inline):
+    inline = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread: int | None = None
+
+    def observe(self, event: ExecutionEvent) -> None:
+        self.thread = threading.get_ident()
+        super().observe(event)
+
+
+class Failing(Inline):
+    def observe(self, event: ExecutionEvent) -> None:
+        raise ValueError(event.kind)
+
+
+class Stuck:
+    """Sees nothing before it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.seen = 0
+
+    def observe(self, event: ExecutionEvent) -> None:
+        self.go.wait(30)
+        self.seen += 1
+
+
+@node
+async def work(state: SharedState) -> None:
+    await asyncio.sleep(0)
+
+
+FLOW = AsyncFlow(work, name="flow")
+KINDS = ["flow_start", "node_start", "node_success", "flow_success"]
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays() -> Iterator[None]:
+    yield
+    assert observations() == ()
+
+
+async def test_an_observer_of_everything_sees_every_run_until_it_is_closed():
+    seen = Inline()
+    with observe(seen) as observation:
+        await FLOW.run()
+        await FLOW.run()
+    await FLOW.run()
+    assert seen.kinds == KINDS * 2
+    assert len({event.run_id for event in seen.events}) == 2
+    assert (observation.seen, observation.failed, observation.dropped) == (8, 0, 0)
+
+
+async def test_an_observer_of_one_run_sees_that_run_alone():
+    seen = Inline()
+    await FLOW.run(observers=[seen])
+    await FLOW.run()
+    assert seen.kinds == KINDS
+
+
+async def test_a_run_waits_a_little_for_an_observer_of_its_own_in_a_thread():
+    seen = Threaded()
+    await FLOW.run(observers=[seen])
+    assert seen.kinds == KINDS
+    assert seen.thread not in (None, threading.get_ident())
+
+
+def test_a_sync_flow_is_observed_as_well():
+    seen = Inline()
+    Flow(work, name="flow").run({}, observers=[seen])
+    assert seen.kinds == KINDS
+
+
+async def test_the_runs_of_a_batch_name_the_batch_they_belong_to():
+    seen = Inline()
+    await FLOW.run_batch([{}, {}], observers=[seen])
+    starts = [event.data["batch"] for event in seen.events if event.kind == "flow_start"]
+    assert len(starts) == 2
+    assert len(set(starts)) == 1
+
+
+async def test_a_run_that_a_node_starts_names_the_run_it_stands_in():
+    @node
+    async def outer(state: SharedState) -> None:
+        await FLOW.run({}, run_id="inner")
+
+    seen = Inline()
+    with observe(seen):
+        await AsyncFlow(outer, name="around").run({}, run_id="outer")
+    (inner,) = [event for event in seen.events if event.kind == "flow_start" and event.run_id == "inner"]
+    assert inner.data["parent_run"] == "outer"
+
+
+async def test_an_observer_that_raises_is_counted_and_changes_nothing(caplog: pytest.LogCaptureFixture):
+    seen = Inline()
+    with observe(Failing()) as failing, observe(seen), caplog.at_level(logging.WARNING):
+        result = await FLOW.run()
+    assert result.status == "done"
+    assert seen.kinds == KINDS
+    assert (failing.seen, failing.failed) == (4, 4)
+    assert str(failing.last_error) == "flow_success"
+    assert len(caplog.records) == 1  # the first; the next line is for the tenth
+
+
+async def test_a_slow_observer_falls_behind_in_its_thread_and_what_it_has_no_room_for_is_counted():
+    stuck = Stuck()
+    many = AsyncFlow(Each(lambda item: item, over="xs", name="each"), name="many")
+    with observe(stuck) as observation:
+        await many.run({"xs": range(6_000)})  # two events an item
+        assert observation.dropped >= 1_990
+        assert not observation.flush(timeout=0.01)
+        stuck.go.set()
+        assert observation.flush(timeout=30)
+    assert stuck.seen == observation.seen
+    assert observation.seen + observation.dropped == 12_004
+
+
+async def test_what_was_seen_before_the_end_is_delivered_by_it():
+    seen = Threaded()
+    with observe(seen):
+        await FLOW.run()
+    assert seen.kinds == KINDS
+
+
+def test_after_a_fork_the_child_has_a_thread_of_its_own():
+    seen = Threaded()
+    with observe(seen) as observation:
+        asyncio.run(FLOW.run())
+        assert observation.flush(30)
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            seen.events.clear()
+            asyncio.run(FLOW.run())
+            whole = observation.flush(30) and seen.kinds == KINDS
+            os._exit(0 if whole else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+async def test_with_nobody_watching_nothing_is_built(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was built")
+
+    monkeypatch.setattr(Channel, "__init__", refuse)
+    monkeypatch.setattr(Scope, "__init__", refuse)
+    assert (await FLOW.run()).status == "done"
+
+
+def test_an_observation_says_what_it_has_counted():
+    assert repr(Observation(Inline())) == "<observer Inline: 0 seen, 0 failed, 0 dropped>"
+
+
+def test_cancelled_work_is_told_as_such_to_whoever_watches():
+    @node
+    async def forever(state: SharedState) -> None:
+        await asyncio.Event().wait()
+
+    seen, clock = Inline(), VirtualClock()
+
+    async def main() -> None:
+        task = asyncio.create_task(AsyncFlow(forever, name="flow", clock=clock).run({}, observers=[seen]))
+        await asyncio.sleep(5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clock.run(main())
+    assert seen.kinds == ["flow_start", "node_start", "node_cancelled", "flow_cancelled"]
+    assert [event.duration for event in seen.events[2:]] == [5, 5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -34,20 +35,17 @@ class Seen:
         self.events.append(event)
 
     def breakdown(self, path: str) -> Parts:
-        (found,) = [
-            event.data["breakdown"] for event in self.events if event.path == path and event.duration is not None
-        ]
-        return found  # type: ignore[return-value]
+        (end,) = [event for event in self.events if event.path == path and event.duration is not None]
+        parts: Parts = end.data["breakdown"]  # type: ignore[assignment]
+        return parts
 
 
 def run(flow: AsyncFlow, clock: VirtualClock, **values: object) -> Seen:
     seen = Seen()
 
     async def main() -> None:
-        try:
+        with suppress(AgentFlowError):
             await flow.run(values, observers=[seen])
-        except AgentFlowError:
-            pass
 
     clock.run(main())
     return seen
@@ -113,7 +111,7 @@ def test_waits_for_a_nodes_guards_are_found_and_are_not_its_own_time():
             if (error := next(tries)) is not None:
                 raise error
 
-    limiter = RateLimiter("lab", requests_per_minute=60, burst=1, clock=clock)
+    limiter = RateLimiter(requests_per_minute=60, burst=1 / 60, clock=clock)
     policy = RetryPolicy(max_attempts=2, base_delay=5, jitter="none")
     guard = Pipeline("work", limiter=limiter, retry=policy, clock=clock)
     first = sleeper("before", 0)

@@ -28,8 +28,11 @@
     │   ├── LoadShedError             there is too much to do already
     │   ├── LimiterError              the limiter would wait too long, or may not wait (also a RateLimitError)
     │   └── PoolClosedError           the pool is closed or closing
+    ├── AlertActionError              an alert's webhook or command failed
     ├── DocumentError                 a file cannot be read as a document, an image or sound
     ├── FlowFileError                 a file has no flow to run, or cannot be imported
+    ├── RunStoreError                 the file that runs are kept in is missing, damaged, or another program's
+    │   └── UnknownRunError           no run in it has that id, or several begin so
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
         ├── AuthenticationError       401: the key is wrong
         ├── PermissionDeniedError     403: the key may not do this
@@ -54,9 +57,11 @@ An error states facts as attributes, says in its message what to do, and never h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
 
 __all__ = [
     "AgentFlowError",
+    "AlertActionError",
     "AuthenticationError",
     "BadRequestError",
     "CircuitOpenError",
@@ -90,6 +95,7 @@ __all__ = [
     "QuotaExceededError",
     "RateLimitError",
     "RejectedError",
+    "RunStoreError",
     "SerializationError",
     "ServerError",
     "StateConflict",
@@ -100,6 +106,7 @@ __all__ = [
     "ToolArgumentsError",
     "ToolError",
     "UnknownModelError",
+    "UnknownRunError",
     "UnknownTransition",
     "UnsupportedError",
 ]
@@ -369,6 +376,18 @@ class ToolArgumentsError(ToolError):
     """A model called a tool with arguments that its signature does not allow; `message` says so in words for it."""
 
 
+# ---- alerts --------------------------------------------------------------------------------------------------
+
+
+class AlertActionError(AgentFlowError):
+    """What was to be done about an alert failed. `retry_after` is in seconds, where a receiver said so."""
+
+    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
 # ---- documents -----------------------------------------------------------------------------------------------
 
 
@@ -381,6 +400,27 @@ class DocumentError(AgentFlowError):
 
 class FlowFileError(AgentFlowError):
     """A file that should hold a flow is missing, cannot be imported, or has no flow of the name asked for."""
+
+
+# ---- the run store -------------------------------------------------------------------------------------------
+
+
+class RunStoreError(AgentFlowError):
+    """The file that runs are kept in cannot be used: it is missing, damaged, of a newer version, or not ours. `path`
+    says which file."""
+
+    def __init__(self, message: str, *, path: str | PathLike[str]) -> None:
+        super().__init__(message)
+        self.path = fspath(path)
+
+
+class UnknownRunError(RunStoreError):
+    """No recorded run has the id that was asked for, or several begin with it: `matches` are some of those."""
+
+    def __init__(self, run: str, matches: Sequence[str] = (), *, path: str | PathLike[str]) -> None:
+        hint = f"several runs begin so: {', '.join(matches)}" if matches else "`agentflow runs` lists what is recorded"
+        super().__init__(f"no single run {run!r} in {fspath(path)}: {hint}", path=path)
+        self.matches = tuple(matches)
 
 
 # ---- models --------------------------------------------------------------------------------------------------

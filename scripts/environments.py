@@ -2,6 +2,7 @@
 
     .venvs/oracles   the official SDKs: their answers to recorded traffic must be ours    ──▶ test_oracles
     .venvs/litellm   a proxy that speaks every API, and that somebody else wrote          ──▶ test_litellm_proxy
+    .venvs/phoenix   Arize Phoenix, which receives traces and shows what it understood    ──▶ test_phoenix
 
 An environment is kept until its list here, or the Python, is another one. What cannot be installed is said; the tests
 that need it then skip, and fail in CI. Run it with any Python that has pip (`scripts/install-services` does).
@@ -44,6 +45,7 @@ class Environment:
 ENVIRONMENTS = (
     Environment("oracles", ("openai==3.57.0", "anthropic==2.14.0", "google-genai==3.6.1")),
     Environment("litellm", ("litellm[proxy]==1.108.7",)),
+    Environment("phoenix", ("arize-phoenix==20.26.1",)),
 )
 
 

@@ -51,6 +51,7 @@ THIRD_PARTY = {
     "rich": "agentflow.cli",
     "redis": "agentflow.integrations.valkey.connection",
     "prometheus_client": "agentflow.integrations.prometheus.exposition",
+    "opentelemetry": "agentflow.integrations.opentelemetry",  # three distributions of one namespace
 }
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc", "shared"}
 
@@ -264,6 +265,7 @@ def test_each_dependency_has_its_place() -> None:
     round."""
     lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
     named = {re.split(r"[^\w-]", line)[0].replace("PyYAML", "yaml").replace("-", "_") for line in lines}
+    named = {"opentelemetry" if name.startswith("opentelemetry_") else name for name in named}
     assert named == set(THIRD_PARTY) - {"yarl", "typing_extensions"}
 
 

@@ -1,0 +1,137 @@
+"""Events become spans: each is begun, told of what happens in it, and ended, at the times that the events say.
+
+    flow_start ─ node_start ─ model_start ─ attempt_start      ──▶   invoke_workflow article
+    rejected, retry, fallback, …   events of the span                └─ node write
+    *_success, *_error, *_cancelled                                     └─ chat gpt-4o
+                                                                           └─ POST
+
+Times are the wall clock's at the beginning of the run, and monotonic from there on: a clock that is set in between
+makes no span end before it began. While a flow, a node or a tool runs, its span is the current one there, so that the
+spans of other libraries become its children.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry import context as otel
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, Tracer, set_span_in_context
+
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.integrations.opentelemetry import semconv as names
+from agentflow.integrations.opentelemetry.facts import beginning, server
+from agentflow.integrations.opentelemetry.open_spans import OpenRun, OpenSpan, OpenSpans
+from agentflow.integrations.opentelemetry.recording import Recorder
+from agentflow.integrations.opentelemetry.sampling import children_follow
+from agentflow.integrations.opentelemetry.surroundings import surroundings
+
+__all__ = ["Tracing"]
+
+_SECOND: Final = 1_000_000_000  # nanoseconds
+_AROUND: Final = ("flow", "node", "tool")  # users' code runs in them, and they end where they began
+
+
+class Tracing:
+    """Spans of `tracer`, at most `room` of them open. `unplaced` counts events of no span that is known."""
+
+    def __init__(self, tracer: Tracer, recorder: Recorder, *, room: int, activate: bool) -> None:
+        self._tracer = tracer
+        self._recorder = recorder
+        self._activate = activate
+        self.spans = OpenSpans(room)
+        self.unplaced = 0
+
+    def begin(self, what: str, event: ExecutionEvent) -> None:
+        run = self.spans.run(event.run_id) or OpenRun(_began(event))
+        parent = None if event.parent is None else self.spans.get((event.run_id, event.parent))
+        entry = self._unrecorded(what, event, parent) or self._started(what, event, run, parent)
+        oldest = self.spans.put((event.run_id, event.sequence), entry, run)
+        if oldest is not None and oldest.recording:
+            oldest.span.set_attribute(names.EVICTED, True)
+            oldest.span.end(max(oldest.start, _nanoseconds(event.time)))
+        if self._activate and what in _AROUND:
+            entry.before = otel.get_current()
+            otel.attach(entry.context)
+
+    def end(self, what: str, event: ExecutionEvent) -> OpenSpan | None:
+        """The span that is over; None where it was put out before."""
+        run = self.spans.run(event.run_id)
+        entry = self.spans.remove((event.run_id, event.span))
+        if entry is None:
+            return None
+        if entry.before is not None and otel.get_current() is entry.context:
+            otel.attach(entry.before)
+        if what == "attempt":
+            self._note_server(event)
+        if entry.recording:
+            self._recorder.ended(entry.span, what, event, entry.server)
+            entry.span.end(max(entry.start, _when(event, run)))
+        return entry
+
+    def happened(self, event: ExecutionEvent) -> None:
+        """Something of no duration, in the span that it happened in."""
+        entry = self.spans.get((event.run_id, event.span))
+        if entry is None:
+            self.unplaced += event.kind != "alert"  # a rule looks at everything, and belongs nowhere
+        elif entry.recording:
+            self._recorder.happened(entry.span, event, _when(event, self.spans.run(event.run_id)))
+
+    def judged(self, event: ExecutionEvent) -> None:
+        """Feedback, which mostly comes when the run is over: a span of no length inside the run's first."""
+        root = self.spans.root(event.run_id)
+        if root is None:
+            self.unplaced += 1
+            return
+        when = _nanoseconds(event.time)
+        span = self._tracer.start_span(names.EVALUATION_EVENT, root, start_time=when)
+        if span.is_recording():
+            self._recorder.judged(span, event)
+        span.end(when)
+
+    def context(self, run_id: str, span: int) -> Context | None:
+        """Where something that happens in that span belongs."""
+        entry = self.spans.get((run_id, span))
+        return self.spans.root(run_id) if entry is None else entry.context
+
+    def _started(self, what: str, event: ExecutionEvent, run: OpenRun, parent: OpenSpan | None) -> OpenSpan:
+        name, client, attributes = beginning(what, event)
+        context, links = surroundings(event, self.spans) if parent is None else (parent.context, [])
+        start = run.began + _nanoseconds(event.at)
+        kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
+        span = self._tracer.start_span(name, context, kind, attributes, links, start)
+        inside = set_span_in_context(span, context)
+        recording = span.is_recording()
+        if recording:
+            self._recorder.begun(span, what, event)
+        batch = event.data.get("batch")
+        if parent is None and isinstance(batch, str):
+            self.spans.note_batch(batch, inside)
+        return OpenSpan(what, span, inside, start, recording, event.data)
+
+    def _unrecorded(self, what: str, event: ExecutionEvent, parent: OpenSpan | None) -> OpenSpan | None:
+        """The span around it once more, where neither is wanted: what is not sampled costs as little as it can."""
+        if parent is None or parent.recording or not parent.span.get_span_context().is_valid:
+            return None
+        if not children_follow(self._tracer):
+            return None
+        return OpenSpan(what, parent.span, parent.context, parent.start, False, event.data)
+
+    def _note_server(self, event: ExecutionEvent) -> None:
+        """A model call's server is that of its last attempt."""
+        around = None if event.parent is None else self.spans.get((event.run_id, event.parent))
+        if around is not None:
+            around.server = server(event.data) or around.server
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * _SECOND)
+
+
+def _began(event: ExecutionEvent) -> int:
+    """When its run began, by the wall clock as it is now."""
+    return _nanoseconds(event.time - event.at)
+
+
+def _when(event: ExecutionEvent, run: OpenRun | None) -> int:
+    return (_began(event) if run is None else run.began) + _nanoseconds(event.at)

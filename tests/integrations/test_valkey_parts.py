@@ -702,8 +702,8 @@ def test_the_entry_point_leads_to_it() -> None:
     from tests.conftest import ROOT
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    [(name, value)] = project["entry-points"]["agentflow.integrations"].items()
-    assert (name, EntryPoint(name, value, "agentflow.integrations").load()) == ("valkey", from_settings)
+    value = project["entry-points"]["agentflow.integrations"]["valkey"]
+    assert EntryPoint("valkey", value, "agentflow.integrations").load() is from_settings
 
 
 def test_the_keys_of_one_thing_lie_in_one_slot_and_do_not_say_what_it_is() -> None:

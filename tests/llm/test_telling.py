@@ -14,7 +14,7 @@ from agentflow.clock import VirtualClock
 from agentflow.core import AsyncFlow, ExecutionEvent, Parallel, SharedState, node, observe
 from agentflow.core.robustness.attempt import note_connecting, note_pool_wait
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.errors import BadRequestError, ModelError, ServerError
+from agentflow.errors import ModelError, ServerError
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.client import Call
 from agentflow.llm.config.registry import ModelRegistry
@@ -282,9 +282,9 @@ def test_all_requests_of_one_question_are_one_run(tmp_path: Path) -> None:
 
 
 def test_a_stand_in_belongs_to_the_same_run(tmp_path: Path) -> None:
-    bench = bench_of(tmp_path, BadRequestError("no"), ServerError("down"))
+    bench = bench_of(tmp_path, ServerError("down"))
     bench.add("other", ScriptedProvider(["fine"], name="other"))
-    ask = bench.ask().retry(RetryPolicy(max_attempts=1)).fallback("other/m", on=(BadRequestError,))
+    ask = bench.ask().retry(RetryPolicy(max_attempts=1)).fallback("other/m")
     seen = watched(bench, ask.execute, Seen())
     assert len({event.run_id for event in seen.events}) == 1
     assert seen.one("fallback").data["to"] == "other/m"
@@ -331,7 +331,7 @@ def test_a_node_that_asks_a_model_streams_only_where_somebody_wants_pieces(tmp_p
 
     asked: list[str] = []
 
-    class Two:
+    class Two(Slow):
         async def execute(self, request: Request) -> Response:
             asked.append("whole")
             return Response("x", "m", "toy")
@@ -340,7 +340,7 @@ def test_a_node_that_asks_a_model_streams_only_where_somebody_wants_pieces(tmp_p
             asked.append("streamed")
             yield StreamChunk("x", finish_reason="stop")
 
-    bench = Bench(tmp_path, {"toy": Two()})
+    bench = Bench(tmp_path, {"toy": Two(0.0)})
     flow = AsyncFlow(LLMNode(bench.ask(), prompt="Hi", writes="out"), clock=bench.clock)
     watched(bench, flow.run, Seen())
     watched(bench, flow.run, Seen(chunks=True))
@@ -370,7 +370,7 @@ async def test_the_data_flow_diagram_can_be_read_off_a_trace(serve: Serve, tmp_p
     assert (request_start.data["model"], request_start.data["provider"]) == (
         "gpt-4o",
         "openai",
-    )  # what the registry said
+    )
     assert post.kind == "attempt_start"
     assert (response.kind, response.data["method"], response.data["status"]) == ("attempt_success", "POST", 200)
     assert str(response.data["url"]).endswith("/chat/completions")

@@ -206,6 +206,8 @@ MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     errors.ToolError: lambda: errors.ToolError("search", "no"),
     errors.ToolArgumentsError: lambda: errors.ToolArgumentsError("search", "no"),
     ModelTimeoutError: lambda: ModelTimeoutError("first byte", 10, provider="openai", model="gpt-4o"),
+    errors.RunStoreError: lambda: errors.RunStoreError("no runs", path="runs.db"),
+    errors.UnknownRunError: lambda: errors.UnknownRunError("ab", ["abc", "abd"], path="runs.db"),
     errors.OutputError: lambda: errors.OutputError("no object", raw="[", provider="openai"),
     StreamInterruptedError: lambda: StreamInterruptedError("cut", partial="Once", request_id="r1"),
 }

@@ -1,0 +1,229 @@
+"""What of an event may be written down: no prompt or answer that nobody asked for, no key, nothing without end.
+
+    {"error": "… sk-4f9a…", "answer": "…", "blob": "x" * 10_000_000}
+        ──▶  {"error": "… [redacted:key]", "blob": "xxx… (10,000,000 characters)"}
+
+What JSON knows comes out as it was. A tuple becomes a list, a number that JSON has no word for a text (`"nan"`), dates
+and the like their usual spelling, and anything else `<its type>`: what an object holds is nobody's business here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import date
+from datetime import time as clock_time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.redaction import Redactor
+
+__all__ = ["CONTENT", "Cleaner", "Redact", "to_json"]
+
+Redact: TypeAlias = "Redactor | Callable[[str], str]"
+
+CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls"})
+"""The entries of `data` that hold prompts and answers."""
+
+_AS_IT_IS: Final = frozenset({"parent_run"})  # an id that must lead to its run
+_MARGIN: Final = 4_096  # characters: a key that is cut in two is not known for one, so what is cut is cut after it
+_DEEPEST: Final = 16
+_WIDEST: Final = 10_000  # items of one list or mapping
+_MOST: Final = 20_000  # values of one event
+_ALL: Final = 4  # times the longest text: all texts of one event together
+_NAME: Final = 400  # characters of a path or a name
+_REMEMBERED: Final = 4_096  # names of entries, and whether they stand for secrets
+_CARD: Final = 10**11  # a number from here on may be that of a card
+_LARGEST: Final = 2**63
+_FIELD: Final = "[redacted:field]"
+
+
+class Cleaner:
+    """Makes events fit to be kept. `content` keeps prompts and answers; no text is longer than `longest`.
+
+    Serves one thread. It never raises for what stands in `data`; a field of the event itself that is of the wrong type
+    is a TypeError or a ValueError.
+    """
+
+    def __init__(self, redact: Redact, *, content: bool, longest: int) -> None:
+        self._redactor = redact if isinstance(redact, Redactor) else None
+        self._redact: Callable[[str], str] = redact.redact if isinstance(redact, Redactor) else redact
+        self._content = content
+        self._longest = longest
+        self._fields: dict[str, bool] = {}
+        self.unredacted = 0
+        """Texts that were left out because the redactor raised."""
+        self._left = self._characters = 0
+
+    def clean(self, event: ExecutionEvent) -> ExecutionEvent:
+        """A copy that holds nothing but numbers, texts, lists and dictionaries."""
+        self._left, self._characters = _MOST, _ALL * self._longest
+        numbers = (event.visit, event.sequence, event.attempt, event.span, event.parent or 0)
+        if not all(-_LARGEST < number < _LARGEST for number in numbers):
+            raise ValueError("a number of the event is larger than 64 bits")
+        return replace(
+            event,
+            kind=_whole(self._name(event.kind)),
+            run_id=_whole(event.run_id[:_NAME]),
+            path=_whole(self._name(event.path)),
+            node=_whole(self._name(event.node)),
+            time=float(event.time),
+            at=float(event.at),
+            duration=None if event.duration is None else float(event.duration),
+            data=self._data(event.data) if event.data else {},
+        )
+
+    # ---- data ------------------------------------------------------------------------------------------------
+
+    def _data(self, data: Mapping[str, object]) -> dict[str, object]:
+        kept: dict[str, object] = {}
+        try:
+            entries = _entries(data)
+        except Exception as error:  # noqa: BLE001 - a mapping of the user's own
+            return {"…": f"<{type(data).__name__}: {type(error).__name__} when read>"}
+        for key, value in entries:
+            if not self._content and key in CONTENT:
+                continue
+            if key in _AS_IT_IS and isinstance(value, str):
+                kept[str(key)] = _whole(value[:_NAME])
+            else:
+                self._keep(kept, key, value, 1)
+        return kept
+
+    def _keep(self, kept: dict[str, object], key: object, value: object, depth: int) -> None:
+        name = self._name(key if type(key) is str else str(self._copy(key, _DEEPEST)))
+        if name in kept:  # two that have become one are still two
+            name = f"{name}#{len(kept)}"
+        secret = type(value) is str and value != "" and self._is_secret(name)
+        kept[name] = _FIELD if secret else self._copy(value, depth)
+
+    def _copy(self, value: object, depth: int) -> object:
+        kind = type(value)
+        if kind is str:
+            return self._text(value)  # type: ignore[arg-type]
+        if value is None or kind is bool:
+            return value
+        self._left -= 1
+        try:
+            return self._number(value) if isinstance(value, int | float) else self._composed(value, depth)
+        except Exception as error:  # noqa: BLE001 - any type of the user's may raise when it is looked at
+            return f"<{kind.__name__}: {type(error).__name__} when read>"
+
+    def _number(self, value: int | float) -> object:
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else str(float(value))
+        if isinstance(value, Enum):
+            return self._copy(value.value, _DEEPEST)
+        if not -_LARGEST < value < _LARGEST:
+            return f"<integer of {value.bit_length()} bits>"
+        if -_CARD < value < _CARD:
+            return int(value)
+        digits = str(int(value))
+        text = self._text(digits)
+        return int(value) if text == digits else text
+
+    def _composed(self, value: object, depth: int) -> object:
+        match value:
+            case str():
+                return self._text(str.__str__(value))
+            case bytes() | bytearray() | memoryview():
+                return f"<{len(value)} bytes>"
+            case Mapping() | list() | tuple() | AbstractSet() if value and (depth >= _DEEPEST or self._left <= 0):
+                return f"… ({len(value):,} more)"
+            case Mapping():
+                return self._mapping(value, depth + 1)
+            case list() | tuple() | AbstractSet():
+                return self._list(list(value), depth + 1)
+            case Enum():
+                return self._copy(value.value, depth + 1)
+            case date() | clock_time():
+                return value.isoformat()
+            case UUID() | PurePath() | Decimal():
+                return self._text(str(value))
+        return f"<{type(value).__name__}>"
+
+    def _mapping(self, value: Mapping[object, object], depth: int) -> dict[str, object]:
+        kept: dict[str, object] = {}
+        entries = _entries(value)
+        for number, (key, item) in enumerate(entries):
+            if number >= _WIDEST or self._left <= 0:
+                kept["…"] = f"{len(entries) - number:,} more"
+                break
+            self._keep(kept, key, item, depth)
+        return kept
+
+    def _list(self, items: list[object], depth: int) -> list[object]:
+        kept: list[object] = []
+        for number, item in enumerate(items):
+            if number >= _WIDEST or self._left <= 0:
+                kept.append(f"… ({len(items) - number:,} more)")
+                break
+            self._left -= 1
+            kept.append(self._copy(item, depth))
+        return kept
+
+    # ---- texts -----------------------------------------------------------------------------------------------
+
+    def _name(self, text: str) -> str:
+        return self._cleaned(text, _NAME)
+
+    def _text(self, text: str) -> str:
+        cleaned = self._cleaned(text, min(self._longest, max(0, self._characters)))
+        self._characters -= len(cleaned)
+        return cleaned
+
+    def _cleaned(self, text: str, longest: int) -> str:
+        long = len(text) > longest + _MARGIN
+        try:
+            cleaned = self._redact(text[: longest + _MARGIN] if long else text)
+        except Exception as error:  # noqa: BLE001 - what cannot be redacted is not kept
+            self.unredacted += 1
+            return f"<not kept: {type(error).__name__} in the redactor>"
+        if long:
+            cleaned = cleaned[: max(0, len(cleaned) - _MARGIN)]
+        if long or len(cleaned) > longest:
+            return f"{cleaned[:longest]}… ({len(text):,} characters)"
+        return cleaned
+
+    def _is_secret(self, name: str) -> bool:
+        """Whether the redactor takes a text for a secret because of the name it stands under."""
+        known = self._fields.get(name)
+        if known is None:
+            if len(self._fields) > _REMEMBERED:
+                self._fields.clear()
+            known = self._redactor is not None and _FIELD in str(self._redactor.redact_json({name: "-"}))
+            self._fields[name] = known
+        return known
+
+
+def to_json(value: object) -> str:
+    """Compact; characters as they are, where UTF-8 has them all."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if text.isascii() or _is_whole(text):
+        return text
+    return json.dumps(value, separators=(",", ":"))  # half a character is spelt out, and comes back as it was
+
+
+def _entries(data: Mapping[str, object] | Mapping[object, object]) -> list[tuple[object, object]]:
+    """At one moment, where it is a dict: whoever told the event may still be changing it."""
+    return list(data.items())
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, which no file can hold."""
+    return text if text.isascii() or _is_whole(text) else text.encode("utf-8", "replace").decode()

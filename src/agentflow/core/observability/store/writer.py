@@ -1,0 +1,290 @@
+"""The thread that brings events into the file: it gathers for 50 ms, cleans, writes, and makes room.
+
+    run ──▶ [ intake ] ──▶ clean ──▶ one transaction ──▶ old runs go, a little at a time
+                 ▲                        │
+                 └── fills up while ──────┘ locked, disk full, read-only: tried again, later each time
+
+So what is told is in the file within 50 ms and the time of a transaction. While the file cannot be written, nothing is
+lost until the intake is full; then whole events are, and counted. What cannot be told of in the file meanwhile is told
+there as soon as it can be.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.store.cleaning import Cleaner, to_json
+from agentflow.core.observability.store.database import is_busy, is_damage
+from agentflow.core.observability.store.intake import Intake, Mark
+from agentflow.core.observability.store.losses import Losses
+from agentflow.core.observability.store.run_file import Kept, RunFile
+from agentflow.errors import RunStoreError
+
+__all__ = ["Writer"]
+
+_WINDOW: Final = 0.05  # seconds that events are gathered for
+_BATCH: Final = 500  # events of one transaction
+_SLICE: Final = 32  # events that are cleaned before other threads get their turn
+_FIRST_PAUSE: Final = 0.05  # seconds before the second try
+_LONGEST_PAUSE: Final = 2.0
+_TRIMMING: Final = 0.02  # seconds of making room after one batch
+_WINDING_UP: Final = 5.0  # seconds that a store that was forgotten waits for the disk
+_RENEWALS: Final = 3  # damaged files that are set aside
+_FORKING: Final = 2.0  # seconds that a fork waits for a transaction
+_log = logging.getLogger("agentflow.runs")
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why the file cannot be written, and whether that passes by itself: another process is writing."""
+
+    text: str
+    passes: bool
+
+
+class Writer:
+    """Owns the thread, which starts with the first event, ends with `close`, and starts anew in a child process."""
+
+    def __init__(self, file: Callable[[], RunFile], cleaner: Cleaner, now: Callable[[], float]) -> None:
+        self._make_file = file
+        self._cleaner = cleaner
+        self._now = now
+        self._begin()
+
+    def _begin(self) -> None:
+        self.intake = Intake()
+        self.losses = Losses(self._now)
+        self.trouble: str | None = None
+        """Why the file cannot be written just now."""
+        self._file = self._make_file()
+        self._hurry = threading.Event()
+        self._gate = threading.Lock()  # held while SQLite works, so that nobody forks then
+        self._starting = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self._renewals = _RENEWALS
+        self._busy_with = 0
+
+    # ---- for whoever tells events ----------------------------------------------------------------------------
+
+    def put(self, event: ExecutionEvent) -> None:
+        """Never waits, and never fails."""
+        if self._closing.is_set():
+            self.losses.add("closed")
+        elif not self.intake.put(event):
+            self.losses.add("queue")
+        elif self._thread is None:
+            self.start()
+
+    def start(self) -> None:
+        with self._starting:
+            if self._thread is None and not self._closing.is_set():
+                thread = threading.Thread(target=self._serve, name="agentflow run store", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    @property
+    def behind(self) -> int:
+        """Events that are not in the file yet."""
+        return len(self.intake) + self._busy_with
+
+    def flush(self, timeout: float) -> bool:
+        """Whether all that was told until now is in the file, within `timeout` seconds."""
+        if self._thread is None:
+            return len(self.intake) == 0
+        mark = Mark()
+        self.intake.mark(mark)
+        self._hurry.set()
+        return mark.wait(timeout) and not self.trouble
+
+    def close(self, timeout: float) -> bool:
+        """Write what there is, and end. Whether all of it was written within `timeout` seconds."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+            first = not self._closing.is_set()
+            self._deadline = time.monotonic() + timeout
+            self._closing.set()
+        if thread is not None and first:
+            self.intake.mark(Mark(last=True))
+            self._hurry.set()
+            thread.join(timeout + 1.5)  # a little more than SQLite waits for another process
+            return not thread.is_alive() and self.trouble is None
+        return True
+
+    def stop(self) -> None:
+        """`close` for one that nobody has any more: it ends when it is done."""
+        if not self._closing.is_set():
+            self._deadline = time.monotonic() + _WINDING_UP
+            self._closing.set()
+            self.intake.mark(Mark(last=True))
+            self._hurry.set()
+
+    def check(self) -> None:
+        """Open the file now. Raises RunStoreError where that is impossible."""
+        try:
+            try:
+                self._open()
+            except sqlite3.DatabaseError as error:
+                if not (is_damage(error) and self._set_aside()):
+                    raise
+                self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise RunStoreError(f"{self._file.path} cannot be written: {error}", path=self._file.path) from error
+
+    def _open(self) -> None:
+        with self._gate:
+            self._file.open()
+
+    # ---- forks -----------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> bool:
+        """Close the file: SQLite's locks and files do not survive a fork. False where a transaction took too long."""
+        if not self._gate.acquire(timeout=_FORKING):
+            return False
+        self._file.close()
+        return True
+
+    def after_fork_in_parent(self) -> None:
+        self._gate.release()
+
+    def after_fork_in_child(self) -> None:
+        """The parent writes what was told before the fork, the child what it tells itself."""
+        closed = self._closing.is_set()
+        self._file.abandon()
+        self._begin()
+        if closed:
+            self._closing.set()
+
+    # ---- the thread ------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        last = False
+        while not last:
+            taken = [self.intake.next()]
+            self._hurry.wait(_WINDOW)
+            self._hurry.clear()
+            taken += self.intake.more(_BATCH - 1)
+            marks = [item for item in taken if isinstance(item, Mark)]
+            last = any(mark.last for mark in marks)
+            if last:  # told by another thread at the same moment
+                taken += self.intake.more(len(self.intake))
+            self._bring_in([item for item in taken if not isinstance(item, Mark)])
+            for mark in marks:
+                mark.set()
+        self._bring_in([])  # what was lost with the last ones
+        if self.losses.total:
+            _log.warning("%d events are not in %s: %s", self.losses.total, self._file.path, self.losses.by_reason)
+        with self._gate:
+            self._file.close()
+
+    def _bring_in(self, events: list[ExecutionEvent]) -> None:
+        self._busy_with = len(events)
+        batch = list(self._cleaned(events))
+        try:
+            self._insist(batch)
+            self._busy_with = 0
+            if batch:
+                self._make_room()
+        except Exception as error:  # noqa: BLE001 - the thread goes on, and what it could not do is counted
+            self._say(f"{type(error).__name__}: {error}")
+            self.losses.add("unwritable", len(batch))
+
+    def _cleaned(self, events: Iterable[ExecutionEvent]) -> Iterator[Kept]:
+        for number, event in enumerate(events, start=1):
+            if number % _SLICE == 0:
+                time.sleep(0)  # lets go of the interpreter: runs come first
+            try:
+                kept = self._cleaner.clean(event)
+                data = to_json(kept.data) if kept.data else None
+            except Exception as error:  # noqa: BLE001 - whatever was told as an event
+                self.losses.add("unwritable", note=type(error).__name__)
+                continue
+            if self._cleaner.unredacted:
+                self.losses.add("redaction", self._cleaner.unredacted)
+                self._cleaner.unredacted = 0
+            yield Kept(kept, data)
+
+    def _insist(self, batch: list[Kept]) -> None:
+        """Write it, however often it takes. At the end of the process only another process is waited for."""
+        pause = _FIRST_PAUSE
+        while (problem := self._try(batch)) is not None:
+            self._say(problem.text)
+            left = self._deadline - time.monotonic()
+            if self._closing.is_set() and (left <= 0.0 or not problem.passes):
+                self._give_up(batch)
+                return
+            if self._closing.is_set():
+                time.sleep(min(pause, left))
+            else:
+                self._closing.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if batch and self.trouble is not None:
+            _log.warning("%s is written again", self._file.path)
+            self.trouble = None
+
+    def _try(self, batch: list[Kept]) -> _Problem | None:
+        """Why it cannot be written just now; None where it has been."""
+        losses = self.losses.take()
+        if not batch and not losses:
+            return None
+        try:
+            with self._gate:
+                left_out = self._file.write(batch, losses)
+        except sqlite3.Error as error:
+            self.losses.put_back(losses)
+            if is_damage(error) and self._set_aside():
+                return self._try(batch)
+            with self._gate:
+                self._file.close()
+            return _Problem(str(error), passes=is_busy(error))
+        except (OSError, RunStoreError) as error:
+            self.losses.put_back(losses)
+            return _Problem(str(error), passes=False)
+        if left_out:
+            self.losses.add("bound", left_out)
+        return None
+
+    def _set_aside(self) -> bool:
+        """Whether a new file may take the place of the damaged one: where that is damaged too, it is the disk."""
+        if self._renewals == 0:
+            return False
+        self._renewals -= 1
+        try:
+            with self._gate:
+                aside = self._file.set_aside()
+        except OSError:
+            return False
+        if aside is not None:
+            _log.warning("%s is damaged: it is now %s, and a new one begins", self._file.path, aside.name)
+            self.losses.add("damaged", 0, note=aside.name)
+        return True
+
+    def _make_room(self) -> None:
+        """In small steps, as long as nothing is to be written, and never for long."""
+        end = time.monotonic() + _TRIMMING
+        try:
+            while time.monotonic() < end:
+                with self._gate:
+                    if self.trouble or not self._file.trim():
+                        return
+        except (sqlite3.Error, OSError, RunStoreError):
+            with self._gate:
+                self._file.close()  # the next batch finds out what is wrong
+
+    def _give_up(self, batch: list[Kept]) -> None:
+        rest = [item for item in self.intake.more(len(self.intake)) if not isinstance(item, Mark)]
+        self.losses.add("disk", len(batch) + len(rest))
+        self._busy_with = 0
+
+    def _say(self, problem: str) -> None:
+        if self.trouble is None:
+            _log.warning("%s cannot be written, and is tried again: %s", self._file.path, problem)
+        self.trouble = problem

@@ -3,7 +3,7 @@
     observations() ──▶ telemetry_events{observer="RunStore"} 4711
                        telemetry_lost{observer="RunStore", reason="raised"} 0
                        telemetry_lost{observer="RunStore", reason="too slow"} 12
-                       telemetry_lost{observer="RunStore", reason="disk full"} 3        ← it says so itself: losses()
+                       telemetry_lost{observer="RunStore", reason="disk full"} 3        ← it says so itself: `losses`
 
 Nothing is counted here: the numbers are the observations' own, read when they are asked for. Those of one that was
 closed stay in the sum, since a counter that goes back reads as a restart.
@@ -29,6 +29,7 @@ _Totals = Counter[tuple[str, str]]  # by observer, and by reason; "" is what it 
 class Lossy(Protocol):
     """An observer that can lose what it was told, and knows how much of it and why."""
 
+    @property
     def losses(self) -> Mapping[str, int]: ...
 
 
@@ -72,9 +73,9 @@ def _counts(observation: Observation) -> _Totals:
     name = type(observation.observer).__name__
     seen, failed, dropped = observation.seen, observation.failed, observation.dropped
     counts = {(name, ""): seen, (name, "raised"): failed, (name, "too slow"): dropped}
-    if isinstance(observation.observer, Lossy):
-        with suppress(Exception):  # what it cannot say must not keep the others from being heard
-            counts |= {(name, reason): count for reason, count in observation.observer.losses().items()}
+    with suppress(Exception):  # what it cannot say must not keep the others from being heard
+        if isinstance(observation.observer, Lossy):
+            counts |= {(name, reason): count for reason, count in observation.observer.losses.items()}
     return Counter(counts)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from agentflow.core.cancellation import failure_of
@@ -29,6 +30,8 @@ from agentflow.errors import FlowError, NodeError
 __all__ = ["Executable", "Lifecycle", "Place", "StateFunction", "opened_in", "told_to"]
 
 R = TypeVar("R")
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class Place:
@@ -272,15 +275,19 @@ class StateFunction:
         raise AssertionError("Each refuses whole-lifecycle functions when it is built")
 
 
-async def watched(place: Place, work: Callable[[], Awaitable[R]], start: Mapping[str, object] | None = None) -> R:
+async def watched(place: Place, work: Callable[[], Awaitable[R]], start: Mapping[str, object] = _NOTHING) -> R:
     """Do one node's work with its events around it, and let `emit` in it know where it stands.
 
     `start` is the data of its start event.
     """
     scope = place.scope()
     assert scope is not None
+    alone = scope.channel.reader is None  # nobody is to be waited for
     try:
-        await scope.begin("node_start", start or {})
+        if alone:
+            scope.enter("node_start", start)
+        else:
+            await scope.begin("node_start", start)
         token = current_scope.set(scope)
         try:
             outcome = await work()
@@ -292,7 +299,10 @@ async def watched(place: Place, work: Callable[[], Awaitable[R]], start: Mapping
     except BaseException:
         scope.leave("node_cancelled")
         raise
-    await scope.end("node_success")
+    if alone:
+        scope.leave("node_success")
+    else:
+        await scope.end("node_success")
     return outcome
 
 

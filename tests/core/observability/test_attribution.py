@@ -26,7 +26,8 @@ def path_of(started: float, ended: float, *children: Child) -> Parts:
     moments += [(child.ended, 0, index) for index, child in enumerate(children)]
     for now, begins, index in sorted(moments):
         if begins:
-            entries[index] = account.begin(now)
+            entries[index] = entry = Entry()
+            account.begin(entry, now)
         else:
             account.end(entries[index], now, children[index].parts)
     return account.total(ended)
@@ -70,7 +71,9 @@ def test_a_gap_that_another_child_fills_is_not_its_own_time():
 def test_what_is_kept_does_not_grow_with_the_number_of_children():
     account = Account(0, "own")
     for number in range(10_000):
-        account.end(account.begin(number), number + 0.5, {"generation": 0.5})
+        entry = Entry()
+        account.begin(entry, number)
+        account.end(entry, number + 0.5, {"generation": 0.5})
     assert not account._open
     assert account.total(10_000) == pytest.approx({"own": 5_000, "generation": 5_000})
 

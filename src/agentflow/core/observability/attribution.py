@@ -45,64 +45,69 @@ class Entry:
     `cover` is something that ran already, but had not ended, since before this began: no time between is one's own.
     """
 
-    __slots__ = ("before", "began", "cover", "ended", "parts", "since")
-
-    def __init__(self, began: float, since: float, before: Parts, cover: Entry | None) -> None:
-        self.began = began
-        self.since = since
-        self.before = before
-        self.cover = cover
-        self.ended: float | None = None
-        self.parts = _NOTHING
+    began: float
+    since: float
+    before: Parts
+    cover: Entry | None = None
+    ended: float | None = None
+    parts: Parts = _NOTHING
 
 
 class Account:
-    """The critical path through what runs inside something that began at `started`, so far."""
+    """The critical path through what runs inside something that began at `started`, so far. `own` is what the time is
+    called that nothing inside accounts for."""
 
     __slots__ = ("_frontier", "_open", "_path", "own", "started")
 
     def __init__(self, started: float, own: str) -> None:
         self.started = started
         self.own = own
-        """What the time is called that nothing inside accounts for."""
         self._open: dict[Entry, None] = {}
         self._frontier = started
-        self._path: Parts = _NOTHING
+        self._path: dict[str, float] = {}
 
-    def begin(self, now: float) -> Entry:
-        cover = next(iter(self._open), None) if now > self._frontier else None
-        entry = Entry(now, self._frontier, self._path, cover)
+    def begin(self, entry: Entry, now: float) -> None:
+        entry.began = now
+        entry.since = self._frontier
+        entry.before = self._path
+        if self._open and now > self._frontier:
+            entry.cover = next(iter(self._open))
         self._open[entry] = None
-        return entry
 
     def end(self, entry: Entry, now: float, parts: Parts) -> None:
         """What began as `entry` is over, and this is where its time went."""
         self._open.pop(entry, None)
         entry.ended, entry.parts = now, parts
-        if now >= self._frontier:
-            self._path = merged(entry.before, self._gap(entry), parts)
-            self._frontier = now
+        if now < self._frontier:
+            return
+        path = self._path
+        if self._open or entry.before is not path:  # others that run began behind the path as it is
+            path = self._path = dict(entry.before)
+        if entry.began > entry.since:
+            self._fill(path, entry)
+        for name, seconds in parts.items():
+            path[name] = path.get(name, 0.0) + seconds
+        self._frontier = now
 
     def total(self, now: float) -> Parts:
         """Where the time went until `now`."""
         rest = now - self._frontier
-        return merged(self._path, {self.own: rest}) if rest > 0.0 else self._path
+        return merged(self._path, {self.own: rest}) if rest > 0.0 else dict(self._path)
 
-    def _gap(self, entry: Entry) -> Parts:
-        """What the time was spent on between the last end and this beginning."""
-        gap = entry.began - entry.since
-        if gap <= 0.0:
-            return _NOTHING
-        cover = entry.cover
-        if cover is None:
-            return {self.own: gap}
-        covered = min(gap, entry.began - cover.began)
-        alone = gap - covered
+    def _fill(self, path: dict[str, float], entry: Entry) -> None:
+        """Add what the time was spent on between the last end and this beginning."""
+        gap, cover = entry.began - entry.since, entry.cover
+        covered = 0.0 if cover is None else min(gap, entry.began - cover.began)
+        if gap > covered:
+            path[self.own] = path.get(self.own, 0.0) + gap - covered
+        if cover is None or not covered:
+            return
         if cover.ended is None or cover.ended <= cover.began:  # it is not known yet what it was spent on
-            return merged({self.own: alone} if alone > 0.0 else _NOTHING, {"unattributed": covered})
+            path["unattributed"] = path.get("unattributed", 0.0) + covered
+            return
         share = covered / (cover.ended - cover.began)
-        shared = {name: seconds * share for name, seconds in cover.parts.items()}
-        return merged({self.own: alone} if alone > 0.0 else _NOTHING, shared)
+        for name, seconds in cover.parts.items():
+            path[name] = path.get(name, 0.0) + seconds * share
 
 
 def merged(*several: Parts) -> Parts:

@@ -132,32 +132,25 @@ class Channel:
         return found
 
 
-class Scope:
+class Scope(Entry):
     """Something that begins and ends within a run: a flow, a visit of a node, a model call, an attempt, a tool.
 
     inner = scope.within("article/write#1", "write", 1)
     await inner.begin("node_start")
     await inner.end("node_success")               ── or inner.leave("node_cancelled"), which waits for nobody
 
-    `own` is what the time in it is called that nothing inside accounts for.
+    `own` is what the time in it is called that nothing inside accounts for. Without `counts` its surroundings keep no
+    account of it. What most never change stands in the class: each visit of a watched node makes one of these.
     """
 
-    __slots__ = (
-        "_account",
-        "_entry",
-        "_waits",
-        "channel",
-        "common",
-        "facts",
-        "node",
-        "outer",
-        "over",
-        "own",
-        "path",
-        "span",
-        "started",
-        "visit",
-    )
+    span = 0
+    over = False
+    counts = True
+    facts: dict[str, object] | None = None
+    common: Mapping[str, object] = _NOTHING
+    """What all that is told of its inside bears."""
+    _account: Account | None = None
+    _waits: Parts = _NO_PARTS
 
     def __init__(
         self, channel: Channel, path: str, node: str, visit: int, outer: Scope | None = None, own: str = "own"
@@ -168,19 +161,8 @@ class Scope:
         self.visit = visit
         self.outer = outer
         self.own = own
-        self.span = 0
-        self.over = False
+        self.parent = None if outer is None else outer.span or None
         self.started = channel.started
-        self.common: Mapping[str, object] = _NOTHING
-        """What all that is told of its inside bears."""
-        self.facts: dict[str, object] | None = None
-        self._account: Account | None = None
-        self._entry: Entry | None = None
-        self._waits: Parts = _NO_PARTS
-
-    @property
-    def parent(self) -> int | None:
-        return None if self.outer is None else self.outer.span or None
 
     def within(self, path: str, node: str, visit: int, own: str = "own") -> Scope:
         return Scope(self.channel, path, node, visit, self, own)
@@ -217,13 +199,7 @@ class Scope:
         if channel.loop is not asyncio.get_running_loop():
             await _elsewhere(channel.loop, lambda: self.begin(kind, data))
             return
-        event = self._begun(kind, data)
-        outer = self.outer
-        if outer is not None:
-            account = outer._account
-            if account is None:
-                account = outer._account = Account(outer.started, outer.own)
-            self._entry = account.begin(self.started)
+        event = self._begun(kind, data, 1)
         if channel.reader is not None:
             await channel.reader.put(event)
 
@@ -245,8 +221,10 @@ class Scope:
             await channel.reader.put(event)
 
     def enter(self, kind: str, data: Mapping[str, object] = _NOTHING, *, attempt: int = 1) -> None:
-        """`begin` without waiting for anybody, for what its surroundings keep no account of."""
-        self.channel.leave(self._begun(kind, data, attempt))
+        """`begin` without waiting for anybody, on the run's own loop; from any other where it does not count."""
+        event = self._begun(kind, data, attempt)
+        if self.channel.reader is not None:
+            self.channel.leave(event)
 
     def leave(
         self, kind: str, data: Mapping[str, object] = _NOTHING, *, parts: Parts | None = None, attempt: int = 1
@@ -256,19 +234,27 @@ class Scope:
         if not self.span or self.over:
             return
         channel = self.channel
-        if self._entry is not None and _running_loop() is not channel.loop:
+        if self.counts and _running_loop() is not channel.loop:
             with suppress(RuntimeError):  # the loop is closed: nobody adds up any more
                 channel.loop.call_soon_threadsafe(self._left, kind, data, parts, attempt)
             return
         self._left(kind, data, parts, attempt)
 
     def _left(self, kind: str, data: Mapping[str, object], parts: Parts | None, attempt: int) -> None:
-        self.channel.leave(self._over(kind, data, parts, attempt))
+        event = self._over(kind, data, parts, attempt)
+        if self.channel.reader is not None:
+            self.channel.leave(event)
 
-    def _begun(self, kind: str, data: Mapping[str, object], attempt: int = 1) -> ExecutionEvent:
+    def _begun(self, kind: str, data: Mapping[str, object], attempt: int) -> ExecutionEvent:
         channel = self.channel
         self.started = now = channel.clock.monotonic()
-        event = channel.tell(kind, self, data, attempt=attempt, now=now)
+        outer = self.outer
+        if outer is not None and self.counts:
+            account = outer._account
+            if account is None:
+                account = outer._account = Account(outer.started, outer.own)
+            account.begin(self, now)
+        event = channel.tell(kind, self, data, None, attempt, None, now)
         self.span = event.span
         return event
 
@@ -278,15 +264,12 @@ class Scope:
         self.over = True
         if self.facts is not None:
             data = {**self.facts, **data}
-        if self._entry is not None or self.outer is None:
+        if self.counts:
             if parts is None:
                 parts = self._parts(now)
-            data = {**data, "breakdown": parts}
-        if self._entry is not None:
-            assert self.outer is not None
-            assert self.outer._account is not None
-            self.outer._account.end(self._entry, now, parts or _NO_PARTS)
-            self._entry = None
+            data = {**data, "breakdown": parts} if data else {"breakdown": parts}
+            if self.outer is not None and self.outer._account is not None:
+                self.outer._account.end(self, now, parts)
         return channel.tell(kind, self, data, now - self.started, attempt, self.span, now)
 
     def _parts(self, now: float) -> Parts:

@@ -344,7 +344,8 @@ def _account(what: str, start: float, end: float, children: Iterable[Span]) -> P
     entries: dict[int, Entry] = {}
     for at, order, number, child in sorted(steps, key=lambda step: step[:3]):
         if order == 1:
-            entries[number] = account.begin(at)
+            entries[number] = Entry()
+            account.begin(entries[number], at)
         else:
             account.end(entries[number], at, child.breakdown)
     return account.total(end)

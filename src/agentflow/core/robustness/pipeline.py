@@ -481,6 +481,7 @@ def _attempt_scope(scope: Scope, number: int) -> Scope:
     """Whoever watches hears that an attempt begins. Nothing waits here: a permit of the breaker may be held."""
     inner = scope.inside()
     inner.common = scope.common
+    inner.counts = False  # the call itself says where its time went
     inner.enter("attempt_start", scope.common, attempt=number)
     return inner
 

@@ -24,6 +24,8 @@ from agentflow.integrations.opentelemetry.semconv import CONTENT_VARIABLE
 __all__ = ["Capture", "Scribe", "capture", "capture_from"]
 
 _LONGEST: Final = 16_384  # characters of one text of a prompt or an answer
+_ALL: Final = 8 * _LONGEST  # characters of all texts of one of them
+_ANY: Final = 2**40
 _SHORT: Final = 1_024  # characters of an error's text, or of a fact of an event
 _WORD: Final = 4_096  # how far back from a cut white space is looked for
 _FINISHED: Final = {"tool_calls": "tool_call"}  # what the conventions call it in a message
@@ -100,7 +102,7 @@ class Scribe:
 
     def structured(self, value: object) -> Plain:
         """What JSON can hold of it, each text redacted and of bounded length."""
-        return self._redactor.redact_json(_each_shortened(plain(value, longest=2 * _LONGEST)))
+        return self._redactor.redact_json(_Shortening().of(plain(value, longest=_ANY)))
 
     def fact(self, value: object) -> str | bool | int | float | None:
         """A fact of an event as the value of an attribute: what is nested becomes JSON."""
@@ -116,16 +118,24 @@ class Scribe:
 def _shortened(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
-    end = max((text.rfind(space, longest - _WORD, longest) for space in (" ", "\n", "\t")), default=-1)
+    end = max((text.rfind(space, max(0, longest - _WORD), longest) for space in (" ", "\n", "\t")), default=-1)
     return f"{text[: end if end > 0 else max(0, longest - _WORD)]}… ({len(text):,} characters)"
 
 
-def _each_shortened(value: object) -> object:
-    if isinstance(value, str):
-        return _shortened(value, _LONGEST)
-    if isinstance(value, dict):
-        return {name: _each_shortened(item) for name, item in value.items()}
-    return [_each_shortened(item) for item in value] if isinstance(value, list) else value
+class _Shortening:
+    """Cuts the texts of one value: each of them, and all of them together."""
+
+    def __init__(self) -> None:
+        self._left = _ALL
+
+    def of(self, value: Plain) -> Plain:
+        if isinstance(value, str):
+            text = _shortened(value, min(_LONGEST, self._left))
+            self._left = max(0, self._left - len(text))
+            return text
+        if isinstance(value, dict):
+            return {name: self.of(item) for name, item in value.items()}
+        return [self.of(item) for item in value] if isinstance(value, list) else value
 
 
 def _message(message: Mapping[object, object]) -> _Part:

@@ -15,6 +15,7 @@ from typing import Final
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -31,7 +32,8 @@ _NAME: Final = "service.name"
 
 class OwnProviders:
     """`timeout` is seconds for one request to the collector, `interval` seconds between two of metrics; `sample` is
-    the part of traces that is recorded, where whoever called has not decided that already."""
+    the part of traces that is recorded, where whoever called has not decided that already. `measure` and `logs` say
+    whether there are metrics and events: not every collector takes them."""
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class OwnProviders:
         sample: float | None = None,
         timeout: float = 5.0,
         interval: float | None = None,
+        measure: bool = True,
         logs: bool = False,
     ) -> None:
         resource = _resource(service_name)
@@ -55,9 +58,13 @@ class OwnProviders:
             None if sample is None else ParentBasedTraceIdRatio(sample), resource, shutdown_on_exit=False
         )
         self.tracers.add_span_processor(self._spans)
-        measures = OTLPMetricExporter(endpoint=url("metrics"), headers=headers, timeout=timeout)
-        reader = PeriodicExportingMetricReader(measures, None if interval is None else interval * 1_000.0)
-        self.meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self._meters: MeterProvider | None = None
+        if measure:
+            exporter = OTLPMetricExporter(endpoint=url("metrics"), headers=headers, timeout=timeout)
+            reader = PeriodicExportingMetricReader(exporter, None if interval is None else interval * 1_000.0)
+            self._meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self.meters = self._meters or NoOpMeterProvider()
+        self._closed = False
         self.loggers: LoggerProvider | None = None
         self._logs: LogDelivery | None = None
         if logs:
@@ -82,17 +89,22 @@ class OwnProviders:
         for each in (self._spans, self._logs):
             if each is not None:
                 each.force_flush()
-        with suppress(Exception):  # a collector that is down
-            self.meters.force_flush()
+        if self._meters is not None:
+            with suppress(Exception):  # the reader's time-out, or the exporter's
+                self._meters.force_flush()
 
     def close(self, timeout: float) -> None:
         """Send what there is, for about `timeout` seconds, and no more from then on."""
+        if self._closed:
+            return
+        self._closed = True
         down = self._spans.delivery.down
         for each in (self._spans, self._logs):
             if each is not None:
                 each.close(timeout)
-        with suppress(Exception):
-            self.meters.shutdown(0.0 if down else timeout * 1_000.0)
+        if self._meters is not None:
+            with suppress(Exception):
+                self._meters.shutdown(1.0 if down else timeout * 1_000.0)
 
 
 def _resource(service_name: str | None) -> Resource:

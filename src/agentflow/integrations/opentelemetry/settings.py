@@ -32,10 +32,13 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "sample": (float, int),
     "timeout": (float, int),
     "interval": (float, int),
+    "metrics": (bool,),
     "chunks": (bool,),
     "propagate": (bool,),
     "max_open_spans": (int,),
 }
+
+_OWN: Final = {"endpoint", "service_name", "headers_env", "sample", "timeout", "interval", "metrics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class _Settings:
     sample: float | None = None
     timeout: float = 5.0
     interval: float | None = None
+    metrics: bool = True
     chunks: bool = False
     propagate: bool = True
     max_open_spans: int = 10_000
@@ -57,11 +61,14 @@ class _Settings:
 def from_settings(settings: Mapping[str, object]) -> OpenTelemetryObserver:
     """An observer with providers of its own, which are closed when the process ends.
 
-    `endpoint` is the collector's OTLP/HTTP address (to which `/v1/traces` is added), `headers_env` the name of an
-    environment variable with headers (`name=value,name=value`), `sample` the part of traces that is recorded, `timeout`
-    seconds for one request, `interval` seconds between two of metrics; the others are those of OpenTelemetryObserver.
-    Without `endpoint`, what the application has configured globally is used; where it has configured nothing, the
-    standard variables count. Raises ConfigurationError, which repeats no value of a header, and MissingExtraError.
+    For the providers: `endpoint` is the collector's OTLP/HTTP address (to which `/v1/traces` is added), `headers_env`
+    the name of an environment variable with headers (`name=value,name=value`), `sample` the part of traces that is
+    recorded, `timeout` seconds for one request, `metrics` whether there are any (not every collector takes them),
+    `interval` seconds between two sendings of them. What is not said is left to the standard variables. Where none of
+    these is said, and the application has configured OpenTelemetry itself, its providers are used.
+
+    `content`, `chunks`, `propagate` and `max_open_spans` are those of OpenTelemetryObserver. Raises ConfigurationError,
+    which repeats no header and no URL, and MissingExtraError.
     """
     said = _checked(settings)
     headers = _headers(said.headers_env)
@@ -79,7 +86,7 @@ def from_settings(settings: Mapping[str, object]) -> OpenTelemetryObserver:
         "propagate": said.propagate,
         "max_open_spans": said.max_open_spans,
     }
-    if said.endpoint is None and configured():
+    if configured() and not _OWN & set(settings):
         return OpenTelemetryObserver(**shared)
     wanted = capture_from(os.environ) if said.content is None else capture(said.content)
     own = OwnProviders(
@@ -89,6 +96,7 @@ def from_settings(settings: Mapping[str, object]) -> OpenTelemetryObserver:
         sample=said.sample,
         timeout=float(said.timeout),
         interval=said.interval,
+        measure=said.metrics,
         logs=wanted.on_events,
     )
     observer = OpenTelemetryObserver(

@@ -46,7 +46,7 @@ class Stretch:
 
 def stretches(span: Span) -> tuple[Stretch, ...]:
     """Where the time of a span went, in order, without gaps or overlaps from its start to its end."""
-    return tuple(_filled(span, span.start, span.end))
+    return tuple(_attempted(span) if span.what == "attempt" else _filled(span, span.start, span.end))
 
 
 def critical_spans(span: Span) -> frozenset[int]:
@@ -159,6 +159,19 @@ def _leaf(span: Span) -> list[Stretch]:
         left[category] -= ends - begins
         at = ends
     return list(_around(span, placed, left))
+
+
+def _attempted(span: Span) -> Iterator[Stretch]:
+    """One attempt: getting a connection, then what came of it."""
+    at = span.start
+    for category in ("pool", "connect"):
+        said = span.data.get(category)
+        until = min(span.end, at + said) if isinstance(said, int | float) and said > 0.0 else at
+        if until > at:
+            yield Stretch(at, until, category, span)
+            at = until
+    if span.end > at:
+        yield Stretch(at, span.end, "failed" if span.status in ("failed", "cancelled") else "generation", span)
 
 
 def _failed(span: Span) -> Iterator[tuple[float, float, str]]:

@@ -31,6 +31,7 @@ class Totals:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     cost: float = 0.0
+    priced: int = 0
     unpriced: int = 0
     lost: int = 0
     seconds: float = 0.0
@@ -41,7 +42,7 @@ class Totals:
     @property
     def known_cost(self) -> float | None:
         """The cost as far as it is known; None where nothing of it is."""
-        return None if self.unpriced and not self.cost else self.cost
+        return None if self.unpriced and not (self.priced or self.cost) else self.cost
 
 
 _NAMES: Final = tuple(field.name for field in fields(Totals))
@@ -85,8 +86,7 @@ def place_of(path: str) -> str:
 def _of(span: Span) -> Totals:
     data = span.data
     cost, lost_cost, lost = data.get("cost"), data.get("lost_cost"), _count(data.get("lost_requests"))
-    known = cost if isinstance(cost, int | float) else 0.0
-    answered = span.status == "done"
+    priced = isinstance(cost, int | float)
     return Totals(
         calls=1,
         failed=int(span.status == "failed"),
@@ -95,8 +95,9 @@ def _of(span: Span) -> Totals:
         output_tokens=_count(data.get("output_tokens")),
         cached_tokens=_count(data.get("cached_tokens")),
         reasoning_tokens=_count(data.get("reasoning_tokens")),
-        cost=known + (lost_cost if isinstance(lost_cost, int | float) else 0.0),
-        unpriced=int(answered and not isinstance(cost, int | float)),
+        cost=_amount(cost) + _amount(lost_cost),
+        priced=int(priced),
+        unpriced=int(span.status == "done" and not priced),
         lost=lost,
         seconds=span.duration,
     )
@@ -105,6 +106,10 @@ def _of(span: Span) -> Totals:
 def _attempts(data: Mapping[str, object]) -> int:
     timing = data.get("timing")
     return _count(timing.get("attempts")) if isinstance(timing, Mapping) else 0
+
+
+def _amount(said: object) -> float:
+    return float(said) if isinstance(said, int | float) else 0.0
 
 
 def _count(said: object) -> int:

@@ -1,0 +1,1 @@
+"""How a run is shown: its three answers, the waterfall in the terminal, the page in a browser, and as JSON."""

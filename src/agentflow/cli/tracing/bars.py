@@ -1,0 +1,62 @@
+"""A span as a bar of cells: which category had the most of each cell's time. No colours, no I/O.
+
+stretches  ├─ limiter ─┼──── generation ────┤      of a run of 10 s, in 10 cells
+cells        l   l   l   g   g   g   g   .   .   .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from agentflow.cli.tracing.rows import Group
+from agentflow.core.observability.critical_path import Stretch, stretches
+from agentflow.core.observability.trace import Span
+
+__all__ = ["axis", "cells_of", "painted"]
+
+
+def cells_of(thing: Span | Group, start: float, end: float, width: int) -> list[str | None]:
+    """`width` cells for the time from `start` to `end`: a category's name, or None where the span was not at work.
+
+    What took any time at all has at least one cell. A group shows what most of its spans were doing.
+    """
+    if isinstance(thing, Group):
+        return painted((each for span in thing.spans for each in stretches(span)), start, end, width, thing.start)
+    return painted(stretches(thing), start, end, width, thing.start)
+
+
+def painted(path: Iterable[Stretch], start: float, end: float, width: int, begins: float) -> list[str | None]:
+    scale = width / (end - start) if end > start else 0.0
+    cells: list[dict[str, float]] = [{} for _ in range(width)]
+    for stretch in path:
+        _paint(cells, stretch.category, (stretch.start - start) * scale, (stretch.end - start) * scale)
+    found = [max(cell, key=lambda name: cell[name]) if cell else None for cell in cells]
+    if width and not any(found):
+        found[min(width - 1, max(0, int((begins - start) * scale)))] = "own"
+    return found
+
+
+def _paint(cells: Sequence[dict[str, float]], name: str, begins: float, ends: float) -> None:
+    first, last = max(0, int(begins)), min(len(cells) - 1, int(ends))
+    for at in range(first, last + 1):
+        share = min(ends, at + 1) - max(begins, at)
+        if share > 0.0:
+            cells[at][name] = cells[at].get(name, 0.0) + share
+
+
+def axis(seconds: float, width: int) -> list[tuple[int, float]]:
+    """Where to write which time along a bar: round steps, as many as leave room for their words."""
+    if seconds <= 0.0 or width < 8:
+        return [(0, 0.0)]
+    step = _round_step(seconds / max(1, width // 9))
+    count = int(seconds / step + 1e-9)
+    return [(round(number * step / seconds * width), number * step) for number in range(count + 1)]
+
+
+def _round_step(least: float) -> float:
+    unit = 1e-6
+    while True:
+        for factor in (1, 2, 5):
+            if unit * factor >= least:
+                return unit * factor
+        unit *= 10

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from threading import RLock
 from typing import Final, TypeAlias, TypeVar
 
 from agentflow.core.observability.events import ExecutionEvent
@@ -58,37 +59,48 @@ METRICS: Final[Mapping[str, Kind]] = {
 
 _STATUS: Final = {"success": "ok", "error": "error", "cancelled": "cancelled"}
 _RUN_STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled"}
-_TOKENS: Final = {
-    "input": "input_tokens",
-    "output": "output_tokens",
-    "cached": "cached_tokens",
-    "cache_write": "cache_write_tokens",
-    "reasoning": "reasoning_tokens",
-}
+_RUNS: Final = ("flow", "node")
+_CALLS: Final = ("model", "attempt", "tool")
+_IN_FLIGHT: Final = ("flows_in_flight", "nodes_in_flight", "model_calls_in_flight")
+_TOKENS: Final = (
+    ("input", "input_tokens"),
+    ("output", "output_tokens"),
+    ("cached", "cached_tokens"),
+    ("cache_write", "cache_write_tokens"),
+    ("reasoning", "reasoning_tokens"),
+)
 _OPENNESS: Final = {"open": 1.0, "forced_open": 1.0, "half_open": 0.5}
 
 
 class EventMetrics:
-    """Moves the meters of `families`. `handlers` says which method takes which kind of event."""
+    """Moves the meters of `families`, holding `lock` where it changes what others may change, too.
 
-    def __init__(self, families: Families) -> None:
+    `handlers` says what takes which kind of event. They raise TypeError, ValueError and the like for an event whose
+    data is not what it should be; nobody but a maker of events by hand sees those.
+    """
+
+    def __init__(self, families: Families, lock: RLock) -> None:
         self._families = families
-        self._open = OpenSpans()
+        self._acquire, self._release = lock.acquire, lock.release  # in half of the time that `with` takes
+        self._runs = OpenSpans()
         self._flows: dict[str, SpanMeters] = {}
-        self._nodes: dict[tuple[str, str], SpanMeters] = {}
+        self._nodes: dict[str, dict[str, SpanMeters]] = {}
         self._models: dict[tuple[str, str], SpanMeters] = {}
         self._attempts: dict[tuple[str, str], SpanMeters] = {}
         self._tools: dict[str, SpanMeters] = {}
+        self._room = families.most  # for nodes at hand
         self.handlers: Mapping[str, Handler] = {
-            "flow_start": self._flow_start,
             "node_start": self._node_start,
-            "model_start": self._model_start,
-            **{f"flow_{end}": partial(self._flow_end, status) for end, status in _RUN_STATUS.items()},
-            **{f"node_{end}": partial(self._node_end, status) for end, status in _RUN_STATUS.items()},
-            **{f"model_{end}": partial(self._model_end, status) for end, status in _STATUS.items()},
-            **{f"attempt_{end}": partial(self._attempt_end, status) for end, status in _STATUS.items()},
-            **{f"tool_{end}": partial(self._tool_end, status) for end, status in _STATUS.items()},
-            "tool_refused": partial(self._tool_end, "refused"),
+            "flow_start": self._start,
+            "model_start": self._start,
+            **{f"{what}_{end}": partial(self._end, said) for what in _RUNS for end, said in _RUN_STATUS.items()},
+            **{f"{what}_{end}": partial(self._end, said) for what in _CALLS for end, said in _STATUS.items()},
+            "tool_refused": partial(self._end, "refused"),
+            **{kind: partial(self._locked, handle) for kind, handle in self._others().items()},
+        }
+
+    def _others(self) -> dict[str, Handler]:
+        return {
             "retry": self._retry,
             "limiter_wait": partial(self._waited, "limiter_wait_seconds"),
             "shedder_wait": partial(self._waited, "shedder_wait_seconds"),
@@ -103,92 +115,131 @@ class EventMetrics:
             "feedback": self._feedback,
         }
 
-    # ---- flows and nodes -------------------------------------------------------------------------------------
+    def count_in_flight(self) -> None:
+        """Bring the gauges of what is in flight up to date."""
+        for name in _IN_FLIGHT:
+            for gauge in self._families.gauges(name):
+                gauge.under_way = 0
+        for gauge, count in self._runs.in_flight():
+            gauge.under_way = count
 
-    def _flow_start(self, event: ExecutionEvent) -> None:
-        meters = self._flow(event.path) if event.parent is None else self._node(event)
-        self._open.begin(event, meters.in_flight)
+    def _locked(self, handle: Handler, event: ExecutionEvent) -> None:
+        self._acquire()
+        try:
+            handle(event)
+        finally:
+            self._release()
 
-    def _flow_end(self, status: str, event: ExecutionEvent) -> None:
-        if event.parent is not None:
-            self._node_end(status, event)
-            return
-        self._open.end(event)
-        self._ended(self._flow(event.path), status, event)
+    # ---- what begins and ends --------------------------------------------------------------------------------
 
     def _node_start(self, event: ExecutionEvent) -> None:
-        self._open.begin(event, self._node(event).in_flight)
+        run = self._runs.get(event.run_id)
+        if run is not None:
+            meters = run.nodes.get(event.node)
+            if meters is not None:
+                run.spans[event.span] = meters
+                return
+        self._start(event)
 
-    def _node_end(self, status: str, event: ExecutionEvent) -> None:
-        self._open.end(event)
-        self._ended(self._node(event), status, event)
+    def _start(self, event: ExecutionEvent) -> None:
+        self._acquire()
+        try:
+            run = self._runs.get(event.run_id)
+            if run is None:
+                run = self._runs.begin(event.run_id, self._nodes_of(_flow_of(event)))
+            run.spans[event.span] = self._meters(event)
+        finally:
+            self._release()
 
-    def _ended(self, meters: SpanMeters, status: str, event: ExecutionEvent) -> None:
-        slot = self._families.slot()
-        meters.end(status, event, slot)
-        if status == "failed" or status == "error":
-            meters.error(event.data, slot)
+    def _end(self, status: str, event: ExecutionEvent) -> None:
+        self._acquire()
+        try:
+            meters = self._begun(event) or self._meters(event)
+            slot = self._families.slot()
+            meters.end(status, event, slot)
+            if status == "failed" or status == "error":
+                meters.error(event.data, slot)
+            if meters.spec is MODEL:
+                self._answered(meters, status, event, slot)
+        finally:
+            self._release()
 
-    def _flow(self, path: str) -> SpanMeters:
-        flow = path.partition("/")[0]
-        found = self._flows.get(flow)
-        return self._at_hand(self._flows, flow, FLOW, {"flow": flow}, flow) if found is None else found
+    def _begun(self, event: ExecutionEvent) -> SpanMeters | None:
+        """The meters that it began with, if that was seen."""
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return None
+        meters = run.spans.pop(event.span, None)
+        if event.parent is None or not run.spans:
+            del self._runs[event.run_id]
+        return meters
+
+    def _answered(self, meters: SpanMeters, status: str, event: ExecutionEvent, slot: int) -> None:
+        """What a call of a model has used and cost."""
+        data = event.data
+        timing = data.get("timing")
+        first = amount(timing.get("first_token")) if type(timing) is dict else None
+        if first is not None:
+            meters.first_token(event, first, slot)
+        if "lost_requests" in data:
+            meters.count("model_lost_requests", data["lost_requests"], slot)
+        unpriced = _unpriced(status, data)
+        if unpriced:
+            meters.count("model_unpriced_calls", unpriced, slot)
+        self._spent(meters, data, slot)
+        if event.node:  # it is part of a flow
+            self._spent(self._node(event), data, slot)
+            self._spent(self._flow(event), data, slot)
+
+    def _spent(self, meters: SpanMeters, data: Mapping[str, object], slot: int) -> None:
+        spec = meters.spec
+        for direction, fact in _TOKENS:
+            used = data.get(fact)
+            if used is not None:
+                meters.count(spec.tokens, used, slot, "direction", direction)
+        for fact in ("cost", "lost_cost"):
+            dollars = data.get(fact)
+            if dollars is not None:
+                meters.count(spec.cost, dollars, slot)
+
+    # ---- meters ----------------------------------------------------------------------------------------------
+
+    def _meters(self, event: ExecutionEvent) -> SpanMeters:
+        what = event.kind.partition("_")[0]
+        if what == "node" or (what == "flow" and event.parent is not None):
+            return self._node(event)
+        if what == "flow":
+            return self._flow(event)
+        if what == "tool":
+            tool = text(event.data.get("tool"))
+            return self._tools.get(tool) or self._at_hand(self._tools, tool, TOOL, {"tool": tool}, tool)
+        kept, spec = (self._models, MODEL) if what == "model" else (self._attempts, ATTEMPT)
+        provider, model = key = _asked(event.data)
+        return kept.get(key) or self._at_hand(kept, key, spec, {"provider": provider, "model": model}, model)
+
+    def _flow(self, event: ExecutionEvent) -> SpanMeters:
+        flow = _flow_of(event)
+        return self._flows.get(flow) or self._at_hand(self._flows, flow, FLOW, {"flow": flow}, flow)
 
     def _node(self, event: ExecutionEvent) -> SpanMeters:
-        key = (event.path.partition("/")[0], event.node)
-        found = self._nodes.get(key)
+        flow, node = _flow_of(event), event.node
+        kept = self._nodes_of(flow)
+        found = kept.get(node)
         if found is None:
-            found = self._at_hand(self._nodes, key, NODE, {"flow": key[0], "node": key[1]}, key[1])
+            found = SpanMeters(self._families, NODE, {"flow": flow, "node": node}, node)
+            if self._room > 0:
+                self._room -= 1
+                kept[node] = found
         return found
 
-    # ---- models ----------------------------------------------------------------------------------------------
-
-    def _model_start(self, event: ExecutionEvent) -> None:
-        self._open.begin(event, self._model(event.data).in_flight)
-
-    def _model_end(self, status: str, event: ExecutionEvent) -> None:
-        self._open.end(event)
-        meters, data, slot = self._model(event.data), event.data, self._families.slot()
-        self._ended(meters, status, event)
-        timing = data.get("timing")
-        first = amount(timing.get("first_token")) if isinstance(timing, Mapping) else None
-        if first is not None:
-            self._families.histogram("model_first_token_seconds", meters.labels).record(
-                slot, first, event.run_id, event.time
-            )
-        meters.count("model_lost_requests", data.get("lost_requests"), slot)
-        meters.count("model_unpriced_calls", _unpriced(status, data), slot)
-        self._spent(meters, "model", data, slot)
-        if event.node:  # it is part of a flow
-            self._spent(self._node(event), "node", data, slot)
-            self._spent(self._flow(event.path), "flow", data, slot)
-
-    def _spent(self, meters: SpanMeters, whose: str, data: Mapping[str, object], slot: int) -> None:
-        for direction, fact in _TOKENS.items():
-            meters.count(f"{whose}_tokens", data.get(fact), slot, "direction", direction)
-        meters.count(f"{whose}_cost_dollars", data.get("cost"), slot)
-        meters.count(f"{whose}_cost_dollars", data.get("lost_cost"), slot)
-
-    def _attempt_end(self, status: str, event: ExecutionEvent) -> None:
-        key = _asked(event.data)
-        meters = self._attempts.get(key)
-        if meters is None:
-            meters = self._at_hand(self._attempts, key, ATTEMPT, {"provider": key[0], "model": key[1]}, key[1])
-        self._ended(meters, status, event)
-
-    def _model(self, data: Mapping[str, object]) -> SpanMeters:
-        key = _asked(data)
-        found = self._models.get(key)
-        if found is None:
-            found = self._at_hand(self._models, key, MODEL, {"provider": key[0], "model": key[1]}, key[1])
-        return found
-
-    def _tool_end(self, status: str, event: ExecutionEvent) -> None:
-        tool = text(event.data.get("tool"))
-        meters = self._tools.get(tool)
-        if meters is None:
-            meters = self._at_hand(self._tools, tool, TOOL, {"tool": tool}, tool)
-        self._ended(meters, status, event)
+    def _nodes_of(self, flow: str) -> dict[str, SpanMeters]:
+        """The nodes of a flow that are at hand."""
+        kept = self._nodes.get(flow)
+        if kept is None:
+            kept = {}
+            if len(self._nodes) < self._families.most:
+                self._nodes[flow] = kept
+        return kept
 
     def _at_hand(
         self, kept: dict[K, SpanMeters], key: K, spec: Spec, labels: Mapping[str, str], name: str
@@ -204,8 +255,7 @@ class EventMetrics:
     def _retry(self, event: ExecutionEvent) -> None:
         data = event.data
         if data.get("model") is None:
-            flow, node = event.path.partition("/")[0], event.node
-            self._count("node_retries", {"flow": flow, "node": node})
+            self._count("node_retries", {"flow": _flow_of(event), "node": event.node})
             return
         provider, model = _asked(data)
         labels = {"provider": provider, "model": model, "error_type": text(data.get("error_type"))}
@@ -230,7 +280,7 @@ class EventMetrics:
             self._count("feedback", {"label": text(event.data["label"])})
         score = event.data.get("score")
         if isinstance(score, int | float) and 0.0 <= score <= 1.0:
-            meter = self._families.histogram("feedback_score", {"flow": event.path.partition("/")[0]})
+            meter = self._families.histogram("feedback_score", {"flow": _flow_of(event)})
             meter.record(self._families.slot(), float(score), event.run_id, event.time)
 
     def _one(self, name: str, labels: tuple[str, ...], event: ExecutionEvent) -> None:
@@ -238,6 +288,10 @@ class EventMetrics:
 
     def _count(self, name: str, labels: Mapping[str, str]) -> None:
         self._families.counter(name, labels).add(self._families.slot(), 1.0)
+
+
+def _flow_of(event: ExecutionEvent) -> str:
+    return event.path.partition("/")[0]
 
 
 def _asked(data: Mapping[str, object]) -> tuple[str, str]:

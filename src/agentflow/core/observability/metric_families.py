@@ -86,16 +86,23 @@ class Families:
     def gauge(self, name: str, labels: Mapping[str, str]) -> Gauge:
         return self._of(Gauge, "gauge", name, labels)
 
+    def gauges(self, name: str) -> list[Gauge]:
+        """All that there are of that name."""
+        return [meter for meter in self._families[name].values() if isinstance(meter, Gauge)]
+
     def histogram(self, name: str, labels: Mapping[str, str]) -> Histogram:
         return self._of(Histogram, "histogram", name, labels)
 
     def _of(self, kind: type[M], word: Kind, name: str, labels: Mapping[str, str]) -> M:
-        family = self._family(word, name, labels)
+        family = self._family(word, name)
         if family is None:
             return kind(labels)  # it counts, but nobody sees it
         key = tuple(sorted(labels.items()))
         found = family.get(key)
         if found is None:
+            if not _fit(labels):
+                self.refuse("labels", name)
+                return kind(labels)
             found = self._another(kind, name, family, key)
         assert isinstance(found, kind)
         return found
@@ -118,17 +125,14 @@ class Families:
             family.other.shared = True
         return family.other
 
-    def _family(self, kind: Kind, name: str, labels: Mapping[str, str]) -> _Family | None:
+    def _family(self, kind: Kind, name: str) -> _Family | None:
         family = self._families.get(name)
         if family is not None:
-            if family.kind == kind and (not labels or _labels_fit(labels)):
+            if family.kind == kind:
                 return family
-            self.refuse("kind" if family.kind != kind else "labels", name)
-            return None
-        if not _NAME.fullmatch(name):
+            self.refuse("kind", name)
+        elif not _NAME.fullmatch(name):
             self.refuse("name", name)
-        elif not _labels_fit(labels):
-            self.refuse("labels", name)
         elif len(self._families) >= _FAMILIES:
             self.refuse("names", name)
         else:
@@ -163,7 +167,7 @@ class Families:
         meter.absorb(series, self.now())
 
 
-def _labels_fit(labels: Mapping[str, str]) -> bool:
+def _fit(labels: Mapping[str, str]) -> bool:
     return len(labels) <= _LABELS and all(_NAME.fullmatch(label) is not None for label in labels)
 
 

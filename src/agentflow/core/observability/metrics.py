@@ -57,17 +57,17 @@ class MetricsCollector:
         # A finalizer that runs within may be told of, too: hence a lock that its holder may take again.
         self._lock = threading.RLock()
         self._families = Families(self._clock, METRICS, self._max_series)
-        self._handlers = EventMetrics(self._families).handlers
+        self._events = EventMetrics(self._families, self._lock)
+        self._handlers = self._events.handlers
 
     def observe(self, event: ExecutionEvent) -> None:
         handle = self._handlers.get(event.kind)
-        if handle is None:
-            return
-        with self._lock:
+        if handle is not None:
             try:
                 handle(event)
-            except _BAD_EVENT:  # an event that somebody made by hand
-                self._families.refuse("event", event.kind)
+            except _BAD_EVENT:  # somebody made it by hand
+                with self._lock:
+                    self._families.refuse("event", event.kind)
 
     # ---- metrics of one's own --------------------------------------------------------------------------------
 
@@ -114,6 +114,8 @@ class MetricsCollector:
     def snapshot(self) -> MetricsSnapshot:
         """All metrics as they are now. Each metric is consistent in itself."""
         series: list[Series] = []
+        with self._lock:
+            self._events.count_in_flight()
         groups = self._families.series()
         while True:
             with self._lock:  # metric by metric, so that nobody who counts waits for all of them

@@ -1,60 +1,56 @@
-"""What is under way in which run, so that gauges come back to zero whatever becomes of it.
+"""What is under way in which run, so that what is in flight is a count of what is there, and comes back to zero.
 
-    begin(event, gauge)     gauge + 1, and remembered by run and span
-    end(event)              gauge − 1, if its beginning was seen
+    begin(event, meters)    remembered by run and span
+    end(event)              forgotten; whose it was, if its beginning was seen
     the run's first span ends: whatever is still open in it is over, too
 
 A run whose end never comes (its event loop was closed, its thread has died) is forgotten when there are 100,000 newer
-ones.
+ones. What begins needs no lock, as it is one entry in a dictionary; what ends, and a run's first span, need one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
-from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.meters import Gauge
+from agentflow.core.observability.span_meters import SpanMeters
 
-__all__ = ["OpenSpans"]
+__all__ = ["OpenRun", "OpenSpans"]
 
 _RUNS: Final = 100_000
 
 
-class OpenSpans:
-    """The gauges of what has begun and not ended, by run and span."""
+class OpenRun:
+    """A run of which something is under way. `nodes` are the meters at hand for the nodes of its flow, by name."""
 
-    __slots__ = ("_most", "_runs", "forgotten")
+    __slots__ = ("nodes", "spans")
+
+    def __init__(self, nodes: dict[str, SpanMeters]) -> None:
+        self.nodes = nodes
+        self.spans: dict[int, SpanMeters] = {}
+
+
+class OpenSpans(dict[str, OpenRun]):
+    """The runs by their id."""
+
+    __slots__ = ("_most",)
 
     def __init__(self, most: int = _RUNS) -> None:
+        super().__init__()
         self._most = most
-        self._runs: dict[str, dict[int, Gauge]] = {}
-        self.forgotten = 0
 
-    def begin(self, event: ExecutionEvent, gauge: Gauge) -> None:
-        spans = self._runs.get(event.run_id)
-        if spans is None:
-            spans = self._another(event.run_id)
-        if event.span not in spans:
-            spans[event.span] = gauge
-            gauge.value += 1.0
+    def begin(self, run_id: str, nodes: dict[str, SpanMeters]) -> OpenRun:
+        """A run that was not known."""
+        while len(self) >= self._most:
+            del self[next(iter(self))]
+        run = self[run_id] = OpenRun(nodes)
+        return run
 
-    def end(self, event: ExecutionEvent) -> None:
-        spans = self._runs.get(event.run_id)
-        if spans is None:
-            return
-        gauge = spans.pop(event.span, None)
-        if gauge is not None:
-            gauge.value -= 1.0
-        if event.parent is None or not spans:
-            self._settle(event.run_id)
-
-    def _another(self, run_id: str) -> dict[int, Gauge]:
-        if len(self._runs) >= self._most:
-            self.forgotten += 1
-            self._settle(next(iter(self._runs)))
-        spans = self._runs[run_id] = {}
-        return spans
-
-    def _settle(self, run_id: str) -> None:
-        for gauge in self._runs.pop(run_id).values():
-            gauge.value -= 1.0
+    def in_flight(self) -> Iterator[tuple[Gauge, int]]:
+        """How much is under way, by gauge."""
+        found: Counter[Gauge] = Counter()
+        for run in list(self.values()):
+            found.update([meters.in_flight for meters in list(run.spans.values())])
+        return iter(found.items())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.meters import Counter, Gauge
+from agentflow.core.observability.meters import Counter, Gauge, Histogram
 from agentflow.core.observability.metric_families import Families
 
 __all__ = ["ATTEMPT", "FLOW", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "amount", "text"]
@@ -22,6 +22,7 @@ __all__ = ["ATTEMPT", "FLOW", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "am
 K = TypeVar("K")
 
 _INFINITE: Final = math.inf
+_NUMBERS: Final = (int, float)  # to make a union of them each time takes longer than all the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,18 @@ class Spec:
     scope: str
     ended: str
     duration: str
-    in_flight: str | None = None
+    in_flight: str = ""
+    tokens: str = ""
+    cost: str = ""
 
 
-FLOW: Final = Spec("flow", "flow_runs", "flow_duration_seconds", "flows_in_flight")
-NODE: Final = Spec("node", "node_visits", "node_duration_seconds", "nodes_in_flight")
-MODEL: Final = Spec("model", "model_calls", "model_duration_seconds", "model_calls_in_flight")
+FLOW: Final = Spec("flow", "flow_runs", "flow_duration_seconds", "flows_in_flight", "flow_tokens", "flow_cost_dollars")
+NODE: Final = Spec(
+    "node", "node_visits", "node_duration_seconds", "nodes_in_flight", "node_tokens", "node_cost_dollars"
+)
+MODEL: Final = Spec(
+    "model", "model_calls", "model_duration_seconds", "model_calls_in_flight", "model_tokens", "model_cost_dollars"
+)
 ATTEMPT: Final = Spec("attempt", "model_attempts", "attempt_duration_seconds")
 TOOL: Final = Spec("tool", "tool_calls", "tool_duration_seconds")
 
@@ -44,7 +51,18 @@ TOOL: Final = Spec("tool", "tool_calls", "tool_duration_seconds")
 class SpanMeters:
     """Of one node, flow, model, provider's attempts, or tool. A meter is made when it is first needed."""
 
-    __slots__ = ("_counters", "_duration", "_ended", "_families", "_waits", "in_flight", "labels", "name", "spec")
+    __slots__ = (
+        "_counters",
+        "_duration",
+        "_ended",
+        "_families",
+        "_first",
+        "_waits",
+        "in_flight",
+        "labels",
+        "name",
+        "spec",
+    )
 
     def __init__(self, families: Families, spec: Spec, labels: Mapping[str, str], name: str) -> None:
         self.spec = spec
@@ -53,6 +71,7 @@ class SpanMeters:
         self.in_flight = families.gauge(spec.in_flight, labels) if spec.in_flight else Gauge(labels)
         self._families = families
         self._duration = families.histogram(spec.duration, labels)
+        self._first: Histogram | None = None
         self._ended: dict[str, Counter] = {}
         self._waits: dict[str, Counter] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
@@ -67,8 +86,14 @@ class SpanMeters:
         if duration is not None and 0.0 <= duration < _INFINITE:
             self._duration.record(slot, duration, event.run_id, event.time)
         parts = event.data.get("breakdown")
-        if parts:
-            self._wait(parts, slot)
+        if type(parts) is dict or isinstance(parts, Mapping):
+            waits = self._waits
+            for phase, seconds in parts.items():
+                if 0.0 < seconds < _INFINITE:
+                    waited = waits.get(phase)
+                    if waited is None:
+                        waited = self._wait(phase)
+                    waited.add(slot, seconds)
 
     def error(self, data: Mapping[str, object], slot: int) -> None:
         """It ended by an error of this type. There are few scopes and many errors, so this is looked up each time."""
@@ -78,7 +103,7 @@ class SpanMeters:
     def count(self, name: str, value: object, slot: int, label: str = "", said: str = "") -> None:
         """Something that was used or spent, if it is known: with its own labels, and one more."""
         found = amount(value)
-        if not found:
+        if found is None:
             return
         counter = self._counters.get((name, said))
         if counter is None:
@@ -86,17 +111,16 @@ class SpanMeters:
             counter = self._bound(self._counters, (name, said), name, labels)
         counter.add(slot, found)
 
-    def _wait(self, parts: object, slot: int) -> None:
-        """Where its time went."""
-        if not isinstance(parts, Mapping):
-            return
-        for phase, seconds in parts.items():
-            if 0.0 < seconds < _INFINITE:
-                waited = self._waits.get(phase)
-                if waited is None:
-                    labels = {"scope": self.spec.scope, "name": self.name, "phase": str(phase)}
-                    waited = self._bound(self._waits, phase, "wait_seconds", labels)
-                waited.add(slot, seconds)
+    def first_token(self, event: ExecutionEvent, seconds: float, slot: int) -> None:
+        """The first piece of an answer came after that time."""
+        if self._first is None:
+            self._first = self._families.histogram("model_first_token_seconds", self.labels)
+        self._first.record(slot, seconds, event.run_id, event.time)
+
+    def _wait(self, phase: object) -> Counter:
+        """The counter of what its time went into."""
+        labels = {"scope": self.spec.scope, "name": self.name, "phase": str(phase)}
+        return self._bound(self._waits, str(phase), "wait_seconds", labels)
 
     def _bound(self, at_hand: dict[K, Counter], key: K, name: str, labels: Mapping[str, str]) -> Counter:
         """The counter, at hand from now on if it is nobody else's."""
@@ -115,6 +139,6 @@ def text(value: object) -> str:
 
 def amount(value: object) -> float | None:
     """A finite number that is not negative; None for anything else."""
-    if isinstance(value, int | float) and 0 <= value < _INFINITE:
+    if isinstance(value, _NUMBERS) and 0 <= value < _INFINITE:
         return float(value)
     return None

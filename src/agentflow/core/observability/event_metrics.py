@@ -20,7 +20,6 @@ from typing import Final, TypeAlias, TypeVar
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.metric_families import Families
 from agentflow.core.observability.open_spans import OpenSpans
-from agentflow.core.observability.series import Kind
 from agentflow.core.observability.span_meters import (
     ATTEMPT,
     FLOW,
@@ -33,29 +32,11 @@ from agentflow.core.observability.span_meters import (
     text,
 )
 
-__all__ = ["METRICS", "EventMetrics", "Handler"]
+__all__ = ["EventMetrics", "Handler"]
 
 K = TypeVar("K")
 
 Handler: TypeAlias = Callable[[ExecutionEvent], None]
-
-METRICS: Final[Mapping[str, Kind]] = {
-    **dict.fromkeys(
-        "flow_runs node_visits node_retries node_tokens node_cost_dollars flow_tokens flow_cost_dollars model_calls "
-        "model_attempts model_retries model_tokens model_cost_dollars model_unpriced_calls model_lost_requests "
-        "tool_calls errors rejections breaker_transitions fallbacks hedges cache_lookups wait_seconds "
-        "alert_transitions feedback samples_refused series_overflow".split(),
-        "counter",
-    ),
-    **dict.fromkeys("flows_in_flight nodes_in_flight model_calls_in_flight breaker_open".split(), "gauge"),
-    **dict.fromkeys(
-        "flow_duration_seconds node_duration_seconds model_duration_seconds model_first_token_seconds "
-        "tool_duration_seconds attempt_duration_seconds limiter_wait_seconds shedder_wait_seconds pool_wait_seconds "
-        "feedback_score".split(),
-        "histogram",
-    ),
-}
-"""Every metric that AgentFlow itself counts, and its kind."""
 
 _STATUS: Final = {"success": "ok", "error": "error", "cancelled": "cancelled"}
 _RUN_STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled"}
@@ -181,26 +162,16 @@ class EventMetrics:
         first = amount(timing.get("first_token")) if type(timing) is dict else None
         if first is not None:
             meters.first_token(event, first, slot)
-        if "lost_requests" in data:
-            meters.count("model_lost_requests", data["lost_requests"], slot)
-        unpriced = _unpriced(status, data)
+        lost, unpriced = amount(data.get("lost_requests")), _unpriced(status, data)
+        if lost:
+            self._families.counter("model_lost_requests", meters.labels).add(slot, lost)
         if unpriced:
-            meters.count("model_unpriced_calls", unpriced, slot)
-        self._spent(meters, data, slot)
+            self._families.counter("model_unpriced_calls", meters.labels).add(slot, unpriced)
+        tokens, dollars = _tokens(data), _dollars(data)
+        meters.spend(tokens, dollars, slot)
         if event.node:  # it is part of a flow
-            self._spent(self._node(event), data, slot)
-            self._spent(self._flow(event), data, slot)
-
-    def _spent(self, meters: SpanMeters, data: Mapping[str, object], slot: int) -> None:
-        spec = meters.spec
-        for direction, fact in _TOKENS:
-            used = data.get(fact)
-            if used is not None:
-                meters.count(spec.tokens, used, slot, "direction", direction)
-        for fact in ("cost", "lost_cost"):
-            dollars = data.get(fact)
-            if dollars is not None:
-                meters.count(spec.cost, dollars, slot)
+            self._node(event).spend(tokens, dollars, slot)
+            self._flow(event).spend(tokens, dollars, slot)
 
     # ---- meters ----------------------------------------------------------------------------------------------
 
@@ -299,8 +270,20 @@ def _asked(data: Mapping[str, object]) -> tuple[str, str]:
     return text(data.get("provider")), text(data.get("model"))
 
 
+def _tokens(data: Mapping[str, object]) -> list[tuple[str, float]]:
+    """What is known of the tokens, by direction."""
+    known = [(direction, amount(data.get(fact))) for direction, fact in _TOKENS]
+    return [(direction, used) for direction, used in known if used is not None]
+
+
+def _dollars(data: Mapping[str, object]) -> float | None:
+    """What is known of the cost."""
+    cost, lost = amount(data.get("cost")), amount(data.get("lost_cost"))
+    return lost if cost is None else cost + (lost or 0.0)
+
+
 def _unpriced(status: str, data: Mapping[str, object]) -> float:
-    """How many requests were made whose price is not known."""
+    """How many requests were answered, or lost to a faster one, whose price is not known."""
     answered = status == "ok" or "cost" in data
     lost = amount(data.get("lost_requests")) if data.get("lost_cost") is None else None
     return (1.0 if answered and amount(data.get("cost")) is None else 0.0) + (lost or 0.0)

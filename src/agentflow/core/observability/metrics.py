@@ -24,9 +24,10 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.observability.event_metrics import METRICS, EventMetrics
+from agentflow.core.observability.event_metrics import EventMetrics
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.metric_families import BOOKKEEPING, Families
+from agentflow.core.observability.metric_names import METRICS
 from agentflow.core.observability.snapshot import MetricsSnapshot, Series
 from agentflow.errors import ConfigurationError
 

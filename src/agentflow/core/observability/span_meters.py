@@ -9,17 +9,15 @@ The meters of a node are looked up once and then at hand: a visit costs a few ad
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.meters import Counter, Gauge, Histogram
 from agentflow.core.observability.metric_families import Families
 
 __all__ = ["ATTEMPT", "FLOW", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "amount", "text"]
-
-K = TypeVar("K")
 
 _INFINITE: Final = math.inf
 _NUMBERS: Final = (int, float)  # to make a union of them each time takes longer than all the rest
@@ -52,11 +50,12 @@ class SpanMeters:
     """Of one node, flow, model, provider's attempts, or tool. A meter is made when it is first needed."""
 
     __slots__ = (
-        "_counters",
+        "_cost",
         "_duration",
         "_ended",
         "_families",
         "_first",
+        "_tokens",
         "_waits",
         "in_flight",
         "labels",
@@ -74,7 +73,8 @@ class SpanMeters:
         self._first: Histogram | None = None
         self._ended: dict[str, Counter] = {}
         self._waits: dict[str, Counter] = {}
-        self._counters: dict[tuple[str, str], Counter] = {}
+        self._tokens: dict[str, Counter] = {}
+        self._cost: dict[str, Counter] = {}
 
     def end(self, status: str, event: ExecutionEvent, slot: int) -> None:
         """One has ended so, with this event."""
@@ -100,16 +100,17 @@ class SpanMeters:
         labels = {"scope": self.spec.scope, "error_type": text(data.get("error_type"))}
         self._families.counter("errors", labels).add(slot, 1.0)
 
-    def count(self, name: str, value: object, slot: int, label: str = "", said: str = "") -> None:
-        """Something that was used or spent, if it is known: with its own labels, and one more."""
-        found = amount(value)
-        if found is None:
-            return
-        counter = self._counters.get((name, said))
-        if counter is None:
-            labels = {**self.labels, label: said} if label else self.labels
-            counter = self._bound(self._counters, (name, said), name, labels)
-        counter.add(slot, found)
+    def spend(self, tokens: Sequence[tuple[str, float]], dollars: float | None, slot: int) -> None:
+        """Calls of models have used so many tokens of each direction, and cost that much; None where nobody knows."""
+        for direction, used in tokens:
+            counter = self._tokens.get(direction)
+            if counter is None:
+                labels = {**self.labels, "direction": direction}
+                counter = self._bound(self._tokens, direction, self.spec.tokens, labels)
+            counter.add(slot, used)
+        if dollars is not None:
+            cost = self._cost.get("") or self._bound(self._cost, "", self.spec.cost, self.labels)
+            cost.add(slot, dollars)
 
     def first_token(self, event: ExecutionEvent, seconds: float, slot: int) -> None:
         """The first piece of an answer came after that time."""
@@ -122,7 +123,7 @@ class SpanMeters:
         labels = {"scope": self.spec.scope, "name": self.name, "phase": str(phase)}
         return self._bound(self._waits, str(phase), "wait_seconds", labels)
 
-    def _bound(self, at_hand: dict[K, Counter], key: K, name: str, labels: Mapping[str, str]) -> Counter:
+    def _bound(self, at_hand: dict[str, Counter], key: str, name: str, labels: Mapping[str, str]) -> Counter:
         """The counter, at hand from now on if it is nobody else's."""
         counter = self._families.counter(name, labels)
         if not counter.shared:

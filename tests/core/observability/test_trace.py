@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.run_events import START, RunEvents, busy_run
 
-from agentflow.core.observability.attribution import Account
+from agentflow.core.observability.attribution import Account, Entry
 from agentflow.core.observability.critical_path import critical_spans, stretches
 from agentflow.core.observability.totals import by_model, by_node, place_of, totals, totals_by
 from agentflow.core.observability.trace import trace_of
@@ -205,7 +205,8 @@ def test_the_path_through_siblings_is_the_one_that_breakdowns_are_added_up_by(ch
             account.end(entries[index], at, {"generation": children[index][1]})
             run.end(spans[index], breakdown={"generation": children[index][1]})
         else:
-            entries[index] = account.begin(at)
+            entries[index] = Entry()
+            account.begin(entries[index], at)
             spans[index] = run.begin("model", f"f/n#{index}", flow, model="m")
     run.at += 1.0
     run.end(flow)
@@ -239,3 +240,17 @@ def test_requests_sent_in_vain_are_paid_as_well() -> None:
 
 def test_a_place_is_a_path_without_visits_and_items() -> None:
     assert place_of("a/each#1/7/inner#2/write#11") == "a/each/inner/write"
+
+
+def test_a_question_outside_of_a_flow_has_a_span_around_all_its_requests() -> None:
+    run = RunEvents()
+    for number in (1, 2):
+        call = run.begin("model", "gpt", model="gpt", round=number)
+        run.at += 1.0
+        run.end(call, breakdown={"generation": 1.0})
+        run.at += 0.5
+    trace = trace_of(run.events)
+    assert (len(trace.roots), trace.root.number, trace.status, trace.duration) == (2, 0, "done", 2.5)
+    assert trace.root.breakdown == {"generation": 2.0, "own": 0.5}
+    assert by_category(trace.root) == {"generation": 2.0, "own": 0.5}
+    assert trace_of(run.events[:3]).status == "running"

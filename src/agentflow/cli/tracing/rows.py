@@ -104,16 +104,12 @@ def label(thing: Span | Group) -> str:
 def rows_of(trace: Trace, *, most: int | None = 8) -> list[Row]:
     """The lines, from the outside in. Of more than `most` things of a kind in one place, the most telling are shown
     and the others grouped; None shows all."""
-    found: list[Row] = []
-    for number, root in enumerate(trace.roots):
-        critical = critical_spans(root)
-        lasts: tuple[bool, ...] = () if not number else (number == len(trace.roots) - 1,)
-        found += _below(root, lasts, critical, most)
-    return found
+    root = trace.root
+    return [] if root is None else list(_below(root, critical_spans(root), most))
 
 
-def _below(span: Span, lasts: tuple[bool, ...], critical: frozenset[int], most: int | None) -> Iterator[Row]:
-    waiting: list[Row] = [Row(span, lasts, True)]
+def _below(root: Span, critical: frozenset[int], most: int | None) -> Iterator[Row]:
+    waiting: list[Row] = [Row(root, (), True)]
     while waiting:
         row = waiting.pop()
         yield row

@@ -224,10 +224,9 @@ def _legend(trace: Trace, width: int, colours: bool) -> RenderableType:
     from rich.text import Text
 
     spent: dict[str, float] = {}
-    for root in trace.roots[:1]:
-        for stretch in stretches(root):
-            spent[stretch.category] = spent.get(stretch.category, 0.0) + stretch.duration
-    seen = {name for root in trace.roots for span in root.walk() for name in span.breakdown}
+    for stretch in stretches(trace.root) if trace.root else ():
+        spent[stretch.category] = spent.get(stretch.category, 0.0) + stretch.duration
+    seen = {name for span in trace.walk() for name in span.breakdown}
     text = Text()
     line = 0
     for each, seconds in in_order({**dict.fromkeys(sorted(seen), 0.0), **spent}):

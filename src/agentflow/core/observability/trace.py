@@ -103,7 +103,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One run. `roots` has one span, unless beginnings were lost or nothing is known yet; `started` is wall time."""
+    """One run. `started` is wall time.
+
+    `roots` has one span, unless nothing is known yet, beginnings were lost, or it is a question to a model outside of
+    any flow: each request that it takes stands at the top then. `root` is around all of them.
+    """
 
     run_id: str
     roots: tuple[Span, ...]
@@ -114,15 +118,15 @@ class Trace:
 
     @property
     def root(self) -> Span | None:
-        return self.roots[0] if self.roots else None
+        return self.roots[0] if len(self.roots) == 1 else _around(self.roots)
 
     @property
     def name(self) -> str:
-        return self.root.name if self.root else ""
+        return self.roots[0].name if self.roots else ""
 
     @property
     def status(self) -> Status:
-        return self.root.status if self.root else "unknown"
+        return _together(self.roots) if self.roots else "unknown"
 
     @property
     def start(self) -> float:
@@ -139,7 +143,7 @@ class Trace:
     @property
     def graph(self) -> Mapping[str, object] | None:
         """The outline of the flow, where the first event brought it."""
-        found = self.root.data.get("graph") if self.root else None
+        found = self.roots[0].data.get("graph") if self.roots else None
         return found if isinstance(found, Mapping) else None
 
     def walk(self) -> Iterator[Span]:
@@ -244,7 +248,7 @@ class _Building:
     def trace(self, now: float | None, over: bool) -> Trace:
         parents = self._parents()
         top = [draft for draft in self._drafts.values() if parents[draft.number] is None]
-        over = over or any(draft.ended is not None and draft.event.parent is None for draft in top)
+        over = over or (bool(top) and all(draft.ended is not None for draft in top))
         until = self._now if over or now is None else max(self._now, now)
         marks = self._hang_marks()
         roots: list[Span] = []
@@ -280,6 +284,32 @@ class _Building:
             else:
                 draft.marks.append(mark)
         return tuple(rest)
+
+
+def _around(roots: tuple[Span, ...]) -> Span | None:
+    """A span that nobody told of, around several."""
+    if not roots:
+        return None
+    first, start, end = roots[0], min(root.start for root in roots), max(root.end for root in roots)
+    return Span(
+        0,
+        None,
+        "question",
+        first.name,
+        first.path,
+        start,
+        end,
+        _together(roots),
+        data={name: first.data[name] for name in ("tenant", "parent_run") if name in first.data},
+        breakdown=_account("node", start, end, roots),
+        children=roots,
+    )
+
+
+def _together(roots: tuple[Span, ...]) -> Status:
+    """How several stand: what still runs says so, else what came last."""
+    running = any(root.status == "running" for root in roots)
+    return "running" if running else max(roots, key=lambda root: root.end).status
 
 
 def _mark(event: ExecutionEvent) -> Mark:

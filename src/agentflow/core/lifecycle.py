@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from agentflow.core.cancellation import failure_of
 from agentflow.core.checking import Score, judge
-from agentflow.core.observability.scope import Scope, current_scope, scope_within
+from agentflow.core.observability.scope import Scope, current_scope
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Tell
 from agentflow.core.robustness.pipeline import Pipeline
@@ -48,13 +48,18 @@ class Place:
 
     @property
     def path(self) -> str:
-        own = f"{self.name}#{self.number}" if self.name else f"{self.number}"
-        return f"{self.frame.path if self.within is None else self.within.path}/{own}"
+        around = self.frame.path if self.within is None else self.within.path
+        return f"{around}/{self.name}#{self.number}" if self.name else f"{around}/{self.number}"
 
     def scope(self) -> Scope | None:
         """What is told of this visit stands in it; None where nobody watches."""
         channel = self.frame.run.channel
-        return None if channel is None else scope_within(channel, self.path, self.name or self._owner(), self.number)
+        if channel is None:
+            return None
+        outer = current_scope.get()
+        if outer is not None and outer.channel is not channel:
+            outer = None
+        return Scope(channel, self.path, self.name or self._owner(), self.number, outer)
 
     def _owner(self) -> str:
         return self.name or (self.within._owner() if self.within else "")

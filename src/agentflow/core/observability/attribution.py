@@ -45,12 +45,13 @@ class Entry:
     `cover` is something that ran already, but had not ended, since before this began: no time between is one's own.
     """
 
+    __slots__ = ("before", "began", "cover", "ended", "parts", "since")
     began: float
     since: float
     before: Parts
-    cover: Entry | None = None
-    ended: float | None = None
-    parts: Parts = _NOTHING
+    cover: Entry | None
+    ended: float | None
+    parts: Parts
 
 
 class Account:
@@ -70,13 +71,13 @@ class Account:
         entry.began = now
         entry.since = self._frontier
         entry.before = self._path
-        if self._open and now > self._frontier:
-            entry.cover = next(iter(self._open))
+        entry.cover = next(iter(self._open)) if self._open and now > self._frontier else None
+        entry.ended = None
         self._open[entry] = None
 
     def end(self, entry: Entry, now: float, parts: Parts) -> None:
         """What began as `entry` is over, and this is where its time went."""
-        self._open.pop(entry, None)
+        del self._open[entry]
         entry.ended, entry.parts = now, parts
         if now < self._frontier:
             return

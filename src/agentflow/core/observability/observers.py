@@ -58,6 +58,7 @@ class Observation:
 
     def __init__(self, observer: Observer, *, everywhere: bool = False) -> None:
         self.observer = observer
+        self._observe = observer.observe
         self.seen = 0
         self.failed = 0
         self.dropped = 0
@@ -102,7 +103,7 @@ class Observation:
     def _hand_over(self, event: ExecutionEvent) -> None:
         self.seen += 1
         try:
-            self.observer.observe(event)
+            self._observe(event)
         except Exception as error:  # noqa: BLE001 - whoever watches changes nothing of what it watches
             self.failed += 1
             self.last_error = error.with_traceback(None)

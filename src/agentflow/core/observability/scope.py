@@ -59,7 +59,19 @@ class Channel:
     `chunks` and `content` say whether anybody wants the pieces of streams, and prompts and answers.
     """
 
-    __slots__ = ("_next", "_observations", "_sees", "chunks", "clock", "content", "loop", "reader", "run_id", "started")
+    __slots__ = (
+        "_next",
+        "_observations",
+        "_sees",
+        "_time",
+        "chunks",
+        "clock",
+        "content",
+        "loop",
+        "reader",
+        "run_id",
+        "started",
+    )
 
     def __init__(
         self,
@@ -78,6 +90,7 @@ class Channel:
         self._observations = watching
         self._sees = tuple([each.see for each in watching])
         self._next = count(1).__next__
+        self._time = clock.time
 
     def tell(
         self,
@@ -90,8 +103,11 @@ class Channel:
         now: float | None = None,
     ) -> ExecutionEvent:
         """Number it, date it, and show it to the observers. Without `span` it begins one."""
-        clock = self.clock
         number = self._next()
+        if now is None:
+            now = self.clock.monotonic()
+        if span is None:
+            span = number
         event = execution_event(
             kind,
             self.run_id,
@@ -99,13 +115,13 @@ class Channel:
             scope.node,
             scope.visit,
             number,
-            clock.time(),
+            self._time(),
             duration,
             attempt,
             data,
-            number if span is None else span,
+            span,
             scope.parent,
-            (clock.monotonic() if now is None else now) - self.started,
+            now - self.started,
         )
         for see in self._sees:
             see(event)
@@ -140,17 +156,28 @@ class Scope(Entry):
     await inner.end("node_success")               ── or inner.leave("node_cancelled"), which waits for nobody
 
     `own` is what the time in it is called that nothing inside accounts for. Without `counts` its surroundings keep no
-    account of it. What most never change stands in the class: each visit of a watched node makes one of these.
+    account of it. `common` is what all that is told of its inside bears. Each visit of a watched node makes one.
     """
 
-    span = 0
-    over = False
-    counts = True
-    facts: dict[str, object] | None = None
-    common: Mapping[str, object] = _NOTHING
-    """What all that is told of its inside bears."""
-    _account: Account | None = None
-    _waits: Parts = _NO_PARTS
+    __slots__ = (
+        "_account",
+        "_waits",
+        "channel",
+        "common",
+        "counts",
+        "facts",
+        "node",
+        "outer",
+        "over",
+        "own",
+        "parent",
+        "path",
+        "span",
+        "started",
+        "visit",
+    )
+    span: int
+    started: float
 
     def __init__(
         self, channel: Channel, path: str, node: str, visit: int, outer: Scope | None = None, own: str = "own"
@@ -161,8 +188,15 @@ class Scope(Entry):
         self.visit = visit
         self.outer = outer
         self.own = own
-        self.parent = None if outer is None else outer.span or None
+        self.parent: int | None = None if outer is None else outer.span or None
+        self.span = 0
+        self.over = False
+        self.counts = True
         self.started = channel.started
+        self.common = _NOTHING
+        self.facts: dict[str, object] | None = None
+        self._account: Account | None = None
+        self._waits = _NO_PARTS
 
     def within(self, path: str, node: str, visit: int, own: str = "own") -> Scope:
         return Scope(self.channel, path, node, visit, self, own)
@@ -241,9 +275,7 @@ class Scope(Entry):
         self._left(kind, data, parts, attempt)
 
     def _left(self, kind: str, data: Mapping[str, object], parts: Parts | None, attempt: int) -> None:
-        event = self._over(kind, data, parts, attempt)
-        if self.channel.reader is not None:
-            self.channel.leave(event)
+        self.channel.leave(self._over(kind, data, parts, attempt))
 
     def _begun(self, kind: str, data: Mapping[str, object], attempt: int) -> ExecutionEvent:
         channel = self.channel

@@ -13,16 +13,15 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from datetime import date
 from datetime import time as clock_time
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.events import ExecutionEvent, execution_event
 from agentflow.core.observability.redaction import Redactor
 
 __all__ = ["CONTENT", "Cleaner", "Redact", "to_json"]
@@ -42,6 +41,7 @@ _NAME: Final = 400  # characters of a path or a name
 _REMEMBERED: Final = 4_096  # names of entries, and whether they stand for secrets
 _CARD: Final = 10**11  # a number from here on may be that of a card
 _LARGEST: Final = 2**63
+_FAR: Final = float("inf")
 _FIELD: Final = "[redacted:field]"
 
 
@@ -68,39 +68,36 @@ class Cleaner:
         numbers = (event.visit, event.sequence, event.attempt, event.span, event.parent or 0)
         if not all(-_LARGEST < number < _LARGEST for number in numbers):
             raise ValueError("a number of the event is larger than 64 bits")
-        return replace(
-            event,
-            kind=_whole(self._name(event.kind)),
-            run_id=_whole(event.run_id[:_NAME]),
-            path=_whole(self._name(event.path)),
-            node=_whole(self._name(event.node)),
-            time=float(event.time),
-            at=float(event.at),
-            duration=None if event.duration is None else float(event.duration),
-            data=self._data(event.data) if event.data else {},
+        return execution_event(
+            _whole(self._cleaned(event.kind, _NAME)),
+            _whole(event.run_id[:_NAME]),
+            _whole(self._cleaned(event.path, _NAME)),
+            _whole(self._cleaned(event.node, _NAME)) if event.node else "",
+            event.visit,
+            event.sequence,
+            float(event.time),
+            None if event.duration is None else float(event.duration),
+            event.attempt,
+            self._data(event.data) if event.data else {},
+            event.span,
+            event.parent,
+            float(event.at),
         )
 
     # ---- data ------------------------------------------------------------------------------------------------
 
     def _data(self, data: Mapping[str, object]) -> dict[str, object]:
-        kept: dict[str, object] = {}
         try:
-            entries = _entries(data)
+            return self._mapping(data, 0)
         except Exception as error:  # noqa: BLE001 - a mapping of the user's own
             return {"…": f"<{type(data).__name__}: {type(error).__name__} when read>"}
-        for key, value in entries:
-            if not self._content and key in CONTENT:
-                continue
-            if key in _AS_IT_IS and isinstance(value, str):
-                kept[str(key)] = _whole(value[:_NAME])
-            else:
-                self._keep(kept, key, value, 1)
-        return kept
 
     def _keep(self, kept: dict[str, object], key: object, value: object, depth: int) -> None:
-        name = self._name(key if type(key) is str else str(self._copy(key, _DEEPEST)))
+        name = self._cleaned(key if type(key) is str else str(self._copy(key, _DEEPEST)), _NAME)
         if name in kept:  # two that have become one are still two
             name = f"{name}#{len(kept)}"
+        self._left -= 1
+        self._characters -= len(name)
         secret = type(value) is str and value != "" and self._is_secret(name)
         kept[name] = _FIELD if secret else self._copy(value, depth)
 
@@ -108,9 +105,8 @@ class Cleaner:
         kind = type(value)
         if kind is str:
             return self._text(value)  # type: ignore[arg-type]
-        if value is None or kind is bool:
+        if value is None or kind is bool or (kind is float and -_FAR < value < _FAR):  # type: ignore[operator]
             return value
-        self._left -= 1
         try:
             return self._number(value) if isinstance(value, int | float) else self._composed(value, depth)
         except Exception as error:  # noqa: BLE001 - any type of the user's may raise when it is looked at
@@ -138,9 +134,9 @@ class Cleaner:
             case Mapping() | list() | tuple() | AbstractSet() if value and (depth >= _DEEPEST or self._left <= 0):
                 return f"… ({len(value):,} more)"
             case Mapping():
-                return self._mapping(value, depth + 1)
+                return self._mapping(value, depth)
             case list() | tuple() | AbstractSet():
-                return self._list(list(value), depth + 1)
+                return self._list(list(value), depth)
             case Enum():
                 return self._copy(value.value, depth + 1)
             case date() | clock_time():
@@ -149,30 +145,37 @@ class Cleaner:
                 return self._text(str(value))
         return f"<{type(value).__name__}>"
 
-    def _mapping(self, value: Mapping[object, object], depth: int) -> dict[str, object]:
+    def _mapping(self, value: Mapping[Any, object], depth: int) -> dict[str, object]:
         kept: dict[str, object] = {}
-        entries = _entries(value)
+        entries = list(value.items())  # at one moment, where it is a dict: whoever told of it may be changing it
         for number, (key, item) in enumerate(entries):
-            if number >= _WIDEST or self._left <= 0:
+            if number >= _WIDEST or self._left <= 0 or (depth > 0 and self._characters <= 0):
                 kept["…"] = f"{len(entries) - number:,} more"
                 break
-            self._keep(kept, key, item, depth)
+            if depth > 0 or not self._is_apart(kept, key, item):
+                self._keep(kept, key, item, depth + 1)
         return kept
+
+    def _is_apart(self, kept: dict[str, object], key: object, item: object) -> bool:
+        """Entries of the event itself that are left out, or left alone."""
+        if not self._content and key in CONTENT:
+            return True
+        if key in _AS_IT_IS and isinstance(item, str):
+            kept[str(key)] = _whole(item[:_NAME])
+            return True
+        return False
 
     def _list(self, items: list[object], depth: int) -> list[object]:
         kept: list[object] = []
         for number, item in enumerate(items):
-            if number >= _WIDEST or self._left <= 0:
+            if number >= _WIDEST or self._left <= 0 or self._characters <= 0:
                 kept.append(f"… ({len(items) - number:,} more)")
                 break
             self._left -= 1
-            kept.append(self._copy(item, depth))
+            kept.append(self._copy(item, depth + 1))
         return kept
 
     # ---- texts -----------------------------------------------------------------------------------------------
-
-    def _name(self, text: str) -> str:
-        return self._cleaned(text, _NAME)
 
     def _text(self, text: str) -> str:
         cleaned = self._cleaned(text, min(self._longest, max(0, self._characters)))
@@ -209,11 +212,6 @@ def to_json(value: object) -> str:
     if text.isascii() or _is_whole(text):
         return text
     return json.dumps(value, separators=(",", ":"))  # half a character is spelt out, and comes back as it was
-
-
-def _entries(data: Mapping[str, object] | Mapping[object, object]) -> list[tuple[object, object]]:
-    """At one moment, where it is a dict: whoever told the event may still be changing it."""
-    return list(data.items())
 
 
 def _is_whole(text: str) -> bool:

@@ -1,10 +1,10 @@
-"""The thread that brings events into the file: it gathers for 50 ms, cleans, writes, and makes room.
+"""The thread that brings events into the file: it gathers for 25 ms, cleans, writes, and makes room.
 
     run ──▶ [ intake ] ──▶ clean ──▶ one transaction ──▶ old runs go, a little at a time
                  ▲                        │
                  └── fills up while ──────┘ locked, disk full, read-only: tried again, later each time
 
-So what is told is in the file within 50 ms and the time of a transaction. While the file cannot be written, nothing is
+So what is told is in the file within 25 ms and the time of a transaction. While the file cannot be written, nothing is
 lost until the intake is full; then whole events are, and counted. What cannot be told of in the file meanwhile is told
 there as soon as it can be.
 """
@@ -29,7 +29,7 @@ from agentflow.errors import RunStoreError
 
 __all__ = ["Writer"]
 
-_WINDOW: Final = 0.05  # seconds that events are gathered for
+_WINDOW: Final = 0.025  # seconds that events are gathered for
 _BATCH: Final = 500  # events of one transaction
 _SLICE: Final = 32  # events that are cleaned before other threads get their turn
 _FIRST_PAUSE: Final = 0.05  # seconds before the second try
@@ -169,7 +169,8 @@ class Writer:
         last = False
         while not last:
             taken = [self.intake.next()]
-            self._hurry.wait(_WINDOW)
+            if len(self.intake) < _BATCH:
+                self._hurry.wait(_WINDOW)
             self._hurry.clear()
             taken += self.intake.more(_BATCH - 1)
             marks = [item for item in taken if isinstance(item, Mark)]

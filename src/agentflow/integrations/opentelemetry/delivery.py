@@ -62,15 +62,15 @@ class Delivery:
                 return True
             self.refused += 1
             refused = self.refused
-        if refused == 10 ** (len(str(refused)) - 1):  # the first, the tenth, the hundredth
-            _log.warning("the exporter is too slow: %d %s lost", refused, self._what)
+        if self._give_up is None and refused == 10 ** (len(str(refused)) - 1):  # the first, the tenth, …
+            _log.warning("the collector is too slow: %d %s lost", refused, self._what)
         return False
 
     def hand(self, count: int) -> bool:
-        """The exporter is to have them. Whether there is still time."""
+        """The exporter is to have them. Whether it shall try: at the end, only until it fails once."""
         with self._lock:
             self.handed += count
-        return self._give_up is None or time.monotonic() < self._give_up
+        return self._give_up is None or (not self.down and time.monotonic() < self._give_up)
 
     def settle(self, count: int, arrived: bool) -> None:
         with self._lock:
@@ -83,35 +83,39 @@ class Delivery:
             _log.warning("the collector cannot be reached: %d %s lost, and counted from now on", failed, self._what)
 
     def close(self, timeout: float) -> None:
-        """Admit nothing more, and let the exporter have no more after `timeout` seconds."""
+        """Admit nothing more, and have what waits tried for `timeout` seconds."""
+        self.down = False
         self._give_up = time.monotonic() + timeout
 
 
 class _CountedSpans(SpanExporter):
     def __init__(self, exporter: SpanExporter, delivery: Delivery) -> None:
-        self._exporter = exporter
+        self.exporter = exporter
         self._delivery = delivery
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         arrived = False
         try:
-            arrived = self._delivery.hand(len(spans)) and self._exporter.export(spans) is SpanExportResult.SUCCESS
+            arrived = self._delivery.hand(len(spans)) and self.exporter.export(spans) is SpanExportResult.SUCCESS
         finally:
             self._delivery.settle(len(spans), arrived)
         return SpanExportResult.SUCCESS if arrived else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        self._exporter.shutdown()
+        self.exporter.shutdown()
 
 
 class SpanDelivery(SpanProcessor):
-    """A BatchSpanProcessor whose losses are known, and whose end takes no longer than it may."""
+    """A BatchSpanProcessor whose losses are known, and whose end takes no longer than it may.
 
-    def __init__(self, exporter: SpanExporter, *, room: int = 2_048) -> None:
+    `last` is the exporter for the end, when nobody has the patience that `exporter` has with a collector that is down.
+    """
+
+    def __init__(self, exporter: SpanExporter, last: SpanExporter, *, room: int = 2_048) -> None:
         self.delivery = Delivery("spans", room)
-        self._exporter = exporter
-        counted = _CountedSpans(exporter, self.delivery)
-        self._batches = BatchSpanProcessor(counted, 2 * room, _DELAY, min(_BATCH, room))
+        self._counted = _CountedSpans(exporter, self.delivery)
+        self._last = last
+        self._batches = BatchSpanProcessor(self._counted, 2 * room, _DELAY, min(_BATCH, room))
         self._end: Callable[[], None] = self._batches.shutdown
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -125,42 +129,42 @@ class SpanDelivery(SpanProcessor):
         return self._batches.force_flush(timeout_millis)
 
     def close(self, timeout: float) -> None:
-        """Send what waits, for about so many seconds. A collector that was down a moment ago is not waited for."""
-        self.delivery.close(0.0 if self.delivery.down else timeout)
-        if self.delivery.down:
-            self._exporter.shutdown()
+        """Send what waits, for about so many seconds."""
+        self.delivery.close(timeout)
+        before, self._counted.exporter = self._counted.exporter, self._last
+        before.shutdown()  # it ends the pause between two of its attempts
         self._end()
 
 
 class _CountedLogs(LogRecordExporter):
     def __init__(self, exporter: LogRecordExporter, delivery: Delivery) -> None:
-        self._exporter = exporter
+        self.exporter = exporter
         self._delivery = delivery
-        self._shut: Callable[[], None] = exporter.shutdown
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         arrived = False
         try:
-            arrived = self._delivery.hand(len(batch)) and self._exporter.export(batch) is LogRecordExportResult.SUCCESS
+            arrived = self._delivery.hand(len(batch)) and self.exporter.export(batch) is LogRecordExportResult.SUCCESS
         finally:
             self._delivery.settle(len(batch), arrived)
         return LogRecordExportResult.SUCCESS if arrived else LogRecordExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
+        return self.exporter.force_flush(timeout_millis)
 
     def shutdown(self) -> None:
-        self._shut()
+        end: Callable[[], None] = self.exporter.shutdown
+        end()
 
 
 class LogDelivery(LogRecordProcessor):
     """The same for log records."""
 
-    def __init__(self, exporter: LogRecordExporter, *, room: int = 2_048) -> None:
+    def __init__(self, exporter: LogRecordExporter, last: LogRecordExporter, *, room: int = 2_048) -> None:
         self.delivery = Delivery("events", room)
-        self._abort: Callable[[], None] = exporter.shutdown
-        counted = _CountedLogs(exporter, self.delivery)
-        self._batches = BatchLogRecordProcessor(counted, _DELAY, min(_BATCH, room), None, 2 * room)
+        self._counted = _CountedLogs(exporter, self.delivery)
+        self._last = last
+        self._batches = BatchLogRecordProcessor(self._counted, _DELAY, min(_BATCH, room), None, 2 * room)
         self._end: Callable[[], None] = self._batches.shutdown
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
@@ -174,7 +178,7 @@ class LogDelivery(LogRecordProcessor):
         self.close(0.0)
 
     def close(self, timeout: float) -> None:
-        self.delivery.close(0.0 if self.delivery.down else timeout)
-        if self.delivery.down:
-            self._abort()
+        self.delivery.close(timeout)
+        self._counted.shutdown()
+        self._counted.exporter = self._last
         self._end()

@@ -12,6 +12,7 @@ It is inline, and waits for nobody: what leaves the process is the providers' bu
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -126,6 +127,9 @@ class OpenTelemetryObserver:
             self._details = Details(loggers.get_logger(*scope, schema_url=table.schema_url), table, scribe)
         self._propagate = propagate
         self._export = export
+        self._closed = False
+        if export is not None:
+            atexit.register(self.close)
         meter.create_observable_counter(
             names.LOST_METRIC, [self._lost], "{item}", "Spans and events that did not become what they should."
         )
@@ -167,10 +171,11 @@ class OpenTelemetryObserver:
             self._export.flush()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Send what has ended, for about `timeout` seconds, and nothing from then on."""
-        out = self._export
-        if out is not None:
-            out.close(timeout)
+        """Send what has ended, for about `timeout` seconds, and nothing more. The end of the process does it, too."""
+        if self._export is not None and not self._closed:
+            self._closed = True
+            atexit.unregister(self.close)
+            self._export.close(timeout)
             if self.losses:
                 _log.warning("not all telemetry has arrived: %s", self.losses)
 

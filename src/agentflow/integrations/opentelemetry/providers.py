@@ -28,6 +28,7 @@ from agentflow.integrations.opentelemetry.delivery import Delivery, LogDelivery,
 __all__ = ["OwnProviders"]
 
 _NAME: Final = "service.name"
+_LAST: Final = 1.5  # seconds for one request when the process ends: a second attempt, but no third
 
 
 class OwnProviders:
@@ -52,8 +53,14 @@ class OwnProviders:
         def url(signal: str) -> str | None:
             return None if endpoint is None else f"{endpoint.rstrip('/')}/v1/{signal}"
 
-        spans = OTLPSpanExporter(endpoint=url("traces"), headers=headers, timeout=timeout)
-        self._spans = SpanDelivery(spans)
+        def spans(patience: float) -> OTLPSpanExporter:
+            return OTLPSpanExporter(endpoint=url("traces"), headers=headers, timeout=patience)
+
+        def events(patience: float) -> OTLPLogExporter:
+            return OTLPLogExporter(endpoint=url("logs"), headers=headers, timeout=patience)
+
+        last = min(timeout, _LAST)
+        self._spans = SpanDelivery(spans(timeout), spans(last))
         self.tracers = TracerProvider(
             None if sample is None else ParentBasedTraceIdRatio(sample), resource, shutdown_on_exit=False
         )
@@ -68,8 +75,7 @@ class OwnProviders:
         self.loggers: LoggerProvider | None = None
         self._logs: LogDelivery | None = None
         if logs:
-            events = OTLPLogExporter(endpoint=url("logs"), headers=headers, timeout=timeout)
-            self._logs = LogDelivery(events)
+            self._logs = LogDelivery(events(timeout), events(last))
             self.loggers = LoggerProvider(resource, shutdown_on_exit=False)
             self.loggers.add_log_record_processor(self._logs)
 
@@ -98,13 +104,13 @@ class OwnProviders:
         if self._closed:
             return
         self._closed = True
-        down = self._spans.delivery.down
         for each in (self._spans, self._logs):
             if each is not None:
                 each.close(timeout)
+        down = self._spans.delivery.down
         if self._meters is not None:
             with suppress(Exception):
-                self._meters.shutdown(1.0 if down else timeout * 1_000.0)
+                self._meters.shutdown(1.0 if down else timeout * 1_000.0)  # milliseconds
 
 
 def _resource(service_name: str | None) -> Resource:

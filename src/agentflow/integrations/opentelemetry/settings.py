@@ -8,7 +8,6 @@ The packages of the extra are imported when it is called, not before.
 
 from __future__ import annotations
 
-import atexit
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,11 +98,9 @@ def from_settings(settings: Mapping[str, object]) -> OpenTelemetryObserver:
         measure=said.metrics,
         logs=wanted.on_events,
     )
-    observer = OpenTelemetryObserver(
+    return OpenTelemetryObserver(
         tracer_provider=own.tracers, meter_provider=own.meters, logger_provider=own.loggers, export=own, **shared
     )
-    atexit.register(observer.close)
-    return observer
 
 
 def _checked(settings: Mapping[str, object]) -> _Settings:

@@ -5,7 +5,7 @@
     meter.series(name, now, age)        → a Series, which is a value
 
 A meter is not made for several threads at once: whoever owns it holds a lock. Its memory depends on how many slots it
-keeps and, for a histogram, on how many buckets its values fall into (6,656 at most of either sign), not on how often it
+keeps and, for a histogram, on how many buckets its values fall into (6,592 at most of either sign), not on how often it
 is used. One that is `shared` stands for labels that have none of their own.
 """
 

@@ -131,7 +131,8 @@ class Families:
             if family.kind == kind:
                 return family
             self.refuse("kind", name)
-        elif not _NAME.fullmatch(name):
+            return None
+        if not _NAME.fullmatch(name):
             self.refuse("name", name)
         elif len(self._families) >= _FAMILIES:
             self.refuse("names", name)

@@ -16,7 +16,6 @@ what cannot be kept is counted, too (`samples_refused`, `series_overflow`).
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import weakref
@@ -29,6 +28,7 @@ from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.metric_families import BOOKKEEPING, Families
 from agentflow.core.observability.metric_names import METRICS
 from agentflow.core.observability.snapshot import MetricsSnapshot, Series
+from agentflow.core.observability.span_meters import LARGEST
 from agentflow.errors import ConfigurationError
 
 __all__ = ["MetricsCollector"]
@@ -73,7 +73,7 @@ class MetricsCollector:
     # ---- metrics of one's own --------------------------------------------------------------------------------
 
     def count(self, name: str, value: float = 1.0, labels: Mapping[str, str] = {}) -> None:
-        """Add to a counter. What is no finite number, or negative, is refused and counted as that."""
+        """Add to a counter. What is no number below 10¹⁰⁰, or negative, is refused and counted as that."""
         with self._lock:
             said = self._said(name, value, labels)
             if said is None:
@@ -104,7 +104,7 @@ class MetricsCollector:
             self._families.refuse("name", name if isinstance(name, str) else type(name).__name__)
         elif said is None:
             self._families.refuse("labels", name)
-        elif not _is_finite(value):
+        elif not _is_number(value):
             self._families.refuse("value", name)
         else:
             return said
@@ -145,11 +145,8 @@ def _texts(labels: object) -> Mapping[str, str] | None:
     return None
 
 
-def _is_finite(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float can hold
-        return False
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST
 
 
 _collectors: weakref.WeakSet[MetricsCollector] = weakref.WeakSet()

@@ -9,7 +9,6 @@ be is refused with ValueError, TypeError or KeyError, which its reader makes one
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,15 +23,15 @@ T = TypeVar("T")
 
 
 def to_record(series: Series) -> dict[str, object]:
-    record: dict[str, object] = {"name": series.name, "kind": series.kind, "labels": dict(series.labels)}
-    if series.kind != "histogram":
+    labels = dict(series.labels)
+    record: dict[str, object] = {"name": series.name, "kind": series.kind, "labels": labels, "age": series.age}
+    if series.kind == "histogram":
+        record |= {"distribution": _numbers(series.distribution)} | _parts(series.recent_distributions, _numbers)
+        record["exemplars"] = [[each.value, each.run_id, each.time] for each in series.exemplars]
+    else:
         record["amount"] = series.amount
     if series.kind == "counter":
-        record |= {"age": series.age} | _parts(series.recent, float)
-    if series.kind == "histogram":
-        record |= {"age": series.age, "distribution": _numbers(series.distribution)}
-        record |= _parts(series.recent_distributions, _numbers)
-        record["exemplars"] = [[each.value, each.run_id, each.time] for each in series.exemplars]
+        record |= _parts(series.recent, float)
     return record
 
 
@@ -42,9 +41,9 @@ def from_record(record: object) -> Series:
     kind = _kind(record["kind"])
     labels = {_text(name): _text(value) for name, value in record["labels"].items()}
     name = _text(record["name"])
-    if kind == "gauge":
-        return Series(name, kind, labels, number(record["amount"]))
     age = number(record["age"])
+    if kind == "gauge":
+        return Series(name, kind, labels, number(record["amount"]), age=age)
     if kind == "counter":
         return Series(name, kind, labels, number(record["amount"]), recent=_from_parts(record, number), age=age)
     return Series(
@@ -59,9 +58,9 @@ def from_record(record: object) -> Series:
 
 
 def number(value: object) -> float:
-    """A finite number; ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r:.100} is no finite number")
+    """A number that many of can be added up; ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e200:
+        raise ValueError(f"{value!r:.100} is no number, or too large a one")
     return float(value)
 
 

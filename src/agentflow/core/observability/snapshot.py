@@ -5,8 +5,8 @@
     snapshot.select("node_visits", {"flow": "article"})         # one Series for each set of labels
     everybody = MetricsSnapshot.from_json(theirs).merged(snapshot)
 
-Which metrics there are stands in `metric_names.py`. What is merged must not have been merged before: a process that goes
-on sends the next snapshot in place of the last one, not beside it.
+Which metrics there are stands in `metric_names.py`. What is merged must not have been merged before: a process that
+goes on sends the next snapshot in place of the last one, not beside it.
 """
 
 from __future__ import annotations

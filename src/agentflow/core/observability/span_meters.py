@@ -8,7 +8,6 @@ The meters of a node are looked up once and then at hand: a visit costs a few ad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,9 +16,11 @@ from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.meters import Counter, Gauge, Histogram
 from agentflow.core.observability.metric_families import Families
 
-__all__ = ["ATTEMPT", "FLOW", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "amount", "text"]
+__all__ = ["ATTEMPT", "FLOW", "LARGEST", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "amount", "text"]
 
-_INFINITE: Final = math.inf
+LARGEST: Final = 1e100
+"""No value that is counted is as large: sums of them stay numbers."""
+
 _NUMBERS: Final = (int, float)  # to make a union of them each time takes longer than all the rest
 
 
@@ -83,13 +84,13 @@ class SpanMeters:
             ended = self._bound(self._ended, status, self.spec.ended, {**self.labels, "status": status})
         ended.add(slot, 1.0)
         duration = event.duration
-        if duration is not None and 0.0 <= duration < _INFINITE:
+        if duration is not None and 0.0 <= duration < LARGEST:
             self._duration.record(slot, duration, event.run_id, event.time)
         parts = event.data.get("breakdown")
         if type(parts) is dict or isinstance(parts, Mapping):
             waits = self._waits
             for phase, seconds in parts.items():
-                if 0.0 < seconds < _INFINITE:
+                if 0.0 < seconds < LARGEST:
                     waited = waits.get(phase)
                     if waited is None:
                         waited = self._wait(phase)
@@ -139,7 +140,7 @@ def text(value: object) -> str:
 
 
 def amount(value: object) -> float | None:
-    """A finite number that is not negative; None for anything else."""
-    if isinstance(value, _NUMBERS) and 0 <= value < _INFINITE:
+    """A number that is not negative; None for anything else."""
+    if isinstance(value, _NUMBERS) and 0 <= value < LARGEST:
         return float(value)
     return None

@@ -21,8 +21,9 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from tempfile import TemporaryFile
 from time import monotonic
-from typing import Final
+from typing import IO, Final
 
 from agentflow.core.observability.alerts.alert import Alert
 from agentflow.core.threads import call_in_thread
@@ -66,26 +67,39 @@ class Command:
 
     def _run(self, text: bytes, environment: Mapping[str, str], unwanted: threading.Event) -> int | None:
         """In a thread: its exit status, None where its time was up."""
-        process = subprocess.Popen(
-            list(self.arguments),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
+        with _file(text) as given:
+            process = subprocess.Popen(
+                list(self.arguments),
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
         with process:
             end = monotonic() + self.timeout
-            given: bytes | None = text
             while not unwanted.is_set() and (left := end - monotonic()) > 0:
                 try:
-                    process.communicate(given, timeout=min(left, _LOOK))
+                    return process.wait(min(left, _LOOK))
                 except subprocess.TimeoutExpired:
-                    given = None  # it has it already, or is being given it
-                else:
-                    return process.returncode
+                    continue
             _kill(process)
         return None
+
+
+def _file(text: bytes) -> IO[bytes]:
+    """To be read from its beginning. A pipe would have to be written to while the program runs, as it pleases."""
+    if hasattr(os, "memfd_create"):  # a full disk is a reason for an alert, so it should not stop one
+        file: IO[bytes] = os.fdopen(os.memfd_create("alert"), "w+b")
+    else:
+        file = TemporaryFile()  # noqa: SIM115 - whoever gets it closes it
+    try:
+        file.write(text)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

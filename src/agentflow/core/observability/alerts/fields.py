@@ -21,6 +21,8 @@ __all__ = ["Fields"]
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 
+_NAMED: Final = re.compile(r"[\w.]+: ")  # begins with a field
+
 
 class Fields:
     """`path` is where the mapping stands, in words. What was asked for is known; `finish` complains of the rest."""
@@ -137,9 +139,10 @@ class Fields:
             yield
         except ConfigurationError as error:
             text = str(error)
-            if text.startswith(self.path):
+            if text.startswith(tuple([f"{self.path}{end}" for end in (".", ": ")])):
                 raise
-            raise ConfigurationError(f"{self.path}.{text}") from None
+            joint = "." if _NAMED.match(text) else ": "
+            raise ConfigurationError(f"{self.path}{joint}{text}") from None
 
 
 def _seconds(value: object) -> float | None:

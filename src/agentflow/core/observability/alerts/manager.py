@@ -93,8 +93,10 @@ class AlertManager:
         max_series: int = 1000,
         name: str | None = None,
     ) -> None:
-        if not 0 < interval < float("inf") or not 0 <= grace < float("inf"):
-            raise ConfigurationError("interval and grace are finite seconds, more than 0 and not less than 0")
+        if not 0 < interval < float("inf"):
+            raise ConfigurationError(f"interval: found {interval}, allowed is a finite number of seconds above 0")
+        if not 0 <= grace < float("inf"):
+            raise ConfigurationError(f"grace: found {grace}, allowed is a finite number of seconds, 0 or more")
         self._source = source
         self._name = name or f"alerts-{os.urandom(6).hex()}"
         self._evaluator = Evaluator(rules, name=self._name, max_series=max_series)
@@ -279,8 +281,9 @@ class AlertManager:
         due = self._clock.monotonic()
         while True:
             await self.check()
-            now = self._clock.monotonic()
-            due = max(due + self._interval, now)  # what was missed is not made up for
+            now, due = self._clock.monotonic(), due + self._interval
+            if due <= now:  # what was missed is not made up for
+                due = now + self._interval
             await self._clock.sleep(due - now)
 
     def _running(self) -> asyncio.Task[None] | None:

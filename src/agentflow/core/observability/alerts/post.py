@@ -37,12 +37,13 @@ class Target:
     @classmethod
     def of(cls, url: str) -> Target:
         """Raises ConfigurationError, which does not repeat the URL."""
-        parts = urlsplit(url) if url.isprintable() and " " not in url else None
+        parts = host = port = None
         try:
+            parts = urlsplit(url) if url.isprintable() and " " not in url else None
             port = None if parts is None else parts.port
             host = None if parts is None or parts.hostname is None else _ascii(parts.hostname)
         except ValueError:
-            host = port = None
+            host = None
         if parts is None or parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
             allowed = "an address that begins with http:// or https://, without a user or a password"
             raise ConfigurationError(f"url: found something else, allowed is {allowed}")

@@ -99,13 +99,13 @@ class Webhook:
     # ---- from the environment
 
     def _target(self) -> Target:
-        return Target.of(self.url if self.url is not None else _variable(self.url_env or ""))
+        return Target.of(self.url if self.url is not None else _variable("url_env", self.url_env or ""))
 
     def _secret(self) -> str | None:
-        return None if self.secret_env is None else _variable(self.secret_env)
+        return None if self.secret_env is None else _variable("secret_env", self.secret_env)
 
     def _headers(self) -> dict[str, str]:
-        found = {name: _variable(variable) for name, variable in self.headers_env.items()}
+        found = {name: _variable("headers_env", variable) for name, variable in self.headers_env.items()}
         for name, value in found.items():
             if not _NAME.fullmatch(name) or not value.isprintable():
                 raise ConfigurationError(f"headers_env: {name!r} or its value cannot be sent as a header")
@@ -118,8 +118,8 @@ class Webhook:
             raise ConfigurationError(str(error)) from None
 
 
-def _variable(name: str) -> str:
+def _variable(field: str, name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise ConfigurationError(f"the environment variable {name} is not set")
+        raise ConfigurationError(f"{field}: the environment variable {name} is not set")
     return value

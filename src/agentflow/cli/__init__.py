@@ -1,1 +1,1 @@
-"""The command line: `agentflow run`, `ask`, `models`, `graph`, `doctor` and `init`, one file a command."""
+"""The command line, one file a command: `agentflow run`, `ask`, `runs`, `trace`, `top`, `cost`, `models`, `graph`, …"""

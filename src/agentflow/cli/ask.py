@@ -14,6 +14,7 @@ import click
 from agentflow.cli.debug import debug_option
 from agentflow.cli.interrupt import leave_interrupted
 from agentflow.cli.models import stand_in_notice, use_model
+from agentflow.cli.recording import Recording
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.answer import text_of
 from agentflow.llm.builder import LLMClientBuilder
@@ -26,8 +27,9 @@ __all__ = ["command"]
 @click.option("-m", "--model", metavar="NAME", help="Which model; `agentflow models` lists them.")
 @click.option("-s", "--system", metavar="TEXT", help="Instructions that come before the prompt.")
 @click.option("--stream/--no-stream", default=True, help="Print the answer as it comes (the default), or whole.")
+@click.option("--no-record", is_flag=True, help="Do not keep the question for `agentflow trace`.")
 @debug_option
-def command(words: tuple[str, ...], model: str | None, system: str | None, stream: bool) -> None:
+def command(words: tuple[str, ...], model: str | None, system: str | None, stream: bool, no_record: bool) -> None:
     """Ask a model. What is piped in follows the PROMPT after a blank line, or is the prompt."""
     prompt = "\n\n".join(part for part in (" ".join(words).strip(), _piped()) if part)
     if not prompt:
@@ -38,10 +40,15 @@ def command(words: tuple[str, ...], model: str | None, system: str | None, strea
     if notice is not None:
         click.echo(notice, err=True)
     builder = AgentFlow.model().prompt(prompt)
+    recording = Recording(wanted=not no_record)
     try:
-        asyncio.run(_answer(builder if system is None else builder.system(system), stream=stream))
+        with recording:
+            asyncio.run(_answer(builder if system is None else builder.system(system), stream=stream))
     except KeyboardInterrupt:
         leave_interrupted("\ninterrupted; what stands above is not the whole answer")
+    finally:
+        if recording.trouble is not None:
+            click.echo(f"note: {recording.trouble}", err=True)
 
 
 async def _answer(builder: LLMClientBuilder, *, stream: bool) -> None:

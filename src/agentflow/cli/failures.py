@@ -23,6 +23,7 @@ from agentflow.errors import (
     NotFoundError,
     PermissionDeniedError,
     StateKeyError,
+    UnknownRunError,
     describe,
 )
 
@@ -42,7 +43,7 @@ EXIT_CODES: Final = {
     INTERRUPTED: "Ctrl-C",
 }
 
-_BAD_INPUT: Final = (FlowFileError, DocumentError, InputError, GraphError)
+_BAD_INPUT: Final = (FlowFileError, DocumentError, InputError, GraphError, UnknownRunError)
 _BAD_CONFIGURATION: Final = (ConfigurationError, AuthenticationError, PermissionDeniedError, NotFoundError)
 
 

@@ -26,6 +26,10 @@ __all__ = ["commands", "main"]
 COMMANDS: Final = {
     "run": "Run the flow in a file.",
     "ask": "Ask a model one question.",
+    "runs": "List what has been recorded.",
+    "trace": "Show a recorded run: what it did, why it was slow, what it cost.",
+    "top": "Watch rates, percentiles and spending as they are.",
+    "cost": "Say what was spent, by model, flow or day.",
     "models": "List the models that can be asked.",
     "graph": "Print the flow in a file as a Mermaid chart.",
     "doctor": "Say what is installed, configured and reachable.",

@@ -23,6 +23,7 @@ from agentflow.cli.load import AnyFlow, load_flow
 from agentflow.cli.models import stand_in_notice, use_model
 from agentflow.cli.outcome import Foreign, as_text, output_key, result_json
 from agentflow.cli.progress import Progress, progress_on
+from agentflow.cli.recording import Recording
 from agentflow.core import ExecutionEvent, Flow, FlowResult, SharedState
 from agentflow.errors import AgentFlowError
 
@@ -46,6 +47,7 @@ See = Callable[[ExecutionEvent], None]
 )  # fmt: skip
 @click.option("--json", "wants_json", is_flag=True, help="Print the whole result as JSON: status, output, state.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; errors are still said.")
+@click.option("--no-record", is_flag=True, help="Do not keep the run for `agentflow trace`.")
 @debug_option
 def command(
     target: str,
@@ -56,6 +58,7 @@ def command(
     output: Path | None,
     wants_json: bool,
     quiet: bool,
+    no_record: bool,
 ) -> None:
     """Run the flow in FILE: the variable `flow`, the only flow there is, or the one called NAME.
 
@@ -65,13 +68,14 @@ def command(
     output = _checked(output)
     progress = progress_on(sys.stderr, quiet=quiet)
     watcher = _Watcher(progress)
+    recording = Recording(wanted=not no_record)
     with redirect_stdout(sys.stderr) if wants_json else nullcontext():  # what a flow prints is no JSON
         flow = load_flow(target)
         state = read_input(flow, args=args, pairs=pairs, json_file=input_json)
         if model is not None:
             use_model(model)
         try:
-            with progress:
+            with recording, progress:
                 result = _watch(flow, state, watcher.see)
         except KeyboardInterrupt:
             unwritten = "" if output is None else f"; {output} was not written"
@@ -79,10 +83,15 @@ def command(
     key = output_key(flow.graph, result, watcher.last_path)
     if wants_json:
         _print_json(result_json(result, key), quiet=quiet)
+    if not quiet and recording.trouble is not None:
+        click.echo(f"note: {recording.trouble}", err=True)
+    shown = f" (agentflow trace {result.run_id})" if recording.recorded else ""
     if result.error is not None:
+        if shown and not quiet:
+            click.echo(f"failed after {span(result.duration)}{shown}", err=True)
         raise result.error
     if not quiet:
-        click.echo(f"done in {span(result.duration)}: {progress.ledger.summary()}", err=True)
+        click.echo(f"done in {span(result.duration)}: {progress.ledger.summary()}{shown}", err=True)
     _hand_out(result, key, output, wants_json=wants_json, quiet=quiet)
 
 

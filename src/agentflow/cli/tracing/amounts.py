@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count_of", "dollars", "duration", "per_cent", "tokens"]
+__all__ = ["count_of", "dollars", "duration", "per_cent", "spent", "tokens"]
 
 
 def duration(seconds: float) -> str:
@@ -39,6 +39,13 @@ def dollars(amount: float | None, *, more: bool = False) -> str:
     else:
         text = f"${amount:,.2f}"
     return f"{text}+?" if more else text
+
+
+def spent(cost: float, answered: int, unpriced: int) -> str:
+    """What so many answered calls have cost, of which nobody knows the price of some."""
+    if unpriced and unpriced >= answered and not cost:
+        return dollars(None)
+    return dollars(cost, more=unpriced > 0)
 
 
 def tokens(count: int) -> str:

@@ -60,7 +60,8 @@ def _did(trace: Trace, total: Totals) -> str:
     took, made = duration(trace.duration), _made(trace, total)
     match root.status:
         case "done":
-            return f"{root.name} ran to its end in {took}{made}."
+            ended = "answered" if root.what in ("model", "question") else "ran to its end"
+            return f"{root.name} {ended} in {took}{made}."
         case "failed":
             failed = failure_of(trace)
             place = f" in {label(failed)}" if failed is not None and failed is not root else ""

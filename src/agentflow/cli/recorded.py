@@ -1,0 +1,79 @@
+"""Where the command line's runs are recorded, and how a command finds one of them.
+
+AGENTFLOW_RUNS=FILE    another file than .agentflow/runs.db; `off` records nothing
+4f9a, last             a run by the beginning of its id, or the newest
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime, timedelta
+from typing import Final
+
+import click
+
+from agentflow.core.observability.store import DEFAULT_PATH, RunReader, RunRecord
+from agentflow.core.observability.trace import Trace, trace_of
+from agentflow.errors import UnknownRunError
+
+__all__ = ["OFF", "VARIABLE", "file_option", "open_runs", "run_named", "runs_file", "since_option", "trace_in"]
+
+VARIABLE: Final = "AGENTFLOW_RUNS"
+OFF: Final = "off"
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def runs_file() -> str | None:
+    """The file that runs are recorded in; None where they are not."""
+    named = os.environ.get(VARIABLE, "").strip()
+    return None if named.lower() == OFF else named or DEFAULT_PATH
+
+
+def open_runs(file: str | None) -> RunReader:
+    """Raises RunStoreError, which says what to do."""
+    return RunReader(file or runs_file() or DEFAULT_PATH)
+
+
+def run_named(reader: RunReader, word: str) -> RunRecord:
+    """The run of that id or of its beginning, or the `last` one. Raises UnknownRunError."""
+    if word != "last":
+        return reader.find(word)
+    found = reader.runs(limit=1)
+    if not found:
+        raise UnknownRunError(word, path=reader.path)
+    return found[0]
+
+
+def trace_in(reader: RunReader, record: RunRecord) -> Trace:
+    """The run as far as it has come."""
+    now = time.time() - record.started if record.status == "running" else None
+    return trace_of(reader.events(record.id), now=now, over=record.is_over)
+
+
+file_option = click.option(
+    "--file", "file", metavar="FILE", help=f"The file of runs (else {VARIABLE}, else {DEFAULT_PATH})."
+)
+
+
+class _Moment(click.ParamType[float]):
+    """`90s`, `15m`, `2h`, `7d`: so long ago; `2026-11-27`, `2026-11-27T14:30`: then, local time."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip().lower()
+        if text == "today":
+            return datetime.now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+        number, unit = text[:-1], _UNITS.get(text[-1:])
+        try:
+            if unit is not None:
+                return (datetime.now() - timedelta(seconds=float(number) * unit)).timestamp()
+            return datetime.fromisoformat(text.upper()).timestamp()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: 15m, 2h or 7d ago, today, or a date as in 2026-11-27", param, ctx)
+
+
+since_option = click.option("--since", type=_Moment(), metavar="TIME", help="15m, 2h, 7d ago, today, or a date.")

@@ -1,0 +1,130 @@
+"""`agentflow runs`: what has been recorded, the newest first."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final, get_args
+
+import click
+
+from agentflow.cli.debug import debug_option
+from agentflow.cli.recorded import file_option, open_runs, since_option
+from agentflow.cli.tracing.amounts import count_of, duration, spent, tokens
+from agentflow.core.observability.store import LossRecord, RunRecord
+from agentflow.core.observability.store.records import RunStatus
+
+__all__ = ["command"]
+
+_STYLES: Final = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "lost": "yellow"}
+_NARROW: Final = 100
+
+
+@click.command("runs", short_help="List what has been recorded.")
+@click.option("--flow", metavar="NAME", help="Runs of this flow, or questions to this model; * and ? stand for any.")
+@click.option("--status", type=click.Choice(get_args(RunStatus)), help="Runs that stand so; lost: their process died.")
+@click.option("-m", "--model", metavar="NAME", help="Runs in which this model has answered.")
+@since_option
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@click.option("--json", "wants_json", is_flag=True, help="Print a JSON list.")
+@file_option
+@debug_option
+def command(
+    flow: str | None,
+    status: RunStatus | None,
+    model: str | None,
+    since: float | None,
+    limit: int,
+    wants_json: bool,
+    file: str | None,
+) -> None:
+    """List recorded runs, the newest first. `agentflow trace ID` shows one, `agentflow trace last` the newest."""
+    with open_runs(file) as reader:
+        found = reader.runs(name=flow, status=status, model=model, since=since, limit=limit)
+        if wants_json:
+            click.echo(json.dumps([_as_json(run) for run in found], indent=2))
+            return
+        if not found:
+            filtered = any(value is not None for value in (flow, status, model, since))
+            hint = (
+                "none fits; `agentflow runs` without options lists all"
+                if filtered
+                else "`agentflow run FILE` records one"
+            )
+            click.echo(f"no runs: {hint}", err=True)
+            return
+        _print(found)
+        _tell_losses(reader.losses())
+
+
+def _as_json(run: RunRecord) -> dict[str, object]:
+    unknown = run.unpriced and run.unpriced >= run.calls - run.failed_calls and not run.cost
+    return {**asdict(run), "cost": None if unknown else run.cost}
+
+
+def _print(runs: Sequence[RunRecord]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    width = None if sys.stdout.isatty() else 160
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    wide = console.width >= _NARROW
+    columns = [
+        Column("run", no_wrap=True),  # an id is there to be copied, so it is never cut
+        Column("what", ratio=1, no_wrap=True, overflow="ellipsis"),
+        Column("status"),
+        Column("began", no_wrap=True),
+        Column("took", justify="right", no_wrap=True),
+        Column("calls", justify="right"),
+        *([Column("tokens", justify="right", no_wrap=True)] if wide else []),
+        Column("cost", justify="right", no_wrap=True),
+    ]
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), expand=True)
+    for run in runs:
+        used = f"{tokens(run.input_tokens)}→{tokens(run.output_tokens)}" if run.calls else ""
+        table.add_row(
+            run.id,
+            Text.assemble(_clean(_called(run)), (f"  {_clean(run.error or '')}" if run.error else "", "red")),
+            Text(run.status, style=_STYLES[run.status]),
+            _began(run.started),
+            duration(run.duration if run.duration is not None else max(0.0, run.seen - run.started)),
+            f"{run.calls:,}" if run.calls else "",
+            *([used] if wide else []),
+            spent(run.cost, run.calls - run.failed_calls, run.unpriced) if run.calls else "",
+        )
+    console.print(table)
+
+
+def _called(run: RunRecord) -> str:
+    """A question outside of any flow is called by the models that answered it."""
+    return ", ".join(run.models) or run.name if run.kind == "call" else run.name
+
+
+def _began(moment: float) -> str:
+    """The time of day, and the day where it is another."""
+    try:
+        then = datetime.fromtimestamp(moment)
+    except (OverflowError, ValueError, OSError):
+        return "?"
+    now = datetime.fromtimestamp(time.time())
+    if then.date() == now.date():
+        return f"{then:%H:%M:%S}"
+    return f"{then:%b %d %H:%M}" if then.year == now.year else f"{then:%Y-%m-%d}"
+
+
+def _tell_losses(losses: Sequence[LossRecord]) -> None:
+    """What is missing in the file is said, and not left to be found out."""
+    lost = sum(loss.events for loss in losses)
+    if lost:
+        reasons = ", ".join(dict.fromkeys(loss.reason for loss in losses))
+        click.echo(f"note: {count_of(lost, 'event')} could not be recorded ({reasons})", err=True)
+
+
+def _clean(words: str) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in words)

@@ -71,13 +71,21 @@ def families(
 ) -> list[Family]:
     """In the order of their names. `bounds` are those of metrics that are to have others than the catalogue's;
     `reserved` are names of families that are made elsewhere."""
-    found: dict[str, Family] = {}
+    found: dict[str, _Group] = {}
     taken = set(reserved)
-    for (name, kind), group in _grouped(series).items():
-        family = _family(family_name(prefix, name), name, kind, found, taken)
-        for each in _distinct(kind, group):
-            family.samples.extend(_samples(each, bounds.get(name) or _entry(name).bounds, trace_id))
-    return [found[name] for name in sorted(found)]
+    for (name, kind), several in _grouped(series).items():
+        group = _group(family_name(prefix, name), name, kind, found, taken)
+        group.series.extend(several)
+    return [_family(name, group, bounds.get(group.told), trace_id) for name, group in sorted(found.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What will be one family, and the name that its metric was counted under."""
+
+    told: str
+    kind: Kind
+    series: list[Series] = field(default_factory=list)
 
 
 def _grouped(series: Iterable[Series]) -> dict[tuple[str, Kind], list[Series]]:
@@ -88,12 +96,20 @@ def _grouped(series: Iterable[Series]) -> dict[tuple[str, Kind], list[Series]]:
     return {key: groups[key] for key in sorted(groups, key=lambda key: (key[0] not in CATALOGUE, key))}
 
 
-def _family(name: str, told: str, kind: Kind, found: dict[str, Family], taken: set[str]) -> Family:
+def _group(name: str, told: str, kind: Kind, found: dict[str, _Group], taken: set[str]) -> _Group:
     while name in taken or (name in found and found[name].kind != kind):
         name += _ENDINGS[kind]
     if name not in found:
-        found[name] = Family(name, kind, _entry(told).help, unit_of(name))
+        found[name] = _Group(told, kind)
     return found[name]
+
+
+def _family(name: str, group: _Group, bounds: Sequence[float] | None, trace_id: TraceId) -> Family:
+    entry = _entry(group.told)
+    family = Family(name, group.kind, entry.help, unit_of(name))
+    for each in _distinct(group.kind, group.series):
+        family.samples.extend(_samples(each, bounds or entry.bounds, trace_id))
+    return family
 
 
 def _entry(name: str) -> Entry:

@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from typing import Protocol, runtime_checkable
 
 from agentflow.core.observability.observers import Observation, observations
@@ -27,10 +28,11 @@ _Totals = Counter[tuple[str, str]]  # by observer, and by reason; "" is what it 
 
 @runtime_checkable
 class Lossy(Protocol):
-    """An observer that can lose what it was told, and knows how much of it and why."""
+    """An observer that can lose what it was told, and knows how much of it by why: in a mapping, or in the fields of a
+    dataclass."""
 
     @property
-    def losses(self) -> Mapping[str, int]: ...
+    def losses(self) -> object: ...
 
 
 class Losses:
@@ -75,8 +77,16 @@ def _counts(observation: Observation) -> _Totals:
     counts = {(name, ""): seen, (name, "raised"): failed, (name, "too slow"): dropped}
     with suppress(Exception):  # what it cannot say must not keep the others from being heard
         if isinstance(observation.observer, Lossy):
-            counts |= {(name, reason): count for reason, count in observation.observer.losses.items()}
+            counts |= {(name, reason): count for reason, count in _by_reason(observation.observer.losses)}
     return Counter(counts)
+
+
+def _by_reason(losses: object) -> Iterable[tuple[str, int]]:
+    if isinstance(losses, Mapping):
+        return [(str(reason), int(count)) for reason, count in losses.items()]
+    if is_dataclass(losses):
+        return [(field.name, int(getattr(losses, field.name))) for field in fields(losses)]
+    return []
 
 
 def _plus(one: _Totals, other: _Totals) -> _Totals:

@@ -6,7 +6,6 @@ model_start ─ attempt_start … attempt_error ─ retry ─ attempt_start … 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from agentflow.core.observability.scope import Scope
 from agentflow.core.robustness.timing import Timing
@@ -76,7 +75,7 @@ class Telling:
             "response_model": answer.model,
             "request_id": answer.request_id,
             "cost": answer.cost,
-            "timing": asdict(timing),
+            "timing": timing.as_dict(),
             **more,
         }
         if isinstance(answer, Response):
@@ -90,12 +89,12 @@ class Telling:
 
     async def failed(self, error: Exception, timing: Timing, more: Mapping[str, object]) -> None:
         if self.scope.span:  # who did not hear that it began does not hear that it failed
-            end = {**self._facts, **_failure(error), "timing": asdict(timing), **more}
+            end = {**self._facts, **_failure(error), "timing": timing.as_dict(), **more}
             await self.scope.end("model_error", end, parts=timing.parts)
 
     def left(self, timing: Timing, more: Mapping[str, object]) -> None:
         """It was cancelled, or its reader has left: that waits for nobody."""
-        end = {**self._facts, "timing": asdict(timing), **more}
+        end = {**self._facts, "timing": timing.as_dict(), **more}
         self.scope.leave("model_cancelled", end, parts=timing.parts)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from agentflow.core.robustness.timing import Timing
 
 FULL = Timing(
@@ -61,3 +63,14 @@ def test_the_time_of_a_call_that_came_to_nothing_has_failed() -> None:
     assert failure.total == FULL.total
     assert (failure.queue, failure.limiter, failure.pool, failure.backoff, failure.attempts) == (1.0, 2.0, 4.0, 8.0, 2)
     assert Timing(generation=3.0).failure.failed == 3.0
+
+
+def test_a_timing_as_a_dict_has_all_its_fields() -> None:
+    timing = Timing(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10)
+    assert timing.as_dict() == asdict(timing)
+
+
+def test_the_parts_of_a_timing_are_what_is_not_zero_and_what_is_left() -> None:
+    timing = Timing(limiter=2.0, first_token=1.0, generation=3.0, total=7.0)
+    assert timing.parts == {"limiter": 2.0, "first_token": 1.0, "generation": 3.0, "unattributed": 1.0}
+    assert Timing().parts == {}

@@ -30,6 +30,21 @@ class Timing:
     total: float = 0.0
     attempts: int = 1
 
+    def as_dict(self) -> dict[str, float | int | None]:
+        """What `dataclasses.asdict` gives, in a tenth of the time."""
+        return {
+            "queue": self.queue,
+            "limiter": self.limiter,
+            "pool": self.pool,
+            "backoff": self.backoff,
+            "failed": self.failed,
+            "connect": self.connect,
+            "first_token": self.first_token,
+            "generation": self.generation,
+            "total": self.total,
+            "attempts": self.attempts,
+        }
+
     @property
     def parts(self) -> dict[str, float]:
         """The seconds by what they were spent on, without zeros; what is left of `total` is "unattributed"."""

@@ -389,6 +389,16 @@ def test_feedback_after_a_run_stands_inside_it() -> None:
     assert KEY not in str(said)
 
 
+def test_what_comes_late_stays_in_the_trace_and_is_not_what_feedback_is_about() -> None:
+    memory = Memory()
+    run = article(memory)
+    late = run.begin("tool_start", "", {"tool": "late"}, inside=Span(2, 1, "article/write#1", "write", 0.0, {}))
+    run.end("tool_success", late)
+    run.happen("feedback", Span(0, None, "article", "article", run.now, {}), {"score": 1})
+    tree = memory.tree()
+    assert tree["execute_tool late"] == tree["gen_ai.evaluation.result"] == "invoke_workflow article"
+
+
 def test_what_belongs_to_nothing_is_counted() -> None:
     memory = Memory()
     run = Telling(memory.observer, "unknown")
@@ -432,7 +442,6 @@ def test_children_of_what_was_put_out_stay_in_the_trace() -> None:
         run.end(kind, span)
     assert len({span.context.trace_id for span in memory.spans}) == 1
     assert memory.observer.open_spans == 0
-    otel.attach(otel.Context())  # what was put out was current, and is not put back
 
 
 def test_many_threads_may_tell_at_once() -> None:

@@ -1,4 +1,4 @@
-"""A real run in Arize Phoenix: it shows the tree, and knows a model call, its tokens and its words for what they are."""
+"""A real run in Arize Phoenix: it shows the tree, and knows a model call, its tokens and texts for what they are."""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ _REMEMBERED: Final = 1_000  # runs that are over, and batches
 
 @dataclass(slots=True, eq=False)
 class OpenSpan:
-    """`before` is what was current when it was made current; `server` what its last attempt spoke to; `chunk_at` when
-    the last piece came."""
+    """`server` is what its last attempt spoke to, `chunk_at` when the last piece came."""
 
     what: str
     span: Span
@@ -40,7 +39,6 @@ class OpenSpan:
     start: int
     recording: bool
     data: Mapping[str, object]
-    before: Context | None = None
     server: Attributes = field(default_factory=dict)
     chunk_at: float | None = None
 
@@ -93,7 +91,7 @@ class OpenSpans:
             self._spans[key] = entry
             run.open += 1
             if run.root is None:
-                run.root = entry.context
+                run.root = self._over.get(key[0], entry.context)  # what comes late changes nothing
             if len(self._spans) <= self._room:
                 return None
             self.evicted += 1

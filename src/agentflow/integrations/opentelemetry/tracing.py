@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, Tracer, set_span_in_context
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.integrations.opentelemetry import semconv as names
 from agentflow.integrations.opentelemetry.facts import beginning, server
-from agentflow.integrations.opentelemetry.open_spans import OpenRun, OpenSpan, OpenSpans
+from agentflow.integrations.opentelemetry.open_spans import Key, OpenRun, OpenSpan, OpenSpans
 from agentflow.integrations.opentelemetry.recording import Recorder
 from agentflow.integrations.opentelemetry.sampling import children_follow
 from agentflow.integrations.opentelemetry.surroundings import surroundings
@@ -29,6 +29,7 @@ from agentflow.integrations.opentelemetry.surroundings import surroundings
 __all__ = ["Tracing"]
 
 _SECOND: Final = 1_000_000_000  # nanoseconds
+_BEFORE: Final = otel.create_key("agentflow-before")
 _AROUND: Final = ("flow", "node", "tool")  # users' code runs in them, and they end where they began
 
 
@@ -51,17 +52,16 @@ class Tracing:
             oldest.span.set_attribute(names.EVICTED, True)
             oldest.span.end(max(oldest.start, _nanoseconds(event.time)))
         if self._activate and what in _AROUND:
-            entry.before = otel.get_current()
-            otel.attach(entry.context)
+            _make_current(entry.context, (event.run_id, event.sequence))
 
     def end(self, what: str, event: ExecutionEvent) -> OpenSpan | None:
         """The span that is over; None where it was put out before."""
+        if self._activate and what in _AROUND:
+            _make_current_no_more((event.run_id, event.span))
         run = self.spans.run(event.run_id)
         entry = self.spans.remove((event.run_id, event.span))
         if entry is None:
             return None
-        if entry.before is not None and otel.get_current() is entry.context:
-            otel.attach(entry.before)
         if what == "attempt":
             self._note_server(event)
         if entry.recording:
@@ -122,6 +122,18 @@ class Tracing:
         around = None if event.parent is None else self.spans.get((event.run_id, event.parent))
         if around is not None:
             around.server = server(event.data) or around.server
+
+
+def _make_current(context: Context, key: Key) -> None:
+    """Here, and in what is begun here. The context itself says what was current before: a token of OpenTelemetry's
+    cannot be given back where a span ends in another task, and the table forgets spans that are put out."""
+    otel.attach(otel.set_value(_BEFORE, (key, otel.get_current()), context))
+
+
+def _make_current_no_more(key: Key) -> None:
+    marked = otel.get_value(_BEFORE)
+    if isinstance(marked, tuple) and marked[0] == key:
+        otel.attach(marked[1])
 
 
 def _nanoseconds(seconds: float) -> int:

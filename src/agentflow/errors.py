@@ -31,6 +31,8 @@
     ├── AlertActionError              an alert's webhook or command failed
     ├── DocumentError                 a file cannot be read as a document, an image or sound
     ├── FlowFileError                 a file has no flow to run, or cannot be imported
+    ├── AuditError                    what must be recorded cannot be, so it was not done
+    │   └── AuditLockedError          another process writes that audit log
     ├── RunStoreError                 the file that runs are kept in is missing, damaged, or another program's
     │   └── UnknownRunError           no run in it has that id, or several begin so
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
@@ -62,6 +64,8 @@ from os import PathLike, fspath
 __all__ = [
     "AgentFlowError",
     "AlertActionError",
+    "AuditError",
+    "AuditLockedError",
     "AuthenticationError",
     "BadRequestError",
     "CircuitOpenError",
@@ -421,6 +425,17 @@ class UnknownRunError(RunStoreError):
         hint = f"several runs begin so: {', '.join(matches)}" if matches else "`agentflow runs` lists what is recorded"
         super().__init__(f"no single run {run!r} in {fspath(path)}: {hint}", path=path)
         self.matches = tuple(matches)
+
+
+# ---- audit ---------------------------------------------------------------------------------------------------
+
+
+class AuditError(AgentFlowError):
+    """What must be recorded cannot be, so it was not done; or the log is not as it was left."""
+
+
+class AuditLockedError(AuditError):
+    """Another process writes the audit log, and this one was to be the only one."""
 
 
 # ---- models --------------------------------------------------------------------------------------------------

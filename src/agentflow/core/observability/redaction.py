@@ -77,6 +77,10 @@ class Redactor:
             clean[text] = None  # of the version that was asked, whatever has become known since
         return text
 
+    def describe(self) -> Plain:
+        """What is redacted, by name: what a log says of its own settings."""
+        return sorted({shape.kind for shape in self._shapes})
+
     def redact_json(self, value: object) -> Plain:
         """A copy that JSON can hold, redacted. What JSON does not know is written as `plain` writes it."""
         return _Walk(self, self._keys).copy(value, 0)

@@ -1,0 +1,51 @@
+"""The audit log: who did what, when, with what outcome, in a chain that nobody can change unseen.
+
+log = AuditLog(".agentflow/audit", key)        write           verify(path, key)      check
+use_audit(log)                                 let the engine  read(path, Selection)  look
+log.erase(subject)                             forget content  export(path, file, …)  hand on
+"""
+
+from agentflow.core.observability.audit.actions import AuditAction, Outcome
+from agentflow.core.observability.audit.actors import acting_as, current_actor
+from agentflow.core.observability.audit.anchors import Anchor, FileAnchor
+from agentflow.core.observability.audit.content import ContentCipher, ContentKeys
+from agentflow.core.observability.audit.exporting import export, verify_export
+from agentflow.core.observability.audit.findings import Fault, Verification
+from agentflow.core.observability.audit.keys import AuditKeys
+from agentflow.core.observability.audit.log import AuditLog, AuditStatus
+from agentflow.core.observability.audit.policies import Retention, Rotation
+from agentflow.core.observability.audit.reading import Entry, Selection, read
+from agentflow.core.observability.audit.record import AuditRecord
+from agentflow.core.observability.audit.seat import current_audit, use_audit
+from agentflow.core.observability.audit.settings import AuditSettings, RedactSettings, open_audit
+from agentflow.core.observability.audit.verifying import verify
+
+__all__ = [
+    "Anchor",
+    "AuditAction",
+    "AuditKeys",
+    "AuditLog",
+    "AuditRecord",
+    "AuditSettings",
+    "AuditStatus",
+    "ContentCipher",
+    "ContentKeys",
+    "Entry",
+    "Fault",
+    "FileAnchor",
+    "Outcome",
+    "RedactSettings",
+    "Retention",
+    "Rotation",
+    "Selection",
+    "Verification",
+    "acting_as",
+    "current_actor",
+    "current_audit",
+    "export",
+    "open_audit",
+    "read",
+    "use_audit",
+    "verify",
+    "verify_export",
+]

@@ -1,0 +1,52 @@
+"""The audit log of this process: one place where the engine looks for it.
+
+    with use_audit(log):
+        await flow.run(…)            every call site of the engine records here
+
+With no log in the seat, a call site costs one look at a variable.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+from agentflow.core.observability.audit.log import AuditLog
+
+__all__ = ["AuditSeat", "current_audit", "use_audit"]
+
+_current: AuditLog | None = None
+_lock = threading.Lock()
+
+
+class AuditSeat:
+    """The seat as long as it is taken. `close()`, or the end of the `with`, puts the log before it back; the log itself
+    stays open."""
+
+    def __init__(self, log: AuditLog | None) -> None:
+        global _current
+        with _lock:
+            self._before, _current = _current, log
+
+    def close(self) -> None:
+        global _current
+        with _lock:
+            _current = self._before
+
+    def __enter__(self) -> AuditSeat:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def use_audit(log: AuditLog | None) -> AuditSeat:
+    """Let the engine record in `log` from now on; None: nowhere."""
+    return AuditSeat(log)
+
+
+def current_audit() -> AuditLog | None:
+    """The log in the seat."""
+    return _current

@@ -29,7 +29,10 @@ import pytest
 
 from agentflow import AgentFlow, ModelRegistry
 from agentflow.cli.main import commands
+from agentflow.core.observability.alerts import AlertManager, states
+from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.core.robustness.breaker_state import diagram
+from agentflow.llm.config.document import parse
 from agentflow.llm.config.loader import read_layer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -278,3 +281,19 @@ def test_the_breakers_picture_is_drawn_from_its_table() -> None:
     """Whoever changes a transition changes the picture."""
     page = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
     assert f"```mermaid\n{diagram().strip()}\n```" in page
+
+
+def test_the_alerts_picture_is_drawn_from_its_table() -> None:
+    """The same for the states of an alert."""
+    page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{states.diagram().strip()}\n```" in page
+
+
+def test_the_alerts_of_the_page_are_ones_that_can_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its YAML is no models.yml, but what stands in one."""
+    monkeypatch.setenv("HOOK_SECRET", "s")
+    [block] = [block for block in _blocks(ROOT / "docs" / "alerts.md") if block.language == "yaml"]
+    found = parse(block.text)
+    assert isinstance(found, dict)
+    manager = AlertManager.from_mapping(lambda: MetricsSnapshot(0.0), found)
+    assert [rule.name for rule in manager.rules] == ["latency", "breaker-open", "error-rate", "slow-flow"]

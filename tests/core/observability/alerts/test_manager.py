@@ -822,3 +822,9 @@ def test_a_misfit_in_a_mapping_is_named_with_what_is_allowed(mapping: dict[str, 
     with pytest.raises(ConfigurationError) as caught:
         AlertManager.from_mapping(Gauges(), mapping)
     assert words in str(caught.value)
+
+
+def test_a_list_is_the_rules_alone() -> None:
+    manager = AlertManager.from_mapping(Gauges(), [{"preset": "latency"}, HOT.to_mapping()])
+    assert [rule.name for rule in manager.rules] == ["latency", "hot"]
+    assert list(manager.counts().actions) == ["log"]

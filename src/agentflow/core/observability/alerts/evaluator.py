@@ -42,6 +42,8 @@ class Evaluator:
         twice = sorted({each for each in names if names.count(each) > 1})
         if twice:
             raise ConfigurationError(f"rules: found {', '.join(twice)} twice, allowed is each name once")
+        if max_series < 1:
+            raise ConfigurationError(f"max_series: found {max_series}, allowed is 1 or more")
         self.rules = tuple(rules)
         self.silences: tuple[Silence, ...] = ()
         self._watches: dict[str, dict[Group, Watch]] = {name: {} for name in names}

@@ -117,15 +117,18 @@ class AlertManager:
     def from_mapping(
         cls,
         source: Source,
-        mapping: Mapping[str, object],
+        mapping: Mapping[str, object] | Sequence[object],
         *,
         actions: Mapping[str, Action | Told] | None = None,
         clock: Clock = _CLOCK,
         path: str = "alerts",
     ) -> AlertManager:
-        """A manager from what YAML holds: interval, grace, rules, actions, silences. `actions` are further ones, which
-        only code can give. Raises ConfigurationError, which names the field and what is allowed there."""
-        fields = Fields(mapping, path)
+        """A manager from what YAML holds: interval, grace, rules, actions, silences; a list is the rules alone.
+
+        `actions` are further ones, which only code can give. Raises ConfigurationError, which names the field and what
+        is allowed there.
+        """
+        fields = Fields({"rules": mapping} if isinstance(mapping, list | tuple) else mapping, path)
         rules = [AlertRule.from_mapping(each, path=f"{path}.rules.{n}") for n, each in _list(fields, "rules")]
         named = fields.inner("actions") if "actions" in fields else Fields({}, path)
         fields.know("actions")

@@ -6,8 +6,8 @@
     retry, rejected, hedge, breaker_state   one counter each
 
 A flow within a flow is a visit of a node of the outer one, as that is where it stands: `flow_runs` counts runs. The
-flow of a node is the outermost one. A call whose price is not known is counted in `model_unpriced_calls`, never as
-free.
+flow of a node is the outermost one. The items of an `Each` called `look` are visits of `look[]`, so that they are not
+mixed up with its own. A call whose price is not known is counted in `model_unpriced_calls`, never as free.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ Handler: TypeAlias = Callable[[ExecutionEvent], None]
 
 _STATUS: Final = {"success": "ok", "error": "error", "cancelled": "cancelled"}
 _RUN_STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled"}
+_ITEM: Final = "[]"  # an item of an `Each`, whose path ends in its number, is no visit of that: it is timed by itself
 _RUNS: Final = ("flow", "node")
 _CALLS: Final = ("model", "attempt", "tool")
 _IN_FLIGHT: Final = ("flows_in_flight", "nodes_in_flight", "model_calls_in_flight")
@@ -76,12 +77,12 @@ class EventMetrics:
             "model_start": self._start,
             **{f"{what}_{end}": partial(self._end, said) for what in _RUNS for end, said in _RUN_STATUS.items()},
             **{f"{what}_{end}": partial(self._end, said) for what in _CALLS for end, said in _STATUS.items()},
-            "tool_refused": partial(self._end, "refused"),
             **{kind: partial(self._locked, handle) for kind, handle in self._others().items()},
         }
 
     def _others(self) -> dict[str, Handler]:
         return {
+            "tool_refused": self._refused,
             "retry": self._retry,
             "limiter_wait": partial(self._waited, "limiter_wait_seconds"),
             "shedder_wait": partial(self._waited, "shedder_wait_seconds"),
@@ -116,7 +117,10 @@ class EventMetrics:
     def _node_start(self, event: ExecutionEvent) -> None:
         run = self._runs.get(event.run_id)
         if run is not None:
-            meters = run.nodes.get(event.node)
+            path, node = event.path, event.node
+            if path.rfind("/") > path.rfind("#"):
+                node += _ITEM
+            meters = run.nodes.get(node)
             if meters is not None:
                 run.spans[event.span] = meters
                 return
@@ -170,7 +174,7 @@ class EventMetrics:
         tokens, dollars = _tokens(data), _dollars(data)
         meters.spend(tokens, dollars, slot)
         if event.node:  # it is part of a flow
-            self._node(event).spend(tokens, dollars, slot)
+            self._node(event, event.node).spend(tokens, dollars, slot)
             self._flow(event).spend(tokens, dollars, slot)
 
     # ---- meters ----------------------------------------------------------------------------------------------
@@ -178,7 +182,8 @@ class EventMetrics:
     def _meters(self, event: ExecutionEvent) -> SpanMeters:
         what = event.kind.partition("_")[0]
         if what == "node" or (what == "flow" and event.parent is not None):
-            return self._node(event)
+            is_item = event.path.rfind("/") > event.path.rfind("#")
+            return self._node(event, event.node + _ITEM if is_item else event.node)
         if what == "flow":
             return self._flow(event)
         if what == "tool":
@@ -192,8 +197,8 @@ class EventMetrics:
         flow = _flow_of(event)
         return self._flows.get(flow) or self._at_hand(self._flows, flow, FLOW, {"flow": flow}, flow)
 
-    def _node(self, event: ExecutionEvent) -> SpanMeters:
-        flow, node = _flow_of(event), event.node
+    def _node(self, event: ExecutionEvent, node: str) -> SpanMeters:
+        flow = _flow_of(event)
         kept = self._nodes_of(flow)
         found = kept.get(node)
         if found is None:
@@ -222,6 +227,9 @@ class EventMetrics:
         return meters
 
     # ---- guards, and the rest --------------------------------------------------------------------------------
+
+    def _refused(self, event: ExecutionEvent) -> None:
+        self._meters(event).end("refused", event, self._families.slot())
 
     def _retry(self, event: ExecutionEvent) -> None:
         data = event.data

@@ -45,7 +45,7 @@ def from_record(record: object) -> Series:
     if kind == "gauge":
         return Series(name, kind, labels, number(record["amount"]), age=age)
     if kind == "counter":
-        return Series(name, kind, labels, number(record["amount"]), recent=_from_parts(record, number), age=age)
+        return Series(name, kind, labels, _grown(record["amount"]), recent=_from_parts(record, _grown), age=age)
     return Series(
         name,
         kind,
@@ -62,6 +62,14 @@ def number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e200:
         raise ValueError(f"{value!r:.100} is no number, or too large a one")
     return float(value)
+
+
+def _grown(value: object) -> float:
+    """What a counter may have counted."""
+    read = number(value)
+    if read < 0.0:
+        raise ValueError(f"a counter does not say {value!r:.100}")
+    return read
 
 
 def _parts(parts: Parts[T], write: Callable[[T], object]) -> dict[str, object]:

@@ -46,7 +46,8 @@ class MetricsSnapshot:
         Raises ConfigurationError for a statistic or a window that there is not.
         """
         selected = self.select(name, labels)
-        return reduce(Series.merged, selected).value(stat, window) if selected else None
+        alike = [each for each in selected if each.kind == selected[0].kind]  # no two kinds in one process
+        return reduce(Series.merged, alike).value(stat, window) if alike else None
 
     def merged(self, other: MetricsSnapshot) -> MetricsSnapshot:
         """Both, as they were at the later of the two times: what is older by then drops out of its windows."""

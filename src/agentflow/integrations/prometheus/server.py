@@ -157,12 +157,19 @@ class MetricsServer:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    where = f"metrics cannot be served at {host}, port {port}"
+    if not 0 <= port <= 65_535:
+        raise ConfigurationError(f"{where}: there is no such port")
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no such port"
-        raise ConfigurationError(f"metrics cannot be served at {host}, port {port}: {reason}") from None
+        if os.name == "posix":  # elsewhere it would let two servers have the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_CONNECTIONS)
+    except (OSError, TypeError, UnicodeError) as error:  # no such address; a host that is no name at all
+        listening.close()
+        raise ConfigurationError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
+    return listening
 
 
 def _read(head: bytes) -> Request | None:

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.support.run_events import START, RunEvents
+
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.store import RunReader, RunStore
-from tests.support.run_events import START, RunEvents
 
 __all__ = ["DATABASE", "a_call", "a_run", "child", "read", "record"]
 

@@ -12,6 +12,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+from tests.support.recorded import a_call, a_run, child, read, record
 
 from agentflow.core import AsyncFlow, SharedState, node, observe
 from agentflow.core.observability.events import ExecutionEvent
@@ -20,7 +21,6 @@ from agentflow.core.observability.store import RunReader, RunStore
 from agentflow.core.observability.store import intake as intake_module
 from agentflow.core.observability.store.intake import Intake
 from agentflow.errors import ConfigurationError, RunStoreError
-from tests.support.recorded import a_call, a_run, child, read, record
 
 KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789AB"
 
@@ -203,13 +203,14 @@ def test_ten_megabytes_are_cut_and_say_how_long_they_were(path: Path) -> None:
 
 
 def test_what_is_no_event_is_counted_and_the_others_are_kept(path: Path) -> None:
-    odd = [ExecutionEvent("x", "run1", "p", "n", 2**70, 1, 0.0), "no event", ExecutionEvent(None, "run1", "p", "n", 1, 1, 0.0)]  # type: ignore[arg-type] # fmt: skip
+    too_large = ExecutionEvent("x", "run1", "p", "n", 2**70, 1, 0.0)
+    of_no_kind = ExecutionEvent(None, "run1", "p", "n", 1, 1, 0.0)  # type: ignore[arg-type]
     with RunStore(path) as store:
-        store.observe(odd[0])  # type: ignore[arg-type]
-        store.observe(odd[2])  # type: ignore[arg-type]
+        store.observe(too_large)
+        store.observe(of_no_kind)
         store.observe(event())
         with pytest.raises(AttributeError):  # whoever tells hears of it: an Observation counts it
-            store.observe(odd[1])  # type: ignore[arg-type]
+            store.observe("no event")  # type: ignore[arg-type]
     assert read(path) == [event()]
     assert store.losses == {"unwritable": 2}
 
@@ -300,7 +301,7 @@ import sys, time
 from agentflow.core.observability.store import RunStore
 from tests.support.recorded import a_run
 store = RunStore(sys.argv[1], max_age=None)
-for event in a_run(nodes=100_000, over=False):
+for event in a_run(nodes=15_000, over=False):
     store.observe(event)
     if event.sequence % 10 == 0:
         print(event.sequence, time.monotonic(), flush=True)
@@ -313,7 +314,7 @@ def test_a_killed_program_loses_the_last_moments_alone(path: Path, tell) -> None
     process = child(KILLED, path, wait=False)
     assert process.stdout is not None
     told: list[tuple[int, float]] = []
-    while not told or told[-1][1] - told[0][1] < 3.0:
+    while not told or told[-1][1] - told[0][1] < 1.0:
         sequence, when = process.stdout.readline().split()
         told.append((int(sequence), float(when)))
     process.kill()

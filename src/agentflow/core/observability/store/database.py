@@ -19,6 +19,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -151,7 +152,7 @@ def set_aside(path: Path, identity: Identity | None, now: float) -> Path | None:
     if identity is None or identity_of(path) != identity:
         return None  # another process was quicker
     name = f"{path.name}.damaged-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    aside = path.with_name(name)
+    aside = next(each for number in count() if not (each := path.with_name(f"{name}-{number}")).exists())
     with suppress(FileNotFoundError):
         for suffix in ("-wal", "-shm"):  # what is left of them would be taken for the next file's own
             with suppress(FileNotFoundError):

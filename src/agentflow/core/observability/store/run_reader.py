@@ -164,6 +164,8 @@ class RunReader:
     def _ask(self, query: str, values: Mapping[str, object]) -> list[Row]:
         try:
             return self._at_hand().execute(query, values).fetchall()
+        except UnicodeEncodeError:
+            return []  # half a character, which is in no file
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 

@@ -281,8 +281,13 @@ class Writer:
                 self._file.close()  # the next batch finds out what is wrong
 
     def _give_up(self, batch: list[Kept]) -> None:
-        rest = [item for item in self.intake.more(len(self.intake)) if not isinstance(item, Mark)]
-        self.losses.add("disk", len(batch) + len(rest))
+        lost = len(batch)
+        for item in self.intake.more(len(self.intake)):
+            if isinstance(item, Mark):
+                self.intake.mark(item)  # somebody waits for it
+            else:
+                lost += 1
+        self.losses.add("disk", lost)
         self._busy_with = 0
 
     def _say(self, problem: str) -> None:

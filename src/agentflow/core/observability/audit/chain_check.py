@@ -130,6 +130,7 @@ class ChainCheck:
                 not whole and is_last and len(line) < LONGEST_LINE
             ):  # what a killed process leaves, if no head knows more
                 self.notes.append(f"{self._file} ends in {len(line)} bytes of a line that was never finished")
+                self._line -= 1
                 return
             record = None if key is None or not whole else read_line(line, key, self._place)
             if record is None:

@@ -18,7 +18,7 @@ from agentflow.llm.agentflow import AgentFlow
 Invoke = Callable[..., Result]
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
-KEYS = ("OPENAI_API_KEY", "OPENAI_KEY", "MOONSHOT_API_KEY", "MOONSHOT_KEY", "AGENTFLOW_CONFIG")
+KEYS = ("OPENAI_API_KEY", "OPENAI_KEY", "MOONSHOT_API_KEY", "MOONSHOT_KEY", "AGENTFLOW_CONFIG", "AGENTFLOW_RUNS")
 
 HELLO = """
 from agentflow import AsyncFlow, node

@@ -7,12 +7,16 @@ cells        l   l   l   g   g   g   g   .   .   .
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from agentflow.cli.tracing.rows import Group
 from agentflow.core.observability.critical_path import Stretch, stretches
 from agentflow.core.observability.trace import Span
 
 __all__ = ["axis", "cells_of", "painted"]
+
+_ENOUGH: Final = 500
+"""So many spans of a group show what most of them were doing."""
 
 
 def cells_of(thing: Span | Group, start: float, end: float, width: int) -> list[str | None]:
@@ -21,7 +25,8 @@ def cells_of(thing: Span | Group, start: float, end: float, width: int) -> list[
     What took any time at all has at least one cell. A group shows what most of its spans were doing.
     """
     if isinstance(thing, Group):
-        return painted((each for span in thing.spans for each in stretches(span)), start, end, width, thing.start)
+        some = thing.spans[:: max(1, len(thing.spans) // _ENOUGH)]
+        return painted((each for span in some for each in stretches(span)), start, end, width, thing.start)
     return painted(stretches(thing), start, end, width, thing.start)
 
 

@@ -10,9 +10,9 @@ known of the others.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, TypeAlias
 
 from agentflow.core.observability.trace import Span, Trace
 
@@ -46,25 +46,22 @@ class Totals:
 
 
 _NAMES: Final = tuple(field.name for field in fields(Totals))
+_Row: TypeAlias = tuple[float, ...]
 
 
 def totals(spans: Iterable[Span]) -> Totals:
     """The sum over the model calls among them."""
-    total = Totals()
-    for span in spans:
-        if span.what == "model":
-            total += _of(span)
-    return total
+    return _sum([_of(span) for span in spans if span.what == "model"])
 
 
 def totals_by(trace: Trace, key: Callable[[Span], str]) -> dict[str, Totals]:
     """The sums over the run's model calls by what `key` makes of each, the dearest first."""
-    found: dict[str, Totals] = {}
+    found: dict[str, list[_Row]] = {}
     for span in trace.walk():
         if span.what == "model":
-            name = key(span)
-            found[name] = found.get(name, Totals()) + _of(span)
-    return dict(sorted(found.items(), key=lambda entry: (-entry[1].cost, -entry[1].seconds, entry[0])))
+            found.setdefault(key(span), []).append(_of(span))
+    sums = {name: _sum(rows) for name, rows in found.items()}
+    return dict(sorted(sums.items(), key=lambda entry: (-entry[1].cost, -entry[1].seconds, entry[0])))
 
 
 def by_model(span: Span) -> str:
@@ -83,24 +80,38 @@ def place_of(path: str) -> str:
     return "/".join(kept)
 
 
-def _of(span: Span) -> Totals:
+def _of(span: Span) -> _Row:
+    """One call's amounts, in the order of the fields of Totals."""
     data = span.data
-    cost, lost_cost, lost = data.get("cost"), data.get("lost_cost"), _count(data.get("lost_requests"))
+    cost = data.get("cost")
     priced = isinstance(cost, int | float)
-    return Totals(
-        calls=1,
-        failed=int(span.status == "failed"),
-        attempts=sum(child.what == "attempt" for child in span.children) or _attempts(data),
-        input_tokens=_count(data.get("input_tokens")),
-        output_tokens=_count(data.get("output_tokens")),
-        cached_tokens=_count(data.get("cached_tokens")),
-        reasoning_tokens=_count(data.get("reasoning_tokens")),
-        cost=_amount(cost) + _amount(lost_cost),
-        priced=int(priced),
-        unpriced=int(span.status == "done" and not priced),
-        lost=lost,
-        seconds=span.duration,
+    return (
+        1,
+        span.status == "failed",
+        sum(child.what == "attempt" for child in span.children) or _attempts(data),
+        _count(data.get("input_tokens")),
+        _count(data.get("output_tokens")),
+        _count(data.get("cached_tokens")),
+        _count(data.get("reasoning_tokens")),
+        _amount(cost) + _amount(data.get("lost_cost")),
+        priced,
+        span.status == "done" and not priced,
+        _count(data.get("lost_requests")),
+        span.duration,
     )
+
+
+def _sum(rows: Sequence[_Row]) -> Totals:
+    """Column by column: a run may have a hundred thousand calls."""
+    if not rows:
+        return Totals()
+    calls, failed, attempts, read, written, cached, thought, cost, priced, unpriced, lost, seconds = map(
+        sum, zip(*rows, strict=True)
+    )
+    return Totals(
+        int(calls), int(failed), int(attempts), int(read), int(written), int(cached), int(thought),
+        float(cost), int(priced), int(unpriced), int(lost), float(seconds),
+    )  # fmt: skip
 
 
 def _attempts(data: Mapping[str, object]) -> int:

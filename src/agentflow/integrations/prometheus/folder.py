@@ -39,7 +39,10 @@ _GONE: Final = 10  # times `every`: a file that old is of a process that died
 
 
 class SnapshotFolder:
-    """`every` is after how many seconds it is written again. Made in each process, after a fork."""
+    """`every` is after how many seconds it is written again. Made in each process, after a fork.
+
+    Raises ConfigurationError for a folder that cannot be.
+    """
 
     def __init__(
         self,
@@ -52,14 +55,15 @@ class SnapshotFolder:
     ) -> None:
         if not every > 0:
             raise ConfigurationError(f"every must be more than 0 seconds, not {every!r}")
-        self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder = _made(Path(folder))
         self._own = self._folder / f"{os.getpid()}-{uuid.uuid4().hex[:12]}.json"
         self._metrics = metrics
         self._every = every
         self._losses = losses or Losses()
         self._clock = clock
         self._lost = {"not written": 0, "not read": 0}
+        self._failing = False
+        self._writing = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="agentflow metrics folder", daemon=True)
         self._thread.start()
@@ -102,14 +106,18 @@ class SnapshotFolder:
 
     def _write(self, snapshot: MetricsSnapshot) -> bool:
         beside = self._own.with_suffix(".new")
-        try:
-            beside.write_text(snapshot.to_json(), encoding="utf-8")
-            beside.replace(self._own)
-        except OSError as error:
-            self._lost["not written"] += 1
-            _log.warning("a snapshot of metrics could not be written: %s", error.strerror)
-            return False
-        return True
+        with self._writing:
+            try:
+                beside.write_text(snapshot.to_json(), encoding="utf-8")
+                beside.replace(self._own)
+            except OSError as error:
+                if not self._failing:
+                    _log.warning("snapshots of metrics cannot be written: %s", error.strerror)
+                self._failing = True
+                self._lost["not written"] += 1
+            else:
+                self._failing = False
+            return not self._failing
 
     def _others(self) -> list[MetricsSnapshot]:
         found = []
@@ -127,6 +135,14 @@ class SnapshotFolder:
     def _shortcomings(self) -> list[Series]:
         labels = [{"observer": "SnapshotFolder", "reason": reason} for reason in self._lost]
         return [Series("telemetry_lost", "counter", each, float(self._lost[each["reason"]])) for each in labels]
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"metrics cannot be kept in {folder}: {error.strerror}") from None
+    return folder
 
 
 def _at_rest(snapshot: MetricsSnapshot) -> MetricsSnapshot:

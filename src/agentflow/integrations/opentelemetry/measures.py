@@ -11,6 +11,8 @@ measurement is made in the context of its span, so that a sampled one becomes th
 
 from __future__ import annotations
 
+from typing import Final
+
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram, Meter
 
@@ -21,6 +23,8 @@ from agentflow.integrations.opentelemetry.open_spans import OpenSpan
 from agentflow.integrations.opentelemetry.semconv import SECONDS_BUCKETS, TOKEN_BUCKETS, Conventions
 
 __all__ = ["Measures"]
+
+_UNMEASURED: Final = ("node", "attempt")  # the conventions have no metric of theirs
 
 
 class Measures:
@@ -43,7 +47,7 @@ class Measures:
         )
 
     def ended(self, what: str, event: ExecutionEvent, entry: OpenSpan | None) -> None:
-        if event.duration is None or event.kind.endswith("_cancelled"):
+        if what in _UNMEASURED or event.duration is None or event.kind.endswith("_cancelled"):
             return
         context = None if entry is None else entry.context
         failed = error_type(what, event)

@@ -13,6 +13,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -72,6 +73,11 @@ class OpenSpans:
         self._batches: OrderedDict[str, Context] = OrderedDict()
         self._process = os.getpid()
 
+    def _alone(self) -> AbstractContextManager[object]:
+        if self._process != os.getpid():
+            self._renew()
+        return self._lock
+
     def __len__(self) -> int:
         return len(self._spans)
 
@@ -80,13 +86,11 @@ class OpenSpans:
 
     def run(self, run_id: str) -> OpenRun | None:
         """The run, if a span of it is open."""
-        if self._process != os.getpid():
-            self._renew()
         return self._runs.get(run_id)
 
     def put(self, key: Key, entry: OpenSpan, run: OpenRun) -> OpenSpan | None:
         """The oldest one, if there was no room."""
-        with self._lock:
+        with self._alone():
             self._runs[key[0]] = run
             self._spans[key] = entry
             run.open += 1
@@ -98,7 +102,7 @@ class OpenSpans:
             return self.remove(next(iter(self._spans)))
 
     def remove(self, key: Key) -> OpenSpan | None:
-        with self._lock:
+        with self._alone():
             entry = self._spans.pop(key, None)
             run = self._runs.get(key[0])
             if entry is not None and run is not None:
@@ -110,7 +114,7 @@ class OpenSpans:
 
     def root(self, run_id: str) -> Context | None:
         """Where the run stands, or stood, as long as that is remembered."""
-        with self._lock:
+        with self._alone():
             run = self._runs.get(run_id)
             return self._over.get(run_id) if run is None else run.root
 
@@ -120,7 +124,7 @@ class OpenSpans:
 
     def note_batch(self, batch: str, context: Context) -> None:
         """A run of the batch stands there; the first one counts."""
-        with self._lock:
+        with self._alone():
             if batch not in self._batches:
                 _remember(self._batches, batch, context)
 

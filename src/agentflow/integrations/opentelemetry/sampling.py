@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from opentelemetry.trace import Tracer
+from typing import Final, Protocol, runtime_checkable
 
 __all__ = ["children_follow"]
 
@@ -12,9 +10,13 @@ _CERTAIN: Final = ("AlwaysOffSampler", "TraceIdRatioBased{")  # the same answer 
 _PARENT_DECIDES: Final = ("ParentBased{", "localParentNotSampled:AlwaysOffSampler")
 
 
-def children_follow(tracer: Tracer) -> bool:
-    """By what the tracer's sampler says of itself. One that is not known is asked for every span, as it may look at
-    each of them."""
-    sampler = getattr(tracer, "sampler", None)
-    said = "" if sampler is None else str(sampler.get_description())
+@runtime_checkable
+class _Sampler(Protocol):
+    def get_description(self) -> str: ...
+
+
+def children_follow(sampler: object) -> bool:
+    """By what a tracer's sampler says of itself. One that is not known is asked for every span, as it may look at each
+    of them."""
+    said = sampler.get_description() if isinstance(sampler, _Sampler) else ""
     return said.startswith(_CERTAIN) or (said.startswith(_PARENT_DECIDES[0]) and _PARENT_DECIDES[1] in said)

@@ -42,6 +42,8 @@ class Tracing:
         self._activate = activate
         self.spans = OpenSpans(room)
         self.unplaced = 0
+        self._sampler: object = None  # of which it is known whether children follow
+        self._children_follow = False
 
     def begin(self, what: str, event: ExecutionEvent) -> None:
         run = self.spans.run(event.run_id) or OpenRun(_began(event))
@@ -113,7 +115,10 @@ class Tracing:
         """The span around it once more, where neither is wanted: what is not sampled costs as little as it can."""
         if parent is None or parent.recording or not parent.span.get_span_context().is_valid:
             return None
-        if not children_follow(self._tracer):
+        sampler = getattr(self._tracer, "sampler", None)
+        if sampler is not self._sampler:
+            self._sampler, self._children_follow = sampler, children_follow(sampler)
+        if not self._children_follow:
             return None
         return OpenSpan(what, parent.span, parent.context, parent.start, False, event.data)
 

@@ -110,9 +110,10 @@ class SnapshotFolder:
             try:
                 beside.write_text(snapshot.to_json(), encoding="utf-8")
                 beside.replace(self._own)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a sum that is no number any more
                 if not self._failing:
-                    _log.warning("snapshots of metrics cannot be written: %s", error.strerror)
+                    reason = getattr(error, "strerror", None) or type(error).__name__
+                    _log.warning("snapshots of metrics cannot be written: %s", reason)
                 self._failing = True
                 self._lost["not written"] += 1
             else:

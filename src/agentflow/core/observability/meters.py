@@ -16,7 +16,7 @@ import operator
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from agentflow.core.observability.histogram import EMPTY, SMALLEST, Distribution, bucket_of
+from agentflow.core.observability.histogram import SMALLEST, Distribution, bucket_of
 from agentflow.core.observability.series import Exemplar, Series
 from agentflow.core.observability.windows import Recent
 
@@ -91,7 +91,7 @@ class Histogram:
     def __init__(self, labels: Mapping[str, str]) -> None:
         self.labels = labels
         self.shared = False
-        self._total = EMPTY
+        self._total = _Tally()
         self._recent: Recent[Distribution] = Recent(Distribution.merged)
         self._exemplars: dict[int, _Sample] = {}
         self._slot = 0
@@ -109,7 +109,7 @@ class Histogram:
     def absorb(self, series: Series, now: float) -> None:
         """What another process has counted."""
         self._turn(self._slot)
-        self._total = self._total.merged(series.distribution)
+        self._total.include(series.distribution)
         self._recent.absorb(series.recent_distributions, now)
         for each in series.exemplars:
             octave = bucket_of(each.value) >> 6
@@ -122,7 +122,7 @@ class Histogram:
             name,
             "histogram",
             self.labels,
-            distribution=self._total,
+            distribution=self._total.distribution(),
             recent_distributions=self._recent.parts(now),
             age=age,
             exemplars=tuple([Exemplar(*each) for each in sorted(self._exemplars.values()) if each[1]]),
@@ -133,7 +133,7 @@ class Histogram:
             self._open.add(self._fresh, self._exemplars)
         if self._open.counts:
             seen = self._open.distribution()
-            self._total = self._total.merged(seen)
+            self._total.include(seen)
             self._recent.add(self._slot, seen)
             self._open = _Tally()
         self._slot = slot
@@ -167,6 +167,13 @@ class _Tally:
         self._minimum = min(self._minimum, min(values))
         self._maximum = max(self._maximum, max(values))
         samples.clear()
+
+    def include(self, seen: Distribution) -> None:
+        for bucket, count in zip(seen.buckets, seen.counts, strict=True):
+            self.counts[bucket] = self.counts.get(bucket, 0) + count
+        self._sum += seen.total
+        self._minimum = min(self._minimum, seen.minimum)
+        self._maximum = max(self._maximum, seen.maximum)
 
     def distribution(self) -> Distribution:
         return Distribution.tallied(self.counts, self._sum, self._minimum, self._maximum)

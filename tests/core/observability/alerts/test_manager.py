@@ -22,6 +22,7 @@ from agentflow.core.observability.alerts.threshold import Absent, Threshold
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.metrics import MetricsCollector
 from agentflow.core.observability.observers import observe
+from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 
 HOT = AlertRule("hot", Metric("load"), Threshold(">", 10.0), by=("model",))
@@ -828,3 +829,55 @@ def test_a_list_is_the_rules_alone() -> None:
     manager = AlertManager.from_mapping(Gauges(), [{"preset": "latency"}, HOT.to_mapping()])
     assert [rule.name for rule in manager.rules] == ["latency", "hot"]
     assert list(manager.counts().actions) == ["log"]
+
+
+def test_a_source_that_does_not_come_back_is_counted_and_keeps_two_threads_at_most() -> None:
+    came, go = threading.Semaphore(0), threading.Event()
+
+    def hang() -> MetricsSnapshot:
+        came.release()
+        go.wait(60)
+        return MetricsSnapshot(0.0)
+
+    manager = AlertManager(hang, [HOT], actions={})
+
+    async def main() -> None:
+        for _ in range(4):
+            task = asyncio.create_task(manager.check())
+            await asyncio.sleep(0)
+            task.cancel()
+        assert came.acquire(timeout=10)
+        assert came.acquire(timeout=10)
+        assert not came.acquire(blocking=False)
+        await manager.check()
+        assert manager.counts().last_error == "the metrics: reading the metrics took longer than 10 s"
+        await manager.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    try:
+        asyncio.run(main())
+    finally:
+        go.set()
+
+
+def test_the_end_looks_once_more_also_while_a_look_is_under_way() -> None:
+    gauges, came, go = Gauges(), threading.Event(), threading.Event()
+
+    def slow() -> MetricsSnapshot:
+        found = gauges()
+        came.set()
+        go.wait(60)
+        return found
+
+    seen: list[str] = []
+    manager = AlertManager(slow, [HOT], actions={"a": lambda alert: seen.append(alert.state.value)})
+
+    async def main() -> None:
+        async with manager:
+            while not came.is_set():
+                await asyncio.sleep(0.001)
+            gauges.set("load", 11.0, model="a")
+            asyncio.get_running_loop().call_soon(go.set)
+
+    asyncio.run(main())
+    assert seen == ["firing"]

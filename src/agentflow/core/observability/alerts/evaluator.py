@@ -1,14 +1,16 @@
 """All rules at one moment: what changed, and what is to be told. Pure but for what it remembers.
 
-    snapshot, now ──▶ each rule ──▶ each group ──▶ Watch ──▶ Evaluation(changes, notices, problems)
+    snapshot ──read──▶ a value for each rule and group ──evaluate, now──▶ Evaluation(changes, notices, problems)
 
-The same snapshots at the same times give the same evaluations, ids included.
+`read` takes the time and remembers nothing, so it may run in any thread. The same snapshots at the same times give the
+same evaluations, ids included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from agentflow.core.observability.alerts.alert import Alert, fingerprint
 from agentflow.core.observability.alerts.quantities import Group
@@ -19,7 +21,11 @@ from agentflow.core.observability.alerts.watch import Watch, Word
 from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 
-__all__ = ["Evaluation", "Evaluator"]
+__all__ = ["Evaluation", "Evaluator", "Readings"]
+
+
+Readings: TypeAlias = Sequence[tuple[AlertRule, Mapping[Group, float | None] | Exception]]
+"""Each rule with what it looks at, or with why that cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,11 @@ class Evaluator:
         self._number = 0
         self._now = float("-inf")
 
-    def evaluate(self, snapshot: MetricsSnapshot, now: float, time: float) -> Evaluation:
+    def read(self, snapshot: MetricsSnapshot) -> Readings:
+        """What the rules look at."""
+        return [(rule, _values(rule, snapshot)) for rule in self.rules]
+
+    def evaluate(self, readings: Readings, now: float, time: float) -> Evaluation:
         """`now` is monotonic and `time` wall time, both in seconds. A `now` that goes back counts as standing still."""
         self._now = now = max(now, self._now)
         self.silences = tuple([each for each in self.silences if now < each.until])
@@ -60,13 +70,11 @@ class Evaluator:
         notices: list[Alert] = []
         problems: list[tuple[str, Exception]] = []
         unwatched = 0
-        for rule in self.rules:
-            try:
-                values = rule.quantity.read(snapshot, rule.by)
-            except Exception as error:  # noqa: BLE001 - one rule that does not fit its metric stops no other
-                problems.append((rule.name, error))
-                continue
-            unwatched += self._apply(rule, values, now, time, changes, notices)
+        for rule, values in readings:
+            if isinstance(values, Exception):
+                problems.append((rule.name, values))
+            else:
+                unwatched += self._apply(rule, values, now, time, changes, notices)
         return Evaluation(tuple(changes), tuple(notices), tuple(problems), unwatched)
 
     def alerts(self, time: float) -> tuple[Alert, ...]:
@@ -154,6 +162,13 @@ class Evaluator:
             summary=rule.summary,
             actions=rule.actions,
         )
+
+
+def _values(rule: AlertRule, snapshot: MetricsSnapshot) -> Mapping[Group, float | None] | Exception:
+    try:
+        return rule.quantity.read(snapshot, rule.by)
+    except Exception as error:  # noqa: BLE001 - one rule that does not fit its metric stops no other
+        return error.with_traceback(None)
 
 
 def _labels(rule: AlertRule, group: Group) -> dict[str, str]:

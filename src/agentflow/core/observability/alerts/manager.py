@@ -19,42 +19,31 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.alerts.action import Action, Log, Told, as_action
-from agentflow.core.observability.alerts.action_mapping import read_action
 from agentflow.core.observability.alerts.alert import Alert
-from agentflow.core.observability.alerts.evaluator import Evaluation, Evaluator
+from agentflow.core.observability.alerts.announcer import Announcer
+from agentflow.core.observability.alerts.evaluator import Evaluation, Evaluator, Readings
 from agentflow.core.observability.alerts.fields import Fields
 from agentflow.core.observability.alerts.lane import ActionCounts, Lane
+from agentflow.core.observability.alerts.reader import Reader, Source
 from agentflow.core.observability.alerts.rule import AlertRule
-from agentflow.core.observability.alerts.silence import Silence, read_silence
-from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.observers import observations
+from agentflow.core.observability.alerts.settings import read_settings
+from agentflow.core.observability.alerts.silence import Silence
 from agentflow.core.observability.redaction import redact
-from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.core.portal import run_blocking
 from agentflow.errors import ConfigurationError, describe
 
-__all__ = ["AlertCounts", "AlertManager", "Measured", "Source"]
+__all__ = ["AlertCounts", "AlertManager"]
 
 _CLOCK: Final = SystemClock()
 _log = logging.getLogger("agentflow.alerts")
-
-
-@runtime_checkable
-class Measured(Protocol):
-    """Something that metrics can be had of, such as a MetricsCollector."""
-
-    def snapshot(self) -> MetricsSnapshot: ...
-
-
-Source: TypeAlias = Measured | Callable[[], MetricsSnapshot]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +86,10 @@ class AlertManager:
             raise ConfigurationError(f"interval: found {interval}, allowed is a finite number of seconds above 0")
         if not 0 <= grace < float("inf"):
             raise ConfigurationError(f"grace: found {grace}, allowed is a finite number of seconds, 0 or more")
-        self._source = source
         self._name = name or f"alerts-{os.urandom(6).hex()}"
         self._evaluator = Evaluator(rules, name=self._name, max_series=max_series)
+        self._announcer = Announcer(self._name, clock)
+        self._reader = Reader(source, self._evaluator.read)
         told = {"log": Log()} if actions is None else actions
         self._lanes = {each: Lane(each, as_action(action, each)) for each, action in told.items()}
         self._clock = clock
@@ -108,8 +98,7 @@ class AlertManager:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._task: asyncio.Task[None] | None = None
-        self._began = clock.monotonic()
-        self._sequence = self._evaluations = self._failed = self._unwatched = 0
+        self._evaluations = self._failed = self._unwatched = 0
         self._last_error: str | None = None
         _check_names(rules, self._lanes)
 
@@ -128,28 +117,17 @@ class AlertManager:
         `actions` are further ones, which only code can give. Raises ConfigurationError, which names the field and what
         is allowed there.
         """
-        fields = Fields({"rules": mapping} if isinstance(mapping, list | tuple) else mapping, path)
-        rules = [AlertRule.from_mapping(each, path=f"{path}.rules.{n}") for n, each in _list(fields, "rules")]
-        named = fields.inner("actions") if "actions" in fields else Fields({}, path)
-        fields.know("actions")
-        found: dict[str, Action | Told] = {
-            each: read_action(named.get(each), f"{path}.actions.{each}", clock=clock) for each in named.names()
-        }
-        found |= actions or {}
-        silences = list(_list(fields, "silences"))
-        with fields.placed():
+        settings = read_settings(mapping, path, clock=clock)
+        with Fields({}, path).placed():
             manager = cls(
                 source,
-                rules,
-                actions=found or None,
+                settings.rules,
+                actions={**settings.actions, **(actions or {})} or None,
                 clock=clock,
-                interval=fields.seconds("interval", 15.0),
-                grace=fields.seconds("grace", 5.0),
+                interval=settings.interval,
+                grace=settings.grace,
             )
-        fields.finish()
-        now, time = clock.monotonic(), clock.time()
-        for number, each in silences:
-            manager._evaluator.silences += (read_silence(each, f"{path}.silences.{number}", now=now, time=time),)
+        manager._evaluator.silences = settings.silences
         return manager
 
     # ---- looking ---------------------------------------------------------------------------------------------
@@ -206,28 +184,21 @@ class AlertManager:
 
         It remembers what it decided, tells nobody, and does nothing. Raises what the source raises.
         """
-        snapshot = self._source.snapshot() if isinstance(self._source, Measured) else self._source()
-        with self._locked():
-            moment = self._clock.monotonic() if now is None else now
-            evaluation = self._evaluator.evaluate(snapshot, moment, self._clock.time())
-            self._evaluations += 1
-            full = evaluation.unwatched > 0 and not self._unwatched
-            self._unwatched = evaluation.unwatched
-        if full:
-            _log.warning("too many series: %d of them are not watched", evaluation.unwatched)
-        for rule, error in evaluation.problems:
-            self._fail(f"the alert rule {rule}", error)
-        return evaluation
+        return self._decide(self._reader.read_now(), now)
 
     async def check(self, now: float | None = None) -> Evaluation:
-        """Evaluate, tell observers of each change, and hand actions what is theirs; wait for none of them."""
+        """Evaluate, tell observers of each change, and hand actions what is theirs; wait for none of them.
+
+        The metrics are read in a thread.
+        """
         try:
-            evaluation = self.evaluate(now)
-        except Exception as error:  # noqa: BLE001 - the next snapshot may be there again
+            readings = await self._reader.read()
+        except Exception as error:  # noqa: BLE001 - the next time they may be there again
             self._fail("the metrics", error)
             return Evaluation()
+        evaluation = self._decide(readings, now)
         for alert in evaluation.changes:
-            self._tell(alert)
+            self._announcer.tell(alert)
         for alert in evaluation.notices:
             for name in self._lanes if alert.actions is None else alert.actions:
                 self._lanes[name].put(alert)
@@ -256,6 +227,7 @@ class AlertManager:
                 await self.check()
             await self.drained()
         finally:
+            await self._reader.aclose()
             for lane in self._lanes.values():
                 await lane.aclose()
 
@@ -280,6 +252,19 @@ class AlertManager:
 
     # ---- within ----------------------------------------------------------------------------------------------
 
+    def _decide(self, readings: Readings, now: float | None) -> Evaluation:
+        with self._locked():
+            moment = self._clock.monotonic() if now is None else now
+            evaluation = self._evaluator.evaluate(readings, moment, self._clock.time())
+            self._evaluations += 1
+            full = evaluation.unwatched > 0 and not self._unwatched
+            self._unwatched = evaluation.unwatched
+        if full:
+            _log.warning("too many series: %d of them are not watched", evaluation.unwatched)
+        for rule, error in evaluation.problems:
+            self._fail(f"the alert rule {rule}", error)
+        return evaluation
+
     async def _watch(self) -> None:
         due = self._clock.monotonic()
         while True:
@@ -297,26 +282,6 @@ class AlertManager:
             return None
         return task
 
-    def _tell(self, alert: Alert) -> None:
-        watching = observations()
-        if not watching:
-            return
-        self._sequence += 1
-        data = {
-            "rule": alert.rule,
-            "state": alert.state.value,
-            "previous": alert.previous.value,
-            "severity": alert.severity,
-            "value": alert.finite_value,
-            "labels": dict(alert.labels),
-        }
-        at = self._clock.monotonic() - self._began
-        event = ExecutionEvent(
-            "alert", self._name, alert.rule, "", 1, self._sequence, alert.time, data=data, span=0, at=at
-        )
-        for each in watching:
-            each.see(event)
-
     def _fail(self, what: str, error: Exception) -> None:
         text = redact(describe(error))[:500]
         with self._locked():
@@ -330,15 +295,6 @@ class AlertManager:
         if self._process != os.getpid():  # a thread that the child does not have may have held it
             self._process, self._lock = os.getpid(), threading.Lock()
         return self._lock
-
-
-def _list(fields: Fields, name: str) -> list[tuple[int, Mapping[str, object]]]:
-    found = fields.get(name)
-    if found is None:
-        return []
-    if not isinstance(found, list | tuple):
-        raise fields.misfit(name, "a list")
-    return [(number, each) for number, each in enumerate(found)]
 
 
 def _check_names(rules: Sequence[AlertRule], lanes: Mapping[str, Lane]) -> None:

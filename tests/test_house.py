@@ -51,6 +51,7 @@ THIRD_PARTY = {
     "rich": "agentflow.cli",
     "redis": "agentflow.integrations.valkey.connection",
     "prometheus_client": "agentflow.integrations.prometheus.exposition",
+    "cryptography": "agentflow.integrations.aes_gcm",
     "opentelemetry": "agentflow.integrations.opentelemetry",  # three distributions of one namespace
 }
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc", "shared"}

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "trace": "Show a recorded run: what it did, why it was slow, what it cost.",
     "top": "Watch rates, percentiles and spending as they are.",
     "cost": "Say what was spent, by model, flow or day.",
+    "audit": "Check, read and hand on the audit log.",
     "models": "List the models that can be asked.",
     "graph": "Print the flow in a file as a Mermaid chart.",
     "doctor": "Say what is installed, configured and reachable.",

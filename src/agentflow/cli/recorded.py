@@ -17,7 +17,17 @@ from agentflow.core.observability.store import DEFAULT_PATH, RunReader, RunRecor
 from agentflow.core.observability.trace import Trace, trace_of
 from agentflow.errors import UnknownRunError
 
-__all__ = ["OFF", "VARIABLE", "file_option", "open_runs", "run_named", "runs_file", "since_option", "trace_in"]
+__all__ = [
+    "OFF",
+    "VARIABLE",
+    "file_option",
+    "open_runs",
+    "run_named",
+    "runs_file",
+    "since_option",
+    "trace_in",
+    "until_option",
+]
 
 VARIABLE: Final = "AGENTFLOW_RUNS"
 OFF: Final = "off"
@@ -77,3 +87,4 @@ class _Moment(click.ParamType[float]):
 
 
 since_option = click.option("--since", type=_Moment(), metavar="TIME", help="15m, 2h, 7d ago, today, or a date.")
+until_option = click.option("--until", type=_Moment(), metavar="TIME", help="Up to then, spelled as --since.")

@@ -17,7 +17,7 @@ from agentflow.core.observability.audit.policies import Retention, Rotation
 from agentflow.core.observability.audit.reading import Entry, Selection, read
 from agentflow.core.observability.audit.record import AuditRecord
 from agentflow.core.observability.audit.seat import current_audit, use_audit
-from agentflow.core.observability.audit.settings import AuditSettings, RedactSettings, open_audit
+from agentflow.core.observability.audit.settings import AuditSettings, RedactSettings, open_audit, read_settings
 from agentflow.core.observability.audit.verifying import verify
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "export",
     "open_audit",
     "read",
+    "read_settings",
     "use_audit",
     "verify",
     "verify_export",

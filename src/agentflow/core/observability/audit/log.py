@@ -85,7 +85,7 @@ class AuditLog:
     `key` is a text of at least 32 characters, or AuditKeys. `fsync`: "always" before `record` returns, seconds between
     two in the background, or "never". `anchors` get the signed head every `anchor_records` records or `anchor_seconds`.
     `redactor` goes over resource, data and content; actor, tenant and ids are names, in which only keys are redacted.
-    `content` says what is kept of contents (see `content.py`); "encrypted" needs a `cipher`. With `background=False` no
+    `visiting` says that this is one act by hand, whose settings are not the log's. `content` says what is kept of contents (see `content.py`); "encrypted" needs a `cipher`. With `background=False` no
     thread is started, and `tend()` is the caller's to call.
     """
 
@@ -106,6 +106,7 @@ class AuditLog:
         cipher: ContentCipher | None = None,
         actor: str | None = None,
         exclusive: bool = False,
+        visiting: bool = False,
         clock: Clock | None = None,
         background: bool = True,
     ) -> None:
@@ -125,6 +126,7 @@ class AuditLog:
         self._names = Redactor(emails=False, cards=False)
         self._actor = actor
         self._exclusive = exclusive
+        self._visiting = visiting
         self._clock = clock or SystemClock()
         self._background = background
         self._settings = self._described(content, redactor)
@@ -373,10 +375,10 @@ class AuditLog:
         settings = hashlib.sha256(canonical(self._settings)).hexdigest()
         opened: dict[str, Plain] = {"chains": writer.chains(), "process": os.getpid(), "settings": self._settings}
         writer.append(self._own(AuditAction.AUDIT_OPENED, opened), now)
-        if found.settings and found.settings != settings:
+        if found.settings and found.settings != settings and not self._visiting:
             changed: dict[str, Plain] = {"after": settings, "before": found.settings, "settings": self._settings}
             writer.append(self._own(AuditAction.AUDIT_SETTINGS, changed), now)
-        writer.settings = settings
+        writer.settings = found.settings if self._visiting else settings
         head = writer.head(now).signed(self.keys.current)
         writer.write_head(head, sync=self._fsync != "never")  # no record of an act is without a head
 

@@ -360,6 +360,33 @@ def test_after_a_fork_both_processes_record_what_they_tell(path: Path) -> None:
         assert len({run.pid for run in reader.runs()}) == 2
 
 
+POOLED = """
+import multiprocessing, sys
+from agentflow.core.observability.store import RunStore
+from tests.support.recorded import a_run
+
+def work(name):
+    for event in a_run(name, nodes=20):
+        store.observe(event)
+
+if __name__ == "__main__":
+    store = RunStore(sys.argv[1], max_age=None)
+    work("parent")
+    children = [multiprocessing.get_context("fork").Process(target=work, args=(name,)) for name in ("one", "two")]
+    for each in children:
+        each.start()
+    for each in children:
+        each.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_children_of_multiprocessing_lose_nothing_at_their_end(path: Path) -> None:
+    child(POOLED, path)
+    for run_id in ("parent", "one", "two"):
+        assert read(path, run_id) == a_run(run_id, nodes=20)
+
+
 MANY = """
 import sys
 from agentflow.core.observability.store import RunStore

@@ -65,6 +65,8 @@ _FIRST: Final = (
         {_COUNTS}                 -- unpriced: calls whose cost nobody knows; cost: that of the others
     )""",
     "CREATE INDEX runs_by_start ON runs(started)",
+    "CREATE INDEX runs_going_on ON runs(process) WHERE status = 'running'",
+    "CREATE INDEX runs_leaving ON runs(number) WHERE leaving",
     """CREATE TABLE events(
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         run INTEGER NOT NULL,     -- runs.number

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -90,6 +91,7 @@ class Writer:
                 thread = threading.Thread(target=self._serve, name="agentflow run store", daemon=True)
                 thread.start()
                 self._thread = thread
+                _close_with_child(self)
 
     @property
     def behind(self) -> int:
@@ -294,3 +296,11 @@ class Writer:
         if self.trouble is None:
             _log.warning("%s cannot be written, and is tried again: %s", self._file.path, problem)
         self.trouble = problem
+
+
+def _close_with_child(writer: Writer) -> None:
+    """A child of `multiprocessing` that was forked ends without `atexit` (until Python 3.13): it has its own list."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(None, writer.close, args=(_WINDING_UP,), exitpriority=0)

@@ -519,6 +519,7 @@ def make(kind):
     return kind(a >> (b, Each(double, over="xs", into="ys")) >> Each(triple, over="xs", into="zs", name="sync"))
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # a slow machine is nothing to be told of
     await make(AsyncFlow).run({"xs": [1, 2]})
     async with make(AsyncFlow).stream({"xs": [1, 2]}) as events:
         async for event in events:

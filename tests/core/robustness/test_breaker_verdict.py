@@ -103,6 +103,11 @@ OURS = [
     errors.DocumentError("no PDF"),
     errors.FlowFileError("no flow"),
     errors.OutputError("no JSON", raw=""),
+    errors.AlertActionError("no webhook"),
+    errors.AuditError("disk full"),
+    errors.AuditLockedError("in use"),
+    errors.RunStoreError("disk full", path="runs.db"),
+    errors.UnknownRunError("abc", path="runs.db"),
     AgentFlowError("odd"),
 ]
 

@@ -1148,12 +1148,13 @@ def test_an_answer_cut_into_chunks_of_ours_is_the_same_again(whole):
 
 
 def blocks_sent(whole: Mapping[str, Any]) -> Any:
-    """The content as the API takes it back: without nulls, and one plain text in its short form."""
+    """The content as the API takes it back: without nulls and blank texts, and one plain text in its short form."""
     silent = ("text", "tool_use")
     content = [
         {name: value for name, value in each.items() if value is not None} if each["type"] in silent else each
         for each in whole["content"]
     ]
+    content = [each for each in content if set(each) != {"type", "text"} or each["text"].strip()]
     return content[0]["text"] if [set(each) for each in content] == [{"type", "text"}] else content
 
 

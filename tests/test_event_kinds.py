@@ -93,7 +93,7 @@ def test_a_kind_of_the_users_own_says_what_it_likes() -> None:
     [
         ({"kind": ""}, "kind"),
         ({"sequence": -1}, "sequence"),
-        ({"visit": 0}, "visit"),
+        ({"visit": -1}, "visit"),
         ({"duration": None}, "duration: None is not of type 'number'"),
         ({"kind": "model_start", "data": {"model": "m", "provider": "p"}}, "duration: 2.5 is not of type 'null'"),
         ({"data": {"model": "m"}}, "data: 'provider' is a required property"),

@@ -55,6 +55,7 @@ _TEXT: Final[Schema] = {"type": "string"}
 _MAYBE_TEXT: Final[Schema] = {"type": ["string", "null"]}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_MAYBE_COUNT: Final[Schema] = {"type": ["integer", "null"], "minimum": 0}
 _NUMBER: Final[Schema] = {"type": "number"}
 _SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
 _MAYBE_SECONDS: Final[Schema] = {"type": ["number", "null"], "minimum": 0}
@@ -89,7 +90,7 @@ FIELDS: Final[Mapping[str, Fact]] = {
     "run_id": Fact("the run it happened in", {"type": "string", "minLength": 1}),
     "path": Fact("every level with its visit: `article/inner#2/write#1`", _TEXT),
     "node": Fact("the last level of `path`; empty for a model call outside of any flow", _TEXT),
-    "visit": Fact("which visit of the node, from 1", {"type": "integer", "minimum": 1}),
+    "visit": Fact("which visit of the node, from 1; of an item of `Each`, its index", _COUNT),
     "sequence": Fact("its number in the run, from 1; 0 for what was said after the run", _COUNT),
     "time": Fact("wall time, seconds since 1970", _NUMBER),
     "duration": Fact("monotonic seconds since the matching start; null where nothing ended", _MAYBE_SECONDS),
@@ -105,6 +106,7 @@ FACTS: Final[Mapping[str, Fact]] = {
     # flows and nodes
     "tenant": Fact("for whom it runs", _MAYBE_TEXT),
     "parent_run": Fact("the run in which this one was started", _MAYBE_TEXT),
+    "batch": Fact("what the runs of one `run_batch` have in common", _MAYBE_TEXT),
     "graph": Fact("`nodes` and `edges` (from, action, to) of the outermost flow", _GRAPH),
     "action": Fact("the action it ended with", _MAYBE_TEXT),
     "items": Fact("how many items an `Each` goes over", _COUNT),
@@ -121,19 +123,23 @@ FACTS: Final[Mapping[str, Fact]] = {
     "temperature": Fact("as it was asked for", _NUMBER),
     "max_tokens": Fact("as it was asked for", _COUNT),
     "top_p": Fact("as it was asked for", _NUMBER),
+    "top_k": Fact("as it was asked for", _COUNT),
+    "seed": Fact("as it was asked for", {"type": "integer"}),
+    "inputs": Fact("how many texts are embedded", _COUNT),
     "messages": Fact("the prompt: `role` and `content` of each message (only where content is wanted)", _MESSAGES),
     "answer": Fact("the answer's text (only where content is wanted)", _MAYBE_TEXT),
     "tool_calls": Fact("the tools that the answer calls (only where content is wanted)", {"type": "array"}),
     "response_model": Fact("the model that the provider says has answered", _MAYBE_TEXT),
     "response_id": Fact("the provider's id of the answer", _MAYBE_TEXT),
     "request_id": Fact("the provider's id of the request", _MAYBE_TEXT),
-    "input_tokens": Fact("tokens of the prompt", _COUNT),
-    "output_tokens": Fact("tokens of the answer", _COUNT),
+    "input_tokens": Fact("tokens of the prompt; null where nobody has counted", _MAYBE_COUNT),
+    "output_tokens": Fact("tokens of the answer; null where nobody has counted", _MAYBE_COUNT),
     "cached_tokens": Fact("tokens of the prompt that the provider had in its cache", _COUNT),
     "cache_write_tokens": Fact("tokens of the prompt that the provider put into its cache", _COUNT),
     "reasoning_tokens": Fact("tokens of the answer that were thought, not said", _COUNT),
     "finish_reason": Fact("why the answer ended", _MAYBE_TEXT),
     "cost": Fact("US dollars; null where nobody knows the price", _MAYBE_DOLLARS),
+    "estimated": Fact("whether tokens and cost are estimates, as of a stream that was left", _FLAG),
     "timing": Fact("`reply.timing`: seconds by phase, and the number of attempts", _TIMING),
     "lost_requests": Fact("requests of hedges that lost, which may be billed all the same", _COUNT),
     "lost_cost": Fact("what they may cost, US dollars; null where nobody knows", _MAYBE_DOLLARS),
@@ -154,6 +160,7 @@ FACTS: Final[Mapping[str, Fact]] = {
     "content": Fact("the piece's text", _TEXT),
     "restart": Fact("whether what came before it is void", _FLAG),
     # guards
+    "attempt": Fact("which attempt, from 1", {"type": "integer", "minimum": 1}),
     "guard": Fact("the guard's name", _TEXT),
     "delay": Fact("seconds until the next attempt", _SECONDS),
     "seconds": Fact("how long it waited", _SECONDS),
@@ -178,18 +185,20 @@ FACTS: Final[Mapping[str, Fact]] = {
 
 _ASKED: Final = ("model", "provider")
 _REQUEST: Final = (
-    "model_id", "operation", "streaming", "tenant", "round", "temperature", "max_tokens", "top_p",
+    "model_id", "operation", "streaming", "tenant", "round", "temperature", "max_tokens", "top_p", "top_k", "seed",
+    "inputs",
 )  # fmt: skip
-_ANSWER: Final = (
-    "response_model", "response_id", "request_id", "input_tokens", "output_tokens", "cached_tokens",
-    "cache_write_tokens", "reasoning_tokens", "finish_reason", "cost", "timing", "lost_requests", "lost_cost",
-    "breakdown", "answer", "tool_calls",
+_BILL: Final = (
+    "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "cost", "estimated",
+    "lost_requests", "lost_cost", "timing", "breakdown",
 )  # fmt: skip
+_ANSWER: Final = ("response_model", "response_id", "request_id", "finish_reason", "answer", "tool_calls")
 _FAILURE: Final = ("error", "error_type")
+_DECIDED: Final = (*_ASKED, "attempt")
 _HTTP: Final = ("method", "url", "address", "port", "status", "request_id", "connect", "pool")
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "flow_start": Kind("a flow begins", (), ("tenant", "parent_run", "graph")),
+    "flow_start": Kind("a flow begins", (), ("tenant", "parent_run", "batch", "graph")),
     "flow_success": Kind("a flow has ended well", ("breakdown",), ("action",), ends=True),
     "flow_error": Kind("a flow has failed", (*_FAILURE, "breakdown"), ends=True),
     "flow_cancelled": Kind("a flow was cancelled", (), ("breakdown",), ends=True),
@@ -198,16 +207,14 @@ KINDS: Final[Mapping[str, Kind]] = {
     "node_error": Kind("a visit of a node has failed for good", (*_FAILURE, "breakdown"), ends=True),
     "node_cancelled": Kind("a visit of a node was cancelled", (), ("breakdown",), ends=True),
     "model_start": Kind("a request to a model begins, attempts and waits included", _ASKED, (*_REQUEST, "messages")),
-    "model_success": Kind("a model has answered", _ASKED, (*_REQUEST, *_ANSWER), ends=True),
+    "model_success": Kind("a model has answered", _ASKED, (*_REQUEST, *_ANSWER, *_BILL), ends=True),
     "model_error": Kind(
         "a request to a model has failed for good",
         (*_ASKED, *_FAILURE),
-        (*_REQUEST, "status", "request_id", "retry_after", "timing", "lost_requests", "lost_cost", "breakdown"),
+        (*_REQUEST, "status", "request_id", "retry_after", *_BILL),
         ends=True,
     ),
-    "model_cancelled": Kind(
-        "whoever asked no longer wants the answer", _ASKED, (*_REQUEST, "timing", "breakdown"), ends=True
-    ),
+    "model_cancelled": Kind("whoever asked no longer wants the answer", _ASKED, (*_REQUEST, *_BILL), ends=True),
     "attempt_start": Kind("one attempt of a request begins (told to observers only)", _ASKED),
     "attempt_success": Kind("an attempt was answered", _ASKED, _HTTP, ends=True),
     "attempt_error": Kind("an attempt has failed", (*_ASKED, *_FAILURE), _HTTP, ends=True),
@@ -222,13 +229,15 @@ KINDS: Final[Mapping[str, Kind]] = {
         ("call_id", "arguments", "reason", *_FAILURE),
     ),
     "chunk": Kind("a piece of an answer (told to observers with `chunks`)", ("content",), ("restart", "model")),
-    "retry": Kind("an attempt has failed, another follows", (*_FAILURE, "delay"), _ASKED),
-    "shedder_wait": Kind("a call waited to be admitted", ("guard", "seconds"), _ASKED),
-    "limiter_wait": Kind("a call waited for the rate limit", ("guard", "seconds"), _ASKED),
-    "pool_wait": Kind("a call waited for a free resource", ("guard", "seconds"), _ASKED),
-    "breaker_state": Kind("a circuit breaker has changed its state", ("guard", "from", "to"), ("retry_after", *_ASKED)),
-    "rejected": Kind("a guard refused a call; nothing was sent", ("guard", *_FAILURE), ("retry_after", *_ASKED)),
-    "hedge": Kind("a second request was sent beside a slow one", ("guard",), ("number", *_ASKED)),
+    "retry": Kind("an attempt has failed, another follows", (*_FAILURE, "delay"), _DECIDED),
+    "shedder_wait": Kind("a call waited to be admitted", ("guard", "seconds"), _DECIDED),
+    "limiter_wait": Kind("a call waited for the rate limit", ("guard", "seconds"), _DECIDED),
+    "pool_wait": Kind("a call waited for a free resource", ("guard", "seconds"), _DECIDED),
+    "breaker_state": Kind(
+        "a circuit breaker has changed its state", ("guard", "from", "to"), ("retry_after", *_DECIDED)
+    ),
+    "rejected": Kind("a guard refused a call; nothing was sent", ("guard", *_FAILURE), ("retry_after", *_DECIDED)),
+    "hedge": Kind("a second request was sent beside a slow one", ("guard",), ("number", *_DECIDED)),
     "fallback": Kind("another model stands in", ("from", "to"), _FAILURE),
     "output_retry": Kind("an answer does not fit the type asked for, and is asked for again", ("model", "problem")),
     "alert": Kind("a rule has changed its state", ("rule", "state"), ("previous", "severity", "value", "labels")),

@@ -13,6 +13,7 @@ import pytest
 
 from agentflow.clock import VirtualClock
 from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.observers import Observation
 from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.prometheus import Losses, PrometheusCollector, SnapshotFolder
@@ -126,9 +127,21 @@ def test_it_is_written_without_being_asked(tmp_path: Path) -> None:
 
 def test_other_processes_losses_are_shown(tmp_path: Path) -> None:
     """Each file holds what its process's observers lost; a collector adds those of its own, once."""
-    with worker(tmp_path, 1.0) as one, worker(tmp_path, 1.0) as two:
+
+    def lossy(raised: int) -> Losses:
+        observation = Observation(MetricsCollector())
+        observation.failed = raised
+        return Losses(lambda: [observation])
+
+    ours = lossy(1)
+    with (
+        SnapshotFolder(tmp_path, MetricsCollector(), every=SELDOM, losses=ours) as one,
+        SnapshotFolder(tmp_path, MetricsCollector(), every=SELDOM, losses=lossy(10)) as two,
+    ):
+        one.write()
         two.write()
-        written = text(PrometheusCollector(one, losses=Losses(lambda: ()))).decode()
+        written = text(PrometheusCollector(one, losses=ours)).decode()
+    assert 'agentflow_telemetry_lost_total{observer="MetricsCollector",reason="raised"} 11.0' in written
     assert 'agentflow_telemetry_lost_total{observer="SnapshotFolder",reason="not read"} 0.0' in written
 
 

@@ -132,7 +132,7 @@ def test_a_run_that_fails_leaves_the_output_file_as_it_was(invoke, place: Path) 
         TREE + "@node\nasync def a(s):\n    s['output'] = 'half'\n    raise OSError(5, 'oh')\nflow = AsyncFlow(a)\n"
     )
     (place / "out.md").write_text("old")
-    assert invoke("run", "f.py", "-o", "out.md").exit_code == 1
+    assert invoke("run", "f.py", "-o", "out.md", "--no-record").exit_code == 1
     assert (place / "out.md").read_text() == "old"
     assert sorted(path.name for path in place.iterdir()) == ["f.py", "out.md"]
 
@@ -166,7 +166,7 @@ def test_json_prints_the_whole_result_and_says_what_it_had_no_word_for(invoke, p
 
 
 def test_a_dash_is_stdout(invoke, hello: Path, place: Path) -> None:
-    assert invoke("run", "-q", "flow.py", "-i", "name=Ada", "-o", "-").stdout == "Hello Ada\n"
+    assert invoke("run", "--no-record", "-q", "flow.py", "-i", "name=Ada", "-o", "-").stdout == "Hello Ada\n"
     assert [path.name for path in place.iterdir()] == ["flow.py"]
 
 
@@ -278,7 +278,7 @@ blocking = Flow(quick >> hang)
 @pytest.mark.parametrize("name", ["flow", "blocking"])
 def test_ctrl_c_cancels_cleanly_and_says_what_was_done(spawn, place: Path, name: str) -> None:
     (place / "f.py").write_text(SLOW)
-    process = spawn("run", f"f.py:{name}", "--output", "out.md")
+    process = spawn("run", f"f.py:{name}", "--output", "out.md", "--no-record")
     assert process.stdout.readline() == b"hanging\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)

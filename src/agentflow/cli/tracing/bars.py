@@ -15,6 +15,24 @@ from agentflow.core.observability.trace import Span
 
 __all__ = ["axis", "cells_of", "painted"]
 
+_TEN: Final = 10.0
+_CLOCK_STEPS: Final = (
+    15.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    900.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    14_400.0,
+    21_600.0,
+    43_200.0,
+    86_400.0,
+)
+"""Longer times are counted in minutes, hours and days."""
 _ENOUGH: Final = 500
 """So many spans of a group show what most of them were doing."""
 
@@ -59,7 +77,10 @@ def axis(seconds: float, width: int) -> list[tuple[int, float]]:
 
 
 def _round_step(least: float) -> float:
-    unit = 1e-6
+    found = next((step for step in _CLOCK_STEPS if step >= least), None) if least > _TEN else None
+    if found is not None:
+        return found
+    unit = 1e-6 if least <= _TEN else _CLOCK_STEPS[-1]
     while True:
         for factor in (1, 2, 5):
             if unit * factor >= least:

@@ -1,0 +1,100 @@
+"""What the command line keeps of what it runs, where, and that nothing about it stops a run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from agentflow.core.observability.store import RunReader
+
+FILE = ".agentflow/runs.db"
+
+
+def test_a_run_is_recorded_and_its_last_line_says_how_to_look_at_it(invoke, hello: Path, place: Path) -> None:
+    shown = invoke("run", "flow.py", "-i", "name=Ada")
+    assert (shown.exit_code, shown.stdout) == (0, "Hello Ada\n")
+    with RunReader(place / FILE) as reader:
+        [run] = reader.runs()
+    assert (run.name, run.status, run.kind) == ("hello", "done", "flow")
+    assert shown.stderr.splitlines()[-1].endswith(f"(agentflow trace {run.id})")
+    traced = invoke("trace", run.id)
+    assert traced.exit_code == 0
+    assert "hello ran to its end in" in traced.stdout
+
+
+def test_a_question_is_recorded_too(invoke, place: Path) -> None:
+    asked = invoke("ask", "The moon pulls the sea. Tides follow. Ships wait.")
+    assert asked.exit_code == 0
+    assert "agentflow trace" not in asked.stderr
+    with RunReader(place / FILE) as reader:
+        [run] = reader.runs()
+    assert (run.kind, run.calls, run.models) == ("call", 1, ("local/extractive",))
+
+
+def test_a_failed_run_is_recorded_with_its_error(invoke, hello: Path, place: Path) -> None:
+    failed = invoke("run", "flow.py")
+    assert failed.exit_code == 1
+    *_, before, last = failed.stderr.splitlines()
+    assert last.startswith("error: ")
+    assert before.startswith("failed after ")
+    with RunReader(place / FILE) as reader:
+        [run] = reader.runs(status="failed")
+    assert "name" in str(run.error)
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_recording_can_be_turned_off(invoke, hello: Path, place: Path, how: str, monkeypatch) -> None:
+    if how == "variable":
+        monkeypatch.setenv("AGENTFLOW_RUNS", "off")
+    shown = invoke("run", "flow.py", "-i", "name=Ada", *(["--no-record"] if how == "option" else []))
+    assert shown.exit_code == 0
+    assert "agentflow trace" not in shown.stderr
+    assert not (place / ".agentflow").exists()
+
+
+def test_a_variable_names_another_file(invoke, hello: Path, place: Path, monkeypatch) -> None:
+    monkeypatch.setenv("AGENTFLOW_RUNS", str(place / "elsewhere.db"))
+    invoke("run", "-q", "flow.py", "-i", "name=Ada")
+    assert not (place / ".agentflow").exists()
+    assert len(json.loads(invoke("runs", "--json").stdout)) == 1
+
+
+def test_a_file_that_cannot_be_written_is_said_and_the_run_goes_on(invoke, hello: Path, place: Path) -> None:
+    (place / ".agentflow").write_text("a file where a folder should be")
+    shown = invoke("run", "flow.py", "-i", "name=Ada")
+    assert (shown.exit_code, shown.stdout) == (0, "Hello Ada\n")
+    assert "note: " in shown.stderr
+    assert "not recorded" in shown.stderr
+    assert "agentflow trace" not in shown.stderr.splitlines()[-1]
+    assert invoke("run", "-q", "flow.py", "-i", "name=Ada").stderr == ""
+
+
+def test_a_name_that_is_no_file_is_said_and_the_run_goes_on(invoke, hello: Path, monkeypatch) -> None:
+    monkeypatch.setenv("AGENTFLOW_RUNS", ":memory:")
+    shown = invoke("run", "flow.py", "-i", "name=Ada")
+    assert (shown.exit_code, shown.stdout) == (0, "Hello Ada\n")
+    assert "a run store is a file on a disk" in shown.stderr
+
+
+def test_a_locked_file_delays_nobody_for_long_and_is_said(invoke, hello: Path, place: Path) -> None:
+    invoke("run", "-q", "flow.py", "-i", "name=Ada")
+    with sqlite3.connect(place / FILE, isolation_level=None) as locking:
+        locking.execute("BEGIN EXCLUSIVE")
+        shown = invoke("run", "flow.py", "-i", "name=Ada")
+        locking.execute("ROLLBACK")
+    locking.close()
+    assert (shown.exit_code, shown.stdout) == (0, "Hello Ada\n")
+    assert "not recorded" in shown.stderr
+
+
+def test_prompts_and_answers_are_not_kept(invoke, place: Path) -> None:
+    invoke("ask", "SECRETWORD pulls the sea. Tides follow.")
+    assert b"SECRETWORD" not in b"".join(path.read_bytes() for path in (place / ".agentflow").iterdir())
+
+
+def test_json_stays_alone_on_stdout(invoke, hello: Path) -> None:
+    shown = invoke("run", "flow.py", "-i", "name=Ada", "--json")
+    assert json.loads(shown.stdout)["output"] == "Hello Ada"

@@ -186,7 +186,7 @@ def test_a_redactor_that_fails_keeps_the_text_out_and_is_counted(path: Path) -> 
 
     store = record(path, [event(error="a secret", model="fast")], redactor=broken)
     assert read(path)[0].data == {"error": "<not kept: RuntimeError in the redactor>", "model": "fast"}
-    assert store.losses == {"redaction": 1}
+    assert (store.losses, store.lost) == ({"redaction": 1}, 0)
 
 
 def test_pieces_of_streams_are_not_kept(path: Path) -> None:
@@ -205,14 +205,16 @@ def test_ten_megabytes_are_cut_and_say_how_long_they_were(path: Path) -> None:
 def test_what_is_no_event_is_counted_and_the_others_are_kept(path: Path) -> None:
     too_large = ExecutionEvent("x", "run1", "p", "n", 2**70, 1, 0.0)
     of_no_kind = ExecutionEvent(None, "run1", "p", "n", 1, 1, 0.0)  # type: ignore[arg-type]
-    with RunStore(path) as store:
-        store.observe(too_large)
-        store.observe(of_no_kind)
+    at_no_time = ExecutionEvent("x", "run1", "p", "n", 1, 1, float("nan"))
+    beyond_all_hours = ExecutionEvent("model_success", "run1", "p", "n", 1, 1, 1e300)
+    with RunStore(path, max_age=None) as store:
+        for odd in (too_large, of_no_kind, at_no_time, beyond_all_hours):
+            store.observe(odd)
         store.observe(event())
         with pytest.raises(AttributeError):  # whoever tells hears of it: an Observation counts it
             store.observe("no event")  # type: ignore[arg-type]
     assert read(path) == [event()]
-    assert store.losses == {"unwritable": 2}
+    assert store.losses == {"unwritable": 4}
 
 
 def test_what_comes_after_the_end_is_counted(path: Path) -> None:

@@ -68,6 +68,8 @@ class Cleaner:
         numbers = (event.visit, event.sequence, event.attempt, event.span, event.parent or 0)
         if not all(-_LARGEST < number < _LARGEST for number in numbers):
             raise ValueError("a number of the event is larger than 64 bits")
+        if not (math.isfinite(event.time) and math.isfinite(event.at)):
+            raise ValueError("a time of the event is no number")
         return execution_event(
             _whole(self._cleaned(event.kind, _NAME)),
             _whole(event.run_id[:_NAME]),

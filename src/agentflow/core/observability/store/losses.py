@@ -50,7 +50,9 @@ class Losses:
 
     @property
     def total(self) -> int:
-        return self._total.total()
+        """Events that are not there."""
+        with self._lock:
+            return self._total.total() - self._total["redaction"]
 
     @property
     def by_reason(self) -> dict[str, int]:

@@ -49,7 +49,7 @@ class Retention:
         # A clock that is set ahead would make everything old: what has passed is believed, and no more.
         now = min(self._clock.time(), self._zero + monotonic)
         used, free, page = _pages(connection)
-        self._judge(used * page)
+        self._judge((used + _SLACK) * page)
         if monotonic - self._looked >= _OFTEN:
             self._looked = monotonic
             self._aging = self._max_age is not None
@@ -64,6 +64,7 @@ class Retention:
         return False
 
     def _judge(self, used: int) -> None:
+        """`used` is bytes, the free pages that may stay included."""
         if self._max_bytes is None:
             return
         if used > self._max_bytes:
@@ -95,7 +96,7 @@ class Retention:
             if found is None:
                 self._shrinking = False
                 used, _, page = _pages(connection)
-                self.full = self._max_bytes is not None and used * page > self._max_bytes
+                self.full = self._max_bytes is not None and (used + _SLACK) * page > self._max_bytes
         return found
 
 

@@ -12,6 +12,7 @@ there as soon as it can be.
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import sys
 import threading
@@ -39,6 +40,15 @@ _TRIMMING: Final = 0.02  # seconds of making room after one batch
 _WINDING_UP: Final = 5.0  # seconds that a store that was forgotten waits for the disk
 _RENEWALS: Final = 3  # damaged files that are set aside
 _FORKING: Final = 2.0  # seconds that a fork waits for a transaction
+_UNFIT: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)  # what SQLite and its module raise for values, not for a disk
 _log = logging.getLogger("agentflow.runs")
 
 
@@ -70,7 +80,7 @@ class Writer:
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
-        self._deadline = float("inf")
+        self._deadline = math.inf
         self._renewals = _RENEWALS
         self._busy_with = 0
 
@@ -122,12 +132,17 @@ class Writer:
         return True
 
     def stop(self) -> None:
-        """`close` for one that nobody has any more: it ends when it is done."""
-        if not self._closing.is_set():
+        """`close` for one that nobody has any more: it ends when it is done.
+
+        The garbage collector calls it, in any thread and at any place, so it takes no lock.
+        """
+        if not self._is_closing:
             self._deadline = time.monotonic() + _WINDING_UP
-            self._closing.set()
             self.intake.mark(Mark(last=True))
-            self._hurry.set()
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._deadline < math.inf
 
     def check(self) -> None:
         """Open the file now. Raises RunStoreError where that is impossible."""
@@ -221,10 +236,10 @@ class Writer:
         while (problem := self._try(batch)) is not None:
             self._say(problem.text)
             left = self._deadline - time.monotonic()
-            if self._closing.is_set() and (left <= 0.0 or not problem.passes):
+            if self._is_closing and (left <= 0.0 or not problem.passes):
                 self._give_up(batch)
                 return
-            if self._closing.is_set():
+            if self._is_closing:
                 time.sleep(min(pause, left))
             else:
                 self._closing.wait(pause)
@@ -241,6 +256,9 @@ class Writer:
         try:
             with self._gate:
                 left_out = self._file.write(batch, losses)
+        except _UNFIT as error:
+            self.losses.put_back(losses)
+            return self._one_by_one(batch, error)
         except sqlite3.Error as error:
             self.losses.put_back(losses)
             if is_damage(error) and self._set_aside():
@@ -254,6 +272,18 @@ class Writer:
         if left_out:
             self.losses.add("bound", left_out)
         return None
+
+    def _one_by_one(self, batch: list[Kept], error: Exception) -> _Problem | None:
+        """One event that no table takes must not keep the others out, nor be tried for ever."""
+        if len(batch) <= 1:
+            self.losses.add("unwritable", len(batch), note=type(error).__name__)
+            return None
+        problem = None
+        while batch and problem is None:
+            problem = self._try(batch[:1])
+            if problem is None:
+                del batch[:1]  # what is in the file already is not written again
+        return problem
 
     def _set_aside(self) -> bool:
         """Whether a new file may take the place of the damaged one: where that is damaged too, it is the disk."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from tests.support.telling import MODEL, Telling
 
 from agentflow import AgentFlow, AsyncFlow, ModelRegistry, node
 from agentflow.core.observability import observe
-from agentflow.integrations.opentelemetry import OpenTelemetryObserver, from_settings
+from agentflow.integrations.opentelemetry import OpenTelemetryObserver
+from agentflow.integrations.opentelemetry import from_settings as make
 from agentflow.integrations.opentelemetry.delivery import SpanDelivery
 
 KEY = "key-of-nobody-0123456789"
@@ -39,6 +40,16 @@ def quiet() -> Iterator[None]:
     theirs.setLevel(logging.CRITICAL)
     yield
     theirs.setLevel(before)
+
+
+def from_settings(settings: Mapping[str, object]) -> OpenTelemetryObserver:
+    """With patience, unless the test has none: a machine may be busy with other things for seconds."""
+    return make({"timeout": 30, **settings})
+
+
+def finish(observer: OpenTelemetryObserver) -> None:
+    observer.flush()
+    observer.close()
 
 
 def runs(observer: OpenTelemetryObserver, count: int) -> None:
@@ -61,8 +72,7 @@ async def test_a_real_run_arrives_with_its_tree_its_metrics_and_its_content(rece
 
     with observe(observer):
         await AsyncFlow(tell, name="article").run({})
-    observer.flush()
-    observer.close()
+    finish(observer)
 
     spans = {span.name: span for span in receiver.spans}
     assert set(spans) == {"invoke_workflow article", "node tell", "chat extractive", "attempt"}
@@ -111,7 +121,7 @@ async def test_the_request_to_the_model_carries_the_span_of_its_attempt(receiver
             reply = await AgentFlow.model("fast", registry=registry).prompt("Hi").execute()
             await registry.aclose()
         sent, port = [exchange.headers for exchange in server.requests], server.port
-    observer.close()
+    finish(observer)
 
     assert reply == "Hello."
     posts = sorted((span for span in receiver.spans if span.name == "POST"), key=lambda span: span.start_time_unix_nano)
@@ -133,7 +143,7 @@ def test_headers_come_from_the_environment_and_never_out_again(
     observer = from_settings({"endpoint": receiver.endpoint, "headers_env": "COLLECTOR_HEADERS", "metrics": False})
     run = Telling(observer)
     run.end("flow_error", run.begin("flow_start", "article"), {"error": f"refused {KEY}", "error_type": "X"})
-    observer.close()
+    finish(observer)
     [request] = receiver.requests
     assert (request.headers["x-api-key"], request.headers["x-team"]) == (KEY, "a b")
     assert KEY not in str(receiver.spans)
@@ -142,7 +152,7 @@ def test_headers_come_from_the_environment_and_never_out_again(
 def test_a_sample_of_nothing_sends_nothing_but_metrics(receiver: Receiver) -> None:
     observer = from_settings({"endpoint": receiver.endpoint, "sample": 0})
     runs(observer, 10)
-    observer.close()
+    finish(observer)
     assert receiver.spans == []
     assert {metric.name for metric in receiver.metrics} >= {"gen_ai.client.operation.duration"}
 
@@ -184,7 +194,7 @@ def test_a_collector_that_refuses_is_one_that_is_down(receiver: Receiver) -> Non
 def test_a_collector_that_is_slow_keeps_nobody_waiting(receiver: Receiver) -> None:
     """While it holds one batch, the queue fills; then what there is no room for is counted, and the rest arrives."""
     receiver.hold = threading.Event()
-    observer = from_settings({"endpoint": receiver.endpoint, "metrics": False, "timeout": 30})
+    observer = from_settings({"endpoint": receiver.endpoint, "metrics": False})
     runs(observer, 512)  # a batch, which is sent at once
     assert receiver.asked.acquire(timeout=30)
     runs(observer, 3000)
@@ -210,7 +220,7 @@ def test_the_end_does_not_wait_longer_than_it_may(receiver: Receiver) -> None:
 def test_closing_twice_is_closing_once(receiver: Receiver) -> None:
     observer = from_settings({"endpoint": receiver.endpoint})
     runs(observer, 1)
-    observer.close()
+    finish(observer)
     observer.close()
     assert len(receiver.spans) == 1
 
@@ -244,7 +254,7 @@ def test_a_forked_process_sends_what_is_its_own(receiver: Receiver) -> None:
         try:
             one = Telling(observer, "childs")
             one.end("model_success", one.begin("model_start", "child", {**MODEL, "model_id": "child"}))
-            observer.close()
+            finish(observer)
             os.write(write, str((observer.open_spans, bool(observer.losses))).encode())
             code = 0
         finally:
@@ -254,5 +264,5 @@ def test_a_forked_process_sends_what_is_its_own(receiver: Receiver) -> None:
     with os.fdopen(read, "rb") as said:
         assert (status, said.read()) == (0, b"(0, False)")
     run.end("model_success", open_here)
-    observer.close()
+    finish(observer)
     assert sorted(span.name for span in receiver.spans) == ["chat child", "chat gpt-4o"]

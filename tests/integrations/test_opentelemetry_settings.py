@@ -110,6 +110,7 @@ def test_an_endpoint_of_its_own_comes_before_that(configured_application: Memory
         observer = from_settings({"endpoint": receiver.endpoint, "metrics": False})
         run = Telling(observer)
         run.end("model_success", run.begin("model_start", "fast", MODEL))
+        observer.flush()
         observer.close()
         assert [span.name for span in receiver.spans] == ["chat gpt-4o"]
     assert configured_application.spans == []
@@ -122,6 +123,7 @@ def test_the_standard_variables_count_where_nothing_is_said(monkeypatch: pytest.
         observer = from_settings({})
         run = Telling(observer)
         run.end("model_success", run.begin("model_start", "fast", MODEL))
+        observer.flush()
         observer.close()
         assert receiver.resource["service.name"] == "from-the-environment"
         assert len(receiver.spans) == 1
@@ -132,6 +134,7 @@ def test_a_service_that_nobody_named_is_called_agentflow() -> None:
         observer = from_settings({"endpoint": receiver.endpoint, "metrics": False})
         run = Telling(observer)
         run.end("model_success", run.begin("model_start", "fast", MODEL))
+        observer.flush()
         observer.close()
         assert receiver.resource["service.name"] == "agentflow"
 

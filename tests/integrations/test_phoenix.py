@@ -22,18 +22,19 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
         yield server
 
 
-@pytest.mark.timeout(240)  # until it has started
+@pytest.mark.timeout(300)  # until it has started
 async def test_phoenix_shows_a_run_as_the_tree_that_it_was(running: Phoenix) -> None:
     @node
     async def tell(state: dict[str, Any]) -> None:
         await AgentFlow.model("local/extractive").prompt("The sea rises.").execute()
 
-    observer = from_settings({"endpoint": running.endpoint, "content": "SPAN_ONLY", "metrics": False})
+    observer = from_settings({"endpoint": running.endpoint, "content": "SPAN_ONLY", "metrics": False, "timeout": 30})
     with observe(observer):
         await AsyncFlow(tell, name="article").run({})
     failing = Telling(observer, "failing", wall=1_790_000_000.0)
     model = failing.begin("model_start", "fast", MODEL)
     failing.end("model_error", model, {"error": "too many", "error_type": "RateLimitError"})
+    observer.flush()
     observer.close()
     assert not observer.losses
 

@@ -21,8 +21,8 @@ from tests.support.programs import free_port, python_of, started, surroundings
 
 __all__ = ["Phoenix", "phoenix"]
 
-_PATIENCE = 110  # seconds: it brings a database up to date first, on a busy machine
-_STORED = 30  # seconds until what it has accepted is to be found
+_PATIENCE = 200  # seconds: it brings a database up to date first, on a busy machine
+_STORED = 60  # seconds until what it has accepted is to be found
 
 
 @dataclass(frozen=True, slots=True)

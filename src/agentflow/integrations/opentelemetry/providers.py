@@ -28,7 +28,7 @@ from agentflow.integrations.opentelemetry.delivery import Delivery, LogDelivery,
 __all__ = ["OwnProviders"]
 
 _NAME: Final = "service.name"
-_LAST: Final = 1.5  # seconds for one request when the process ends: a second attempt, but no third
+_LAST: Final = 2.5  # seconds for one request when the process ends: where nobody listens, it is asked once more
 
 
 class OwnProviders:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agentflow.clock import VirtualClock
+from agentflow.clock import Clock, VirtualClock
 from agentflow.core.observability.audit import AuditLog, Rotation
 
 __all__ = ["KEY", "OTHER_KEY", "open_log", "segments_of", "small_log"]
@@ -14,7 +14,7 @@ KEY = "a key of the tests, thirty-two characters and more"
 OTHER_KEY = "another key of the tests, which has never sealed any of it"
 
 
-def open_log(path: Path, clock: VirtualClock | None = None, **options: Any) -> AuditLog:
+def open_log(path: Path, clock: Clock | None = None, **options: Any) -> AuditLog:
     """A log that does nothing in the background and never waits for a disk, unless told otherwise."""
     settings: dict[str, Any] = {"fsync": "never", "background": False, "clock": clock or VirtualClock(), **options}
     return AuditLog(path, settings.pop("key", KEY), **settings)

@@ -77,7 +77,7 @@ DESCRIPTIONS: Final[Mapping[AuditAction, str]] = {
     AuditAction.AUDIT_OPENED: "a process writes here from now on",
     AuditAction.AUDIT_SETTINGS: "the log's settings are others than before",
     AuditAction.AUDIT_CLOSED: "a process has ended its writing in good order",
-    AuditAction.AUDIT_RECOVERED: "the process before was killed: a line was cut off, or a head knows more than is there",
+    AuditAction.AUDIT_RECOVERED: "the process before was killed: a line was cut off, or records are gone",
     AuditAction.AUDIT_GAP: "records could not be written, and are lost: how many, of what, and why",
     AuditAction.AUDIT_CLOCK: "the machine's clock was set back",
     AuditAction.AUDIT_DAMAGED: "the file was changed or removed while it was being written",

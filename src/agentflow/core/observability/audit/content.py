@@ -56,13 +56,14 @@ class ContentKeys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read: dict[str, tuple[int, bytes]] = {}
+        self._read: dict[str, tuple[tuple[int, int, int], bytes]] = {}
 
     def get(self, subject: str) -> bytes | None:
         """The subject's key; None where there is none, or none any more."""
         path = self._file(subject)
         try:
-            changed = path.stat().st_mtime_ns
+            status = path.stat()
+            changed = (status.st_mtime_ns, status.st_ino, status.st_size)
             known = self._read.get(subject)
             if known is None or known[0] != changed:
                 if len(self._read) >= 10_000:

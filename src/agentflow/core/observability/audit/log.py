@@ -85,7 +85,8 @@ class AuditLog:
     `key` is a text of at least 32 characters, or AuditKeys. `fsync`: "always" before `record` returns, seconds between
     two in the background, or "never". `anchors` get the signed head every `anchor_records` records or `anchor_seconds`.
     `redactor` goes over resource, data and content; actor, tenant and ids are names, in which only keys are redacted.
-    `visiting` says that this is one act by hand, whose settings are not the log's. `content` says what is kept of contents (see `content.py`); "encrypted" needs a `cipher`. With `background=False` no
+    `visiting` says that this is one act by hand, whose settings are not the log's.
+    `content` says what is kept of contents (see `content.py`); "encrypted" needs a `cipher`. With `background=False` no
     thread is started, and `tend()` is the caller's to call.
     """
 

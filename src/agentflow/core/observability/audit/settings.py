@@ -150,8 +150,10 @@ class _Section:
 
     def fsync(self, usual: Fsync) -> Fsync:
         value = self._said.pop("fsync", usual)
-        if value == "always" or value == "never":
-            return value
+        if value == "always":
+            return "always"
+        if value == "never":
+            return "never"
         if isinstance(value, int | float) and not isinstance(value, bool):
             return checked_fsync(value)
         raise self._wrong("fsync", "always, never or seconds")

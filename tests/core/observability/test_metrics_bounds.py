@@ -199,8 +199,9 @@ def test_an_event_with_anything_in_it_does_no_harm(
 
 def test_an_event_that_says_nonsense_is_counted() -> None:
     metrics = MetricsCollector(clock=VirtualClock())
-    bad = ExecutionEvent("node_success", "r", "f/n#1", "n", 1, 1, 0.0, 1.0, 1, {"breakdown": {"own": "long"}}, 1, 1)
-    assert told(metrics, [bad]).value("samples_refused", labels={"reason": "event"}) == 1.0
+    seconds: Any = "long"
+    bad = ExecutionEvent("node_success", "r", "f/n#1", "n", 1, 1, 0.0, seconds, 1, {}, 1, 1)
+    assert told(metrics, [*visits(1)[:2], bad]).value("samples_refused", labels={"reason": "event"}) == 1.0
 
 
 @pytest.mark.parametrize("most", [0, -1])

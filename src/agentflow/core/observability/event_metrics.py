@@ -5,9 +5,8 @@
     model_success, …                        the same of the model, tokens and cost of model, node and flow
     retry, rejected, hedge, breaker_state   one counter each
 
-A flow within a flow is a visit of a node of the outer one, as that is where it stands: `flow_runs` counts runs. The
-flow of a node is the outermost one. The items of an `Each` called `look` are visits of `look[]`, so that they are not
-mixed up with its own. A call whose price is not known is counted in `model_unpriced_calls`, never as free.
+The flow of a node is the outermost one; `flow_runs` counts runs. A call whose price is not known is counted in
+`model_unpriced_calls`, never as free.
 """
 
 from __future__ import annotations
@@ -15,32 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import RLock
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.meters_at_hand import ITEM, MetersAtHand, asked, flow_of
 from agentflow.core.observability.metric_families import Families
 from agentflow.core.observability.open_spans import OpenSpans
-from agentflow.core.observability.span_meters import (
-    ATTEMPT,
-    FLOW,
-    MODEL,
-    NODE,
-    TOOL,
-    SpanMeters,
-    Spec,
-    amount,
-    text,
-)
+from agentflow.core.observability.span_meters import MODEL, SpanMeters, amount, text
 
 __all__ = ["EventMetrics", "Handler"]
-
-K = TypeVar("K")
 
 Handler: TypeAlias = Callable[[ExecutionEvent], None]
 
 _STATUS: Final = {"success": "ok", "error": "error", "cancelled": "cancelled"}
 _RUN_STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled"}
-_ITEM: Final = "[]"  # an item of an `Each`, whose path ends in its number, is no visit of that: it is timed by itself
 _RUNS: Final = ("flow", "node")
 _CALLS: Final = ("model", "attempt", "tool")
 _IN_FLIGHT: Final = ("flows_in_flight", "nodes_in_flight", "model_calls_in_flight")
@@ -63,20 +50,17 @@ class EventMetrics:
 
     def __init__(self, families: Families, lock: RLock) -> None:
         self._families = families
+        self._slot = families.slot
         self._acquire, self._release = lock.acquire, lock.release  # in half of the time that `with` takes
         self._runs = OpenSpans()
-        self._flows: dict[str, SpanMeters] = {}
-        self._nodes: dict[str, dict[str, SpanMeters]] = {}
-        self._models: dict[tuple[str, str], SpanMeters] = {}
-        self._attempts: dict[tuple[str, str], SpanMeters] = {}
-        self._tools: dict[str, SpanMeters] = {}
-        self._room = families.most  # for nodes at hand
+        self._at_hand = MetersAtHand(families)
         self.handlers: Mapping[str, Handler] = {
             "node_start": self._node_start,
             "flow_start": self._start,
             "model_start": self._start,
             **{f"{what}_{end}": partial(self._end, said) for what in _RUNS for end, said in _RUN_STATUS.items()},
             **{f"{what}_{end}": partial(self._end, said) for what in _CALLS for end, said in _STATUS.items()},
+            "node_success": self._node_success,
             **{kind: partial(self._locked, handle) for kind, handle in self._others().items()},
         }
 
@@ -97,8 +81,11 @@ class EventMetrics:
             "feedback": self._feedback,
         }
 
-    def count_in_flight(self) -> None:
-        """Bring the gauges of what is in flight up to date."""
+    def settle(self) -> None:
+        """Bring everything up to date: what is in queues, and the gauges of what is in flight."""
+        slot = self._slot()
+        for meters in self._at_hand.nodes():
+            meters.settle(slot)
         for name in _IN_FLIGHT:
             for gauge in self._families.gauges(name):
                 gauge.under_way = 0
@@ -118,29 +105,52 @@ class EventMetrics:
         run = self._runs.get(event.run_id)
         if run is not None:
             path, node = event.path, event.node
-            if path.rfind("/") > path.rfind("#"):
-                node += _ITEM
+            if path[-2:-1] != "#" and path.rfind("/") > path.rfind("#"):  # "write#1" is no item, nor is "write#12"
+                node += ITEM
             meters = run.nodes.get(node)
             if meters is not None:
                 run.spans[event.span] = meters
                 return
         self._start(event)
 
+    def _node_success(self, event: ExecutionEvent) -> None:
+        """Most of all events are this and the one before, so they take no lock: each is an entry in a dictionary or a
+        queue. What is in the queue is counted when there is more of it, or when somebody asks."""
+        run = self._runs.get(event.run_id)
+        meters = None if run is None else run.spans.pop(event.span, None)
+        duration = event.duration
+        if run is None or meters is None or not run.spans or type(duration) is not float:
+            self._end("done", event)
+            return
+        slot, fresh = self._slot(), meters.fresh
+        if slot != meters.slot:
+            self._settle(meters, slot)
+        fresh.append((duration, event.run_id, event.time, event.data.get("breakdown")))
+        if len(fresh) >= meters.most_fresh:
+            self._settle(meters, slot)
+
+    def _settle(self, meters: SpanMeters, slot: int) -> None:
+        self._acquire()
+        try:
+            meters.settle(slot)
+        finally:
+            self._release()
+
     def _start(self, event: ExecutionEvent) -> None:
         self._acquire()
         try:
             run = self._runs.get(event.run_id)
             if run is None:
-                run = self._runs.begin(event.run_id, self._nodes_of(_flow_of(event)))
-            run.spans[event.span] = self._meters(event)
+                run = self._runs.begin(event.run_id, self._at_hand.nodes_of(flow_of(event)))
+            run.spans[event.span] = self._at_hand.of(event)
         finally:
             self._release()
 
     def _end(self, status: str, event: ExecutionEvent) -> None:
         self._acquire()
         try:
-            meters = self._begun(event) or self._meters(event)
-            slot = self._families.slot()
+            meters = self._begun(event) or self._at_hand.of(event)
+            slot = self._slot()
             meters.end(status, event, slot)
             if status == "failed" or status == "error":
                 meters.error(event.data, slot)
@@ -174,69 +184,20 @@ class EventMetrics:
         tokens, dollars = _tokens(data), _dollars(data)
         meters.spend(tokens, dollars, slot)
         if event.node:  # it is part of a flow
-            self._node(event, event.node).spend(tokens, dollars, slot)
-            self._flow(event).spend(tokens, dollars, slot)
-
-    # ---- meters ----------------------------------------------------------------------------------------------
-
-    def _meters(self, event: ExecutionEvent) -> SpanMeters:
-        what = event.kind.partition("_")[0]
-        if what == "node" or (what == "flow" and event.parent is not None):
-            is_item = event.path.rfind("/") > event.path.rfind("#")
-            return self._node(event, event.node + _ITEM if is_item else event.node)
-        if what == "flow":
-            return self._flow(event)
-        if what == "tool":
-            tool = text(event.data.get("tool"))
-            return self._tools.get(tool) or self._at_hand(self._tools, tool, TOOL, {"tool": tool}, tool)
-        kept, spec = (self._models, MODEL) if what == "model" else (self._attempts, ATTEMPT)
-        provider, model = key = _asked(event.data)
-        return kept.get(key) or self._at_hand(kept, key, spec, {"provider": provider, "model": model}, model)
-
-    def _flow(self, event: ExecutionEvent) -> SpanMeters:
-        flow = _flow_of(event)
-        return self._flows.get(flow) or self._at_hand(self._flows, flow, FLOW, {"flow": flow}, flow)
-
-    def _node(self, event: ExecutionEvent, node: str) -> SpanMeters:
-        flow = _flow_of(event)
-        kept = self._nodes_of(flow)
-        found = kept.get(node)
-        if found is None:
-            found = SpanMeters(self._families, NODE, {"flow": flow, "node": node}, node)
-            if self._room > 0:
-                self._room -= 1
-                kept[node] = found
-        return found
-
-    def _nodes_of(self, flow: str) -> dict[str, SpanMeters]:
-        """The nodes of a flow that are at hand."""
-        kept = self._nodes.get(flow)
-        if kept is None:
-            kept = {}
-            if len(self._nodes) < self._families.most:
-                self._nodes[flow] = kept
-        return kept
-
-    def _at_hand(
-        self, kept: dict[K, SpanMeters], key: K, spec: Spec, labels: Mapping[str, str], name: str
-    ) -> SpanMeters:
-        """New meters, kept if there is room; without room they are looked up each time."""
-        meters = SpanMeters(self._families, spec, labels, name)
-        if len(kept) < self._families.most:
-            kept[key] = meters
-        return meters
+            self._at_hand.node(event, event.node).spend(tokens, dollars, slot)
+            self._at_hand.flow(event).spend(tokens, dollars, slot)
 
     # ---- guards, and the rest --------------------------------------------------------------------------------
 
     def _refused(self, event: ExecutionEvent) -> None:
-        self._meters(event).end("refused", event, self._families.slot())
+        self._at_hand.of(event).end("refused", event, self._slot())
 
     def _retry(self, event: ExecutionEvent) -> None:
         data = event.data
         if data.get("model") is None:
-            self._count("node_retries", {"flow": _flow_of(event), "node": event.node})
+            self._count("node_retries", {"flow": flow_of(event), "node": event.node})
             return
-        provider, model = _asked(data)
+        provider, model = asked(data)
         labels = {"provider": provider, "model": model, "error_type": text(data.get("error_type"))}
         self._count("model_retries", labels)
 
@@ -244,7 +205,7 @@ class EventMetrics:
         seconds = amount(event.data.get("seconds"))
         if seconds is not None:
             meter = self._families.histogram(name, {"guard": text(event.data.get("guard"))})
-            meter.record(self._families.slot(), seconds, event.run_id, event.time)
+            meter.record(self._slot(), seconds, event.run_id, event.time)
 
     def _breaker(self, event: ExecutionEvent) -> None:
         guard, to = text(event.data.get("guard")), text(event.data.get("to"))
@@ -259,23 +220,14 @@ class EventMetrics:
             self._count("feedback", {"label": text(event.data["label"])})
         score = event.data.get("score")
         if isinstance(score, int | float) and 0.0 <= score <= 1.0:
-            meter = self._families.histogram("feedback_score", {"flow": _flow_of(event)})
-            meter.record(self._families.slot(), float(score), event.run_id, event.time)
+            meter = self._families.histogram("feedback_score", {"flow": flow_of(event)})
+            meter.record(self._slot(), float(score), event.run_id, event.time)
 
     def _one(self, name: str, labels: tuple[str, ...], event: ExecutionEvent) -> None:
         self._count(name, {label: text(event.data.get(label)) for label in labels})
 
     def _count(self, name: str, labels: Mapping[str, str]) -> None:
-        self._families.counter(name, labels).add(self._families.slot(), 1.0)
-
-
-def _flow_of(event: ExecutionEvent) -> str:
-    return event.path.partition("/")[0]
-
-
-def _asked(data: Mapping[str, object]) -> tuple[str, str]:
-    """Provider and model, as they are configured."""
-    return text(data.get("provider")), text(data.get("model"))
+        self._families.counter(name, labels).add(self._slot(), 1.0)
 
 
 def _tokens(data: Mapping[str, object]) -> list[tuple[str, float]]:

@@ -20,12 +20,12 @@ from agentflow.core.observability.histogram import SMALLEST, Distribution, bucke
 from agentflow.core.observability.series import Exemplar, Series
 from agentflow.core.observability.windows import Recent
 
-__all__ = ["Counter", "Gauge", "Histogram"]
+__all__ = ["Counter", "Gauge", "Histogram", "Sample"]
 
 _ORDINARY: Final = 2.0**62
 _BATCH: Final = 64
 
-_Sample: TypeAlias = tuple[float, str, float]
+Sample: TypeAlias = tuple[float, str, float]
 """A value, the run that it came from ("" for none), and its wall time."""
 
 
@@ -93,16 +93,24 @@ class Histogram:
         self.shared = False
         self._total = _Tally()
         self._recent: Recent[Distribution] = Recent(Distribution.merged)
-        self._exemplars: dict[int, _Sample] = {}
+        self._exemplars: dict[int, Sample] = {}
         self._slot = 0
         self._open = _Tally()  # of the present slot
-        self._fresh: list[_Sample] = []  # what is not in it yet: to add up many at once takes a third of the time
+        self._fresh: list[Sample] = []  # what is not in it yet: to add up many at once takes a third of the time
 
     def record(self, slot: int, value: float, run_id: str, time: float) -> None:
         """A finite value, and the run that it came from, if any."""
         if slot != self._slot:
             self._turn(slot)
         self._fresh.append((value, run_id, time))
+        if len(self._fresh) >= _BATCH:
+            self._open.add(self._fresh, self._exemplars)
+
+    def extend(self, slot: int, samples: list[Sample]) -> None:
+        """Many values of one slot."""
+        if slot != self._slot:
+            self._turn(slot)
+        self._fresh += samples
         if len(self._fresh) >= _BATCH:
             self._open.add(self._fresh, self._exemplars)
 
@@ -150,7 +158,7 @@ class _Tally:
         self._minimum = math.inf
         self._maximum = -math.inf
 
-    def add(self, samples: list[_Sample], exemplars: dict[int, _Sample]) -> None:
+    def add(self, samples: list[Sample], exemplars: dict[int, Sample]) -> None:
         """Count the samples, keep the last of each octave, and empty the list."""
         counts, frexp = self.counts, math.frexp
         for sample in samples:

@@ -116,7 +116,7 @@ class MetricsCollector:
         """All metrics as they are now. Each metric is consistent in itself."""
         series: list[Series] = []
         with self._lock:
-            self._events.count_in_flight()
+            self._events.settle()
         groups = self._families.series()
         while True:
             with self._lock:  # metric by metric, so that nobody who counts waits for all of them

@@ -8,12 +8,13 @@ The meters of a node are looked up once and then at hand: a visit costs a few ad
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.meters import Counter, Gauge, Histogram
+from agentflow.core.observability.meters import Counter, Gauge, Histogram, Sample
 from agentflow.core.observability.metric_families import Families
 
 __all__ = ["ATTEMPT", "FLOW", "LARGEST", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "amount", "text"]
@@ -21,6 +22,7 @@ __all__ = ["ATTEMPT", "FLOW", "LARGEST", "MODEL", "NODE", "TOOL", "SpanMeters", 
 LARGEST: Final = 1e100
 """No value that is counted is as large: sums of them stay numbers."""
 
+_MANY: Final = 64
 _NUMBERS: Final = (int, float)  # to make a union of them each time takes longer than all the rest
 
 
@@ -58,9 +60,12 @@ class SpanMeters:
         "_first",
         "_tokens",
         "_waits",
+        "fresh",
         "in_flight",
         "labels",
+        "most_fresh",
         "name",
+        "slot",
         "spec",
     )
 
@@ -69,6 +74,10 @@ class SpanMeters:
         self.labels = labels
         self.name = name
         self.in_flight = families.gauge(spec.in_flight, labels) if spec.in_flight else Gauge(labels)
+        self.fresh: deque[tuple[float, str, float, object]] = deque()
+        """What has ended well in `slot` and is not counted yet: duration, run, wall time, breakdown."""
+        self.slot = 0
+        self.most_fresh = 1
         self._families = families
         self._duration = families.histogram(spec.duration, labels)
         self._first: Histogram | None = None
@@ -77,24 +86,37 @@ class SpanMeters:
         self._tokens: dict[str, Counter] = {}
         self._cost: dict[str, Counter] = {}
 
+    def keep(self) -> None:
+        """They stay at hand, so what is fresh need not be counted at once."""
+        self.most_fresh = _MANY
+
+    def settle(self, slot: int) -> None:
+        """Count what is fresh, in the slot in which it ended; what comes from now on ends in this one."""
+        then, self.slot = self.slot, slot
+        fresh, samples, seconds, ended = self.fresh, list[Sample](), dict[str, float](), 0
+        while fresh:
+            duration, run_id, time, parts = fresh.popleft()
+            ended += 1
+            if 0.0 <= duration < LARGEST:
+                samples.append((duration, run_id, time))
+            _add_up(parts, seconds)
+        if not ended:
+            return
+        self._ended_as("done").add(then, ended)
+        self._duration.extend(then, samples)
+        for phase, spent in seconds.items():
+            self._wait(phase).add(then, spent)
+
     def end(self, status: str, event: ExecutionEvent, slot: int) -> None:
         """One has ended so, with this event."""
-        ended = self._ended.get(status)
-        if ended is None:
-            ended = self._bound(self._ended, status, self.spec.ended, {**self.labels, "status": status})
-        ended.add(slot, 1.0)
+        self._ended_as(status).add(slot, 1.0)
         duration = event.duration
         if duration is not None and 0.0 <= duration < LARGEST:
             self._duration.record(slot, duration, event.run_id, event.time)
-        parts = event.data.get("breakdown")
-        if type(parts) is dict or isinstance(parts, Mapping):
-            waits = self._waits
-            for phase, seconds in parts.items():
-                if 0.0 < seconds < LARGEST:
-                    waited = waits.get(phase)
-                    if waited is None:
-                        waited = self._wait(phase)
-                    waited.add(slot, seconds)
+        seconds: dict[str, float] = {}
+        _add_up(event.data.get("breakdown"), seconds)
+        for phase, spent in seconds.items():
+            self._wait(phase).add(slot, spent)
 
     def error(self, data: Mapping[str, object], slot: int) -> None:
         """It ended by an error of this type. There are few scopes and many errors, so this is looked up each time."""
@@ -119,10 +141,19 @@ class SpanMeters:
             self._first = self._families.histogram("model_first_token_seconds", self.labels)
         self._first.record(slot, seconds, event.run_id, event.time)
 
-    def _wait(self, phase: object) -> Counter:
+    def _ended_as(self, status: str) -> Counter:
+        found = self._ended.get(status)
+        if found is None:
+            found = self._bound(self._ended, status, self.spec.ended, {**self.labels, "status": status})
+        return found
+
+    def _wait(self, phase: str) -> Counter:
         """The counter of what its time went into."""
-        labels = {"scope": self.spec.scope, "name": self.name, "phase": str(phase)}
-        return self._bound(self._waits, str(phase), "wait_seconds", labels)
+        found = self._waits.get(phase)
+        if found is None:
+            labels = {"scope": self.spec.scope, "name": self.name, "phase": phase}
+            found = self._bound(self._waits, phase, "wait_seconds", labels)
+        return found
 
     def _bound(self, at_hand: dict[str, Counter], key: str, name: str, labels: Mapping[str, str]) -> Counter:
         """The counter, at hand from now on if it is nobody else's."""
@@ -130,6 +161,15 @@ class SpanMeters:
         if not counter.shared:
             at_hand[key] = counter
         return counter
+
+
+def _add_up(parts: object, seconds: dict[str, float]) -> None:
+    """Add the breakdown of one to that of several; what is no number of seconds, or no breakdown, is left out."""
+    if type(parts) is not dict and not isinstance(parts, Mapping):
+        return
+    for phase, spent in parts.items():
+        if (type(spent) is float or type(spent) is int) and 0.0 < spent < LARGEST and type(phase) is str:
+            seconds[phase] = seconds.get(phase, 0.0) + spent
 
 
 def text(value: object) -> str:

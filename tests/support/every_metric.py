@@ -1,7 +1,7 @@
 """A moment in which everything happens that AgentFlow counts: so that each of its metrics has something to show.
 
-    metrics = MetricsCollector()
-    let_everything_happen(metrics)          # twice, and every counter has grown
+metrics = MetricsCollector()
+let_everything_happen(metrics)          # twice, and every counter has grown
 """
 
 from __future__ import annotations

@@ -89,8 +89,9 @@ def _weights(header: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for entry in header.split(","):
         name, *parameters = [part.strip().lower() for part in entry.split(";")]
-        told = dict(part.partition("=")[::2] for part in parameters)
-        if told.get("version", "").strip('"') in _VERSIONS.get(name, ("", told.get("version", ""))):
+        told = {key.strip(): value.strip(' "') for key, _, value in (part.partition("=") for part in parameters)}
+        version = told.get("version", "")
+        if version in _VERSIONS.get(name, (version,)):
             found[name] = max(found.get(name, 0.0), _weight(told.get("q", "1")))
     return found
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests.support.recorded import read, record
 
 from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.kinds import FACTS
 from agentflow.core.observability.redaction import Redactor
 from agentflow.core.observability.store.cleaning import CONTENT, Cleaner, to_json
 from agentflow.core.observability.store.rows import event_of, event_row
@@ -220,6 +221,11 @@ def test_a_card_number_is_redacted_also_as_a_number() -> None:
 
 
 def test_content_is_what_the_kinds_say_is_content() -> None:
-    from agentflow.core.observability.kinds import FACTS
-
     assert {name for name, fact in FACTS.items() if "only where content is wanted" in fact.meaning} <= CONTENT
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_a_documented_name_is_none_that_would_be_redacted(name: str) -> None:
+    """So that it needs no look; what stands under it is looked at as everywhere."""
+    assert Redactor().redact_json({name: "x"}) == {name: "x"}
+    assert cleaned({name: "ada@example.org"}, redact=Redactor()) == {name: "[redacted:email]"}

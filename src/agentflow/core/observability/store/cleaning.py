@@ -21,7 +21,9 @@ from pathlib import PurePath
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+from agentflow.core.observability.attribution import ORDER
 from agentflow.core.observability.events import ExecutionEvent, execution_event
+from agentflow.core.observability.kinds import FACTS, KINDS
 from agentflow.core.observability.redaction import Redactor
 
 __all__ = ["CONTENT", "Cleaner", "Redact", "to_json"]
@@ -30,6 +32,9 @@ Redact: TypeAlias = "Redactor | Callable[[str], str]"
 
 CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls"})
 """The entries of `data` that hold prompts and answers."""
+
+_OURS: Final = frozenset(FACTS) | frozenset(ORDER)
+"""Names that events are documented to use: what stands under them is redacted, they themselves need not be."""
 
 _AS_IT_IS: Final = frozenset({"parent_run"})  # an id that must lead to its run
 _MARGIN: Final = 4_096  # characters: a key that is cut in two is not known for one, so what is cut is cut after it
@@ -66,12 +71,12 @@ class Cleaner:
         """A copy that holds nothing but numbers, texts, lists and dictionaries."""
         self._left, self._characters = _MOST, _ALL * self._longest
         numbers = (event.visit, event.sequence, event.attempt, event.span, event.parent or 0)
-        if not all(-_LARGEST < number < _LARGEST for number in numbers):
+        if not -_LARGEST < min(numbers) <= max(numbers) < _LARGEST:
             raise ValueError("a number of the event is larger than 64 bits")
         if not (math.isfinite(event.time) and math.isfinite(event.at)):
             raise ValueError("a time of the event is no number")
         return execution_event(
-            _whole(self._cleaned(event.kind, _NAME)),
+            event.kind if event.kind in KINDS else _whole(self._cleaned(event.kind, _NAME)),
             _whole(event.run_id[:_NAME]),
             _whole(self._cleaned(event.path, _NAME)),
             _whole(self._cleaned(event.node, _NAME)) if event.node else "",
@@ -95,6 +100,10 @@ class Cleaner:
             return {"…": f"<{type(data).__name__}: {type(error).__name__} when read>"}
 
     def _keep(self, kept: dict[str, object], key: object, value: object, depth: int) -> None:
+        if type(key) is str and key in _OURS and key not in kept:
+            self._left -= 1
+            kept[key] = self._copy(value, depth)
+            return
         name = self._cleaned(key if type(key) is str else str(self._copy(key, _DEEPEST)), _NAME)
         if name in kept:  # two that have become one are still two
             name = f"{name}#{len(kept)}"

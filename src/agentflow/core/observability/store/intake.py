@@ -20,7 +20,7 @@ from agentflow.core.observability.events import ExecutionEvent
 
 __all__ = ["Intake", "Mark"]
 
-_EVENTS: Final = 20_000
+_EVENTS: Final = 50_000
 _CHARACTERS: Final = 64 * 1024 * 1024
 _LOOKED_AT: Final = 50  # items of a list: a longer one is weighed by these
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from agentflow.core.observability.events import ExecutionEvent
@@ -88,6 +89,7 @@ def event_of(row: Row, run_id: str) -> ExecutionEvent:
     )
 
 
+@lru_cache(1_000)
 def _end_of(path: str) -> tuple[str, int]:
     """The node and visit that a path ends with."""
     name, found, visit = path.rpartition("/")[2].rpartition("#")

@@ -125,8 +125,9 @@ def _slow(trace: Trace) -> str:
     if rest:
         said = ", ".join(f"{each.meaning} {duration(took)} ({per_cent(took, trace.duration)})" for each, took in rest)
         sentence += f" Then {said}."
-    if seconds > trace.duration / 4 and trace.duration >= _NOTICEABLE and first.remedy:
-        sentence += f" What helps: {first.remedy}."
+    remedies = [each.remedy for each, took in parts[:2] if took > trace.duration / 4 and each.remedy]
+    if remedies and trace.duration >= _NOTICEABLE:
+        sentence += f" What helps: {'; '.join(remedies)}."
     return sentence
 
 

@@ -26,7 +26,7 @@ def notes_of(span: Span, *, waits: bool = False) -> list[Note]:
     which the bar shows already."""
     found = [note for mark in span.marks if (note := note_of(mark, waits=waits)) is not None]
     inner = any(child.status == "failed" and child.error for child in span.children if child.what != "attempt")
-    if span.error and not inner:
+    if span.error and not inner and span.what != "attempt":  # what an attempt met stands with its call
         found.append(Note(f"✗ {_typed(span.data)}", bad=True))
     return found
 

@@ -19,6 +19,7 @@ __all__ = ["anchor", "legend", "page_rows", "waterfall_table"]
 
 _MOST_ROWS: Final = 1500
 _DEEPEST: Final = 12
+_LONGEST_NOTE: Final = 90
 _SIGNS: Final = {
     "failed": ("✗", "failed"),
     "cancelled": ("■", "cancelled"),
@@ -78,7 +79,7 @@ def _scale(trace: Trace) -> Html:
     marks = []
     for _, seconds in steps:
         x = seconds / whole * 100
-        if x > 96:
+        if x > 91:
             continue
         marks.append(element("line", x1=f"{x:.2f}%", x2=f"{x:.2f}%", y1=12, y2=20))
         marks.append(element("text", duration(seconds) if seconds else "0", x=f"{x:.2f}%", dx=3, y=13))
@@ -122,8 +123,13 @@ def _name(row: Row) -> Html:
             parts.append(element("span", sign, class_="sign", title=words, role="img", aria_label=words))
         parts.append(element("a", row.label, href=f"#{anchor(thing)}"))
         notes = [note for span in row.spans for note in notes_of(span)][:3]
-        parts += [element("span", note.text, class_="note bad" if note.bad else "note") for note in notes]
+        parts += [element("span", _cut(note.text), class_="note bad" if note.bad else "note") for note in notes]
     return joined(*parts)
+
+
+def _cut(words: str) -> str:
+    """What does not fit beside the bars stands whole in the details."""
+    return words if len(words) <= _LONGEST_NOTE else f"{words[:_LONGEST_NOTE]}…"
 
 
 def _numbers(thing: Span | Group) -> list[Html]:

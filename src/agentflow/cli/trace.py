@@ -10,18 +10,22 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 from agentflow.cli.debug import debug_option
 from agentflow.cli.files import unwritable, write_whole
 from agentflow.cli.recorded import file_option, open_runs, run_named, trace_in
+from agentflow.cli.tracing.amounts import count_of
 from agentflow.cli.tracing.as_json import trace_json
+from agentflow.core.observability.store import RunReader, RunRecord
 from agentflow.core.observability.trace import Trace
 
 __all__ = ["command"]
 
-_PIPED_WIDTH = 120
+_PIPED_WIDTH: Final = 120
+_AFTER: Final = 5.0  # seconds after its last event for which a loss may still have been its
 
 
 @click.command("trace", short_help="Show a recorded run: what it did, why it was slow, what it cost.")
@@ -52,12 +56,23 @@ def command(run: str, html: Path | None, wants_json: bool, follow: bool, everyth
             follow_run(reader, record, as_json=wants_json, everything=everything)
             return
         trace = trace_in(reader, record)
+        _tell_losses(reader, record)
     if wants_json:
         click.echo(json.dumps(trace_json(trace), indent=2, ensure_ascii=False, default=str))
     if html is not None:
         _write_page(trace, html, quiet=wants_json)
     elif not wants_json:
         _show(trace, everything=everything)
+
+
+def _tell_losses(reader: RunReader, record: RunRecord) -> None:
+    """What was lost while the run went on may be missing in it."""
+    until = record.seen + _AFTER
+    lost = sum(each.events for each in reader.losses() if each.last >= record.started and each.first <= until)
+    if lost:
+        click.echo(
+            f"note: {count_of(lost, 'event')} of that time could not be recorded; spans may be missing", err=True
+        )
 
 
 def _write_page(trace: Trace, html: Path, *, quiet: bool) -> None:

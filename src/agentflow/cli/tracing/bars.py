@@ -71,7 +71,7 @@ def axis(seconds: float, width: int) -> list[tuple[int, float]]:
     """Where to write which time along a bar: round steps, as many as leave room for their words."""
     if seconds <= 0.0 or width < 8:
         return [(0, 0.0)]
-    step = _round_step(seconds / max(1, width // 9))
+    step = _round_step(seconds / max(1, width // 8))
     count = int(seconds / step + 1e-9)
     return [(round(number * step / seconds * width), number * step) for number in range(count + 1)]
 

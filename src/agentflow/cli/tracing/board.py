@@ -117,8 +117,12 @@ class Board:
         elif how in ("success", "error", "cancelled"):
             self._open.pop((event.run_id, event.span), None)
             if how == "error":
-                error = str(event.data.get("error", ""))
-                self._troubles.append(Trouble(event.time, event.run_id, event.path, error))
+                self._note(event)
+
+    def _note(self, event: ExecutionEvent) -> None:
+        """What failed, once: a flow that fails for it says nothing new."""
+        if not any(trouble.run_id == event.run_id for trouble in self._troubles) or event.kind == "model_error":
+            self._troubles.append(Trouble(event.time, event.run_id, event.path, str(event.data.get("error", ""))))
 
     def figures(self, now: float, running: Collection[str]) -> Figures:
         """As of `now`, in seconds since 1970. `running` are the runs that go on: what others left open is dead."""

@@ -98,7 +98,7 @@ class Span:
         while waiting:
             span = waiting.pop()
             yield span
-            waiting += reversed(span.children)
+            waiting.extend(reversed(span.children))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,15 +247,27 @@ def test_a_full_queue_drops_and_counts_here_and_in_the_file(path: Path, monkeypa
     assert (loss.reason, loss.events, loss.pid) == ("queue", store.lost, os.getpid())
 
 
+def test_a_full_queue_still_has_room_for_how_runs_end_and_what_they_cost() -> None:
+    intake = Intake(room=10)
+    while intake.put(replace(event("node_success"), parent=1)):
+        pass
+    assert len(intake) == 10
+    for kind, parent, held in (("model_success", 3, 12), ("flow_success", None, 14)):
+        while intake.put(replace(event(kind), parent=parent)):
+            pass  # that room ends, too
+        assert len(intake) == held
+
+
 def test_a_queue_of_large_prompts_is_full_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake_module, "_CHARACTERS", 1_000)
     intake = Intake()
-    heavy = event(messages=[{"role": "user", "content": "x" * 400}] * 2)
+    heavy = replace(event(messages=[{"role": "user", "content": "x" * 400}] * 2), parent=1)
+    light = replace(event(), parent=1)
     assert intake.put(heavy)
     assert intake.put(heavy)
-    assert not intake.put(event())
+    assert not intake.put(light)
     assert len(intake.more(10)) == 2
-    assert intake.put(event())
+    assert intake.put(light)
 
 
 def test_a_locked_database_loses_nothing(path: Path) -> None:

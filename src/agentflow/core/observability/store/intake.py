@@ -5,7 +5,8 @@
     intake.next()              for the writer: waits for the first
     intake.more(500)           for the writer: what else is there, in order
 
-It holds a number of events and, roughly, of characters: a thousand prompts weigh more than a thousand node_starts.
+It holds a number of events and, roughly, of characters: a thousand prompts weigh more than a thousand node_starts. When
+it is full, there is still some room for how runs began and ended, and for what was spent.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ __all__ = ["Intake", "Mark"]
 
 _EVENTS: Final = 50_000
 _CHARACTERS: Final = 64 * 1024 * 1024
+_FOR_SUMS: Final = 0.2  # parts of the room that there are beside it
+_FOR_RUNS: Final = 0.4
+_SUMS: Final = frozenset({"model_success", "model_error", "model_cancelled", "feedback"})
 _LOOKED_AT: Final = 50  # items of a list: a longer one is weighed by these
 
 
@@ -47,13 +51,19 @@ class Intake:
         return self._queue.qsize()
 
     def put(self, event: ExecutionEvent) -> bool:
-        if self._queue.qsize() >= self._room or self._weight > _CHARACTERS:
+        held = self._queue.qsize()
+        if (held >= self._room or self._weight > _CHARACTERS) and not self._is_let_in(event, held):
             return False
         if event.data:
             # Where threads really run at once one of two sums may be lost: it is rough, and begins anew in `more`.
             self._weight += weight_of(event.data)
         self._queue.put(event)
         return True
+
+    def _is_let_in(self, event: ExecutionEvent, held: int) -> bool:
+        """Where there is no room: how a run ended, and what was spent, are worth more than a step in between."""
+        more = _FOR_RUNS if event.parent is None else _FOR_SUMS if event.kind in _SUMS else 0.0
+        return max(held / self._room, self._weight / _CHARACTERS) < 1.0 + more
 
     def mark(self, mark: Mark) -> None:
         self._queue.put(mark)

@@ -11,9 +11,8 @@ The log is the one of models.yml (`audit:`), unless --path and --key-env say oth
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar, get_args
@@ -34,6 +33,7 @@ from agentflow.core.observability.audit.settings import DEFAULT_KEY_ENV, DEFAULT
 from agentflow.core.observability.audit.verifying import verify
 from agentflow.core.observability.plain import Plain
 from agentflow.errors import AuditError
+from agentflow.llm.agentflow import AgentFlow
 
 __all__ = ["command"]
 
@@ -187,7 +187,7 @@ def erase_command(subject: str, path: str | None, key_env: str | None) -> None:
     ciphertexts cannot be read. The records stay, and the log stays sound. Exit code 1 where there was no such key.
     """
     settings = replace(_settings(path, key_env), content="digest")
-    with open_audit(settings, os.environ, visiting=True) as log:
+    with open_audit(settings, _environment(settings), visiting=True) as log:
         found = log.erase(subject)
     if not found:
         click.echo("there is no content key of this subject", err=True)
@@ -200,11 +200,18 @@ def erase_command(subject: str, path: str | None, key_env: str | None) -> None:
 
 def _settings(path: str | None, key_env: str | None) -> AuditSettings:
     settings = AuditSettings()
+    if path is None or key_env is None:
+        settings = AgentFlow.registry.observing.audit_settings or settings
     return replace(settings, path=path or settings.path, key_env=key_env or settings.key_env)
 
 
 def _keys(settings: AuditSettings) -> AuditKeys:
-    return AuditKeys.from_environment(settings.key_env, os.environ)
+    return AuditKeys.from_environment(settings.key_env, _environment(settings))
+
+
+def _environment(settings: AuditSettings) -> Mapping[str, str]:
+    """The audit key's variable, from the environment or .env, as models.yml has it."""
+    return AgentFlow.registry.observing.audit_environment(settings.key_env)
 
 
 def _selection(picked: dict[str, str | float | None]) -> Selection:

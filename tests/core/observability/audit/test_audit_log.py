@@ -21,6 +21,7 @@ from agentflow.core.observability.audit import (
     AuditKeys,
     AuditLog,
     AuditRecord,
+    Deed,
     FileAnchor,
     Outcome,
     Rotation,
@@ -358,7 +359,7 @@ async def test_async_code_waits_for_the_disk_in_a_thread(path: Path, monkeypatch
     monkeypatch.setattr(os, "fsync", lambda handle: (threads.append(threading.current_thread().name), real(handle))[1])
     with open_log(path, fsync="always") as log:
         threads.clear()
-        await asyncio.gather(*[log.arecord("order.placed") for _ in range(20)])
+        await asyncio.gather(*[log.write_async(Deed("order.placed")) for _ in range(20)])
         assert threads
         assert "MainThread" not in threads
         assert len(threads) <= 20

@@ -212,17 +212,6 @@ def test_a_process_that_forgets_to_close_ends_in_good_order(path: Path) -> None:
     assert [entry.record.action for entry in read(path)][-1] == "audit.closed"
 
 
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anything")
-def test_a_read_only_folder_is_an_error_that_says_so(path: Path) -> None:
-    small_log(path, records=1)
-    (path / "chain-1").chmod(0o500)
-    try:
-        with pytest.raises(AuditError, match="cannot be written"):
-            open_log(path)
-    finally:
-        (path / "chain-1").chmod(0o700)
-
-
 def test_a_folder_on_a_read_only_file_system_is_an_error_that_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,20 @@ def test_the_age_is_that_of_the_records_and_not_of_the_file(path: Path) -> None:
     assert len(segments_of(path)) == 8
 
 
+def test_a_chain_that_nobody_writes_any_more_is_not_kept_for_ever(path: Path) -> None:
+    clock = VirtualClock()
+    with open_log(path, clock) as one, open_log(path, clock) as two:
+        one.record("order.placed")
+        two.record("order.placed", resource="of the second process")
+    clock.advance(10 * DAY)
+    with open_log(path, clock, retention=Retention(age=3 * DAY)) as log:
+        log.tend()
+    found = verify(path, KEY)
+    assert found.sound
+    assert [stone.chain for stone in found.removed] == ["chain-1", "chain-2"]
+    assert "of the second process" not in "".join(file.read_text() for file in segments_of(path, 2))
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 100), st.floats(0, 100)), max_size=8),
     st.none() | st.floats(0.1, 100),

@@ -9,6 +9,7 @@ from agentflow.core.observability.audit.actions import AuditAction, Outcome
 from agentflow.core.observability.audit.actors import acting_as, current_actor
 from agentflow.core.observability.audit.anchors import Anchor, FileAnchor
 from agentflow.core.observability.audit.content import ContentCipher, ContentKeys
+from agentflow.core.observability.audit.deed import Deed
 from agentflow.core.observability.audit.exporting import export, verify_export
 from agentflow.core.observability.audit.findings import Fault, Verification
 from agentflow.core.observability.audit.keys import AuditKeys
@@ -30,6 +31,7 @@ __all__ = [
     "AuditStatus",
     "ContentCipher",
     "ContentKeys",
+    "Deed",
     "Entry",
     "Fault",
     "FileAnchor",

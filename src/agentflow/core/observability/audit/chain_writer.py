@@ -51,7 +51,7 @@ class ChainWriter:
         self.found = found
         self.seq, self.hash = found.seq, found.hash
         self.settings = found.settings
-        self._folder = folder
+        self.folder = folder
         self._lock = lock
         self._key = keys.current
         self._rotation = rotation
@@ -106,7 +106,7 @@ class ChainWriter:
             self.chain.segment(self._number).unlink(missing_ok=True)
             self._number = self.found.segment - 1
         if reason is not None:
-            self._next_segment(reason, now)
+            self.next_segment(reason, now)
             return
         segment = Segment(self.chain.segment(self._number))
         try:
@@ -137,7 +137,7 @@ class ChainWriter:
         coming = len(draft.before_mac) + len(draft.after_prev) + 400
         reason = self._rotation.due(size=self._segment.size, coming=coming, begun=self._begun, now=now)
         if reason is not None:
-            self._next_segment(reason, now)
+            self.next_segment(reason, now)
         return self._write(draft, now)
 
     def _write(self, draft: Draft, now: float) -> int:
@@ -149,7 +149,7 @@ class ChainWriter:
         self._last = max(self._last, now)
         return self.seq
 
-    def _next_segment(self, reason: str, now: float) -> None:
+    def next_segment(self, reason: str, now: float) -> None:
         """The new file exists once its first record stands in it; until then the old one goes on."""
         number = self._number + 1
         path = self.chain.segment(number)
@@ -185,7 +185,7 @@ class ChainWriter:
     def _replace_damaged(self, now: float) -> None:
         assert self._segment is not None
         damaged, size = self._segment.path.name, self._segment.size
-        self._next_segment("damage", now)
+        self.next_segment("damage", now)
         self._note(AuditAction.AUDIT_DAMAGED, now, segment=damaged, size=size)
 
     def _note(self, action: AuditAction, now: float, **facts: Plain) -> None:
@@ -203,15 +203,15 @@ class ChainWriter:
 
     def chains(self) -> int:
         """The highest number of a chain that is there, or was known to be."""
-        return max(self.found.chains, self.chain.number, *(chain.number for chain in self._folder.chains()))
+        return max(self.found.chains, self.chain.number, *(chain.number for chain in self.folder.chains()))
 
     def head(self, now: float) -> Head:
         return Head(
             self.log, self.chain.name, self.chains(), self._number, self.seq, self.hash, time_text(now), self.settings
         )
 
-    def write_head(self, line: bytes, *, sync: bool) -> None:
-        replace_file(self.chain.head, line + b"\n", sync=sync)
+    def write_head(self, line: bytes) -> None:
+        replace_file(self.chain.head, line + b"\n", sync=self._durable)
 
     @property
     def number(self) -> int:

@@ -1,6 +1,6 @@
 """What call sites of the engine call. Each does nothing where no log is in the seat.
 
-    act = await began(AuditAction.MODEL_CALL, resource="openai/gpt-4o", run=run_id)     AuditError: then do not do it
+    act = await began(Deed(AuditAction.MODEL_CALL, resource="openai/gpt-4o", run=run_id))    AuditError: do not do it
     try:
         answer = await call()
     except BaseException as error:
@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
 
-from agentflow.core.observability.audit.actions import AuditAction, Outcome
+from agentflow.core.observability.audit.actions import REQUIRED, AuditAction, Outcome
+from agentflow.core.observability.audit.deed import Deed
 from agentflow.core.observability.audit.log import AuditLog
 from agentflow.core.observability.audit.seat import current_audit
-from agentflow.errors import LimitExceededError, RejectedError
+from agentflow.errors import AuditError, LimitExceededError, RejectedError
 
 __all__ = ["Act", "began", "began_blocking", "ended", "key_used", "noted"]
 
@@ -36,64 +37,27 @@ class Act:
     """Something that was recorded as begun, and will be as ended."""
 
     log: AuditLog
-    action: str
-    resource: str | None
-    actor: str | None
-    tenant: str | None
-    run: str | None
-    trace: str | None
-    key: str | None
-    subject: str | None
+    deed: Deed
     number: int
 
 
-async def began(
-    action: str,
-    *,
-    resource: str | None = None,
-    actor: str | None = None,
-    tenant: str | None = None,
-    run: str | None = None,
-    trace: str | None = None,
-    key: str | None = None,
-    subject: str | None = None,
-    content: object = None,
-    data: Mapping[str, object] = {},
-) -> Act | None:
+async def began(deed: Deed) -> Act | None:
     """Record that something is about to be done. Raises AuditError where that must be recorded and cannot be."""
     log = current_audit()
     if log is None:
         return None
-    act = Act(log, action, resource, actor, tenant, run, trace, key, subject, next(_numbers))
-    await log.arecord(
-        action, outcome=Outcome.STARTED, actor=actor, resource=resource, tenant=tenant, run=run, trace=trace, key=key,
-        subject=subject, content=content, data={**data, "act": act.number},
-    )  # fmt: skip
+    act = Act(log, deed, next(_numbers))
+    await log.write_async(_started(act))
     return act
 
 
-def began_blocking(
-    action: str,
-    *,
-    resource: str | None = None,
-    actor: str | None = None,
-    tenant: str | None = None,
-    run: str | None = None,
-    trace: str | None = None,
-    key: str | None = None,
-    subject: str | None = None,
-    content: object = None,
-    data: Mapping[str, object] = {},
-) -> Act | None:
+def began_blocking(deed: Deed) -> Act | None:
     """`began` where nothing can be awaited."""
     log = current_audit()
     if log is None:
         return None
-    act = Act(log, action, resource, actor, tenant, run, trace, key, subject, next(_numbers))
-    log.record(
-        action, outcome=Outcome.STARTED, actor=actor, resource=resource, tenant=tenant, run=run, trace=trace, key=key,
-        subject=subject, content=content, data={**data, "act": act.number},
-    )  # fmt: skip
+    act = Act(log, deed, next(_numbers))
+    log.write(_started(act))
     return act
 
 
@@ -103,41 +67,30 @@ def ended(
     error: BaseException | None = None,
     outcome: str | None = None,
     content: object = None,
-    data: Mapping[str, object] = {},
+    data: Mapping[str, object] | None = None,
 ) -> None:
-    """Record how it ended; what an error means is told from its type, unless `outcome` says it. Never raises."""
+    """Record how it ended; what an error means is told from its type, unless `outcome` says it.
+
+    Nothing is raised for what cannot be recorded, as the act is over, nor is anything waited for: it may be called
+    while a task is being cancelled.
+    """
     if act is None:
         return
-    facts = {**data, "act": act.number}
+    facts = {**(data or {}), "act": act.number}
     if error is not None:
         facts["error"] = type(error).__name__
-    act.log.record(
-        act.action, outcome=outcome or _outcome_of(error), actor=act.actor, resource=act.resource, tenant=act.tenant,
-        run=act.run, trace=act.trace, key=act.key, subject=act.subject, content=content, data=facts, after=True,
-    )  # fmt: skip
+    deed = replace(act.deed, outcome=outcome or _outcome_of(error), content=content, data=_of_act(act, facts))
+    try:
+        act.log.write(deed, after=True)
+    except AuditError:  # it was closed meanwhile, and has said that it ended
+        return
 
 
-async def noted(
-    action: str,
-    *,
-    resource: str | None = None,
-    outcome: str = Outcome.OK,
-    actor: str | None = None,
-    tenant: str | None = None,
-    run: str | None = None,
-    trace: str | None = None,
-    key: str | None = None,
-    subject: str | None = None,
-    content: object = None,
-    data: Mapping[str, object] = {},
-) -> None:
+async def noted(deed: Deed) -> None:
     """Record something that has no length: a route, a cache hit. Raises AuditError as `began` does."""
     log = current_audit()
     if log is not None:
-        await log.arecord(
-            action, outcome=outcome, actor=actor, resource=resource, tenant=tenant, run=run, trace=trace, key=key,
-            subject=subject, content=content, data=data,
-        )  # fmt: skip
+        await log.write_async(deed)
 
 
 def key_used(provider: str, key: str, *, tenant: str | None = None, run: str | None = None) -> str | None:
@@ -150,8 +103,18 @@ def key_used(provider: str, key: str, *, tenant: str | None = None, run: str | N
         return None
     fingerprint = log.fingerprint(key)
     if log.first_use(provider, fingerprint):
-        log.record(AuditAction.KEY_USED, resource=provider, key=fingerprint, tenant=tenant, run=run)
+        log.write(Deed(AuditAction.KEY_USED, resource=provider, key=fingerprint, tenant=tenant, run=run))
     return fingerprint
+
+
+def _started(act: Act) -> Deed:
+    return replace(act.deed, outcome=Outcome.STARTED, data={**(act.deed.data or {}), "act": act.number})
+
+
+def _of_act(act: Act, facts: dict[str, object]) -> dict[str, object]:
+    """What its action requires stands in both records."""
+    required = [name.partition(".")[2] for name in REQUIRED.get(act.deed.action, ()) if name.startswith("data.")]
+    return {**{name: (act.deed.data or {})[name] for name in required}, **facts}
 
 
 def _outcome_of(error: BaseException | None) -> Outcome:

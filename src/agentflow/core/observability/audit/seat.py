@@ -16,22 +16,22 @@ from agentflow.core.observability.audit.log import AuditLog
 __all__ = ["AuditSeat", "current_audit", "use_audit"]
 
 _current: AuditLog | None = None
+_seats: tuple[AuditSeat, ...] = ()
 _lock = threading.Lock()
 
 
 class AuditSeat:
-    """The seat as long as it is taken. `close()`, or the end of the `with`, puts the log before it back; the log itself
-    stays open."""
+    """The seat as long as it is taken: the last who took it has it. `close()`, or the end of the `with`, gives it back
+    to the one before who is still there; the log itself stays open."""
 
     def __init__(self, log: AuditLog | None) -> None:
-        global _current
+        self._log = log
         with _lock:
-            self._before, _current = _current, log
+            _sit((*_seats, self))
 
     def close(self) -> None:
-        global _current
         with _lock:
-            _current = self._before
+            _sit(tuple([seat for seat in _seats if seat is not self]))
 
     def __enter__(self) -> AuditSeat:
         return self
@@ -40,6 +40,11 @@ class AuditSeat:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sit(seats: tuple[AuditSeat, ...]) -> None:
+    global _current, _seats
+    _seats, _current = seats, seats[-1]._log if seats else None
 
 
 def use_audit(log: AuditLog | None) -> AuditSeat:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -311,7 +310,7 @@ def test_an_end_whose_beginning_was_not_seen_is_counted_and_changes_no_gauge() -
 def test_a_run_whose_end_never_comes_is_forgotten_for_newer_ones() -> None:
     """Its event loop was closed: memory stays bounded, and so do the gauges."""
     spans = OpenSpans(most=2)
-    for number in itertools.islice(itertools.count(), 10):
+    for number in range(10):
         spans.begin(f"r{number}", {})
     assert list(spans) == ["r8", "r9"]
 

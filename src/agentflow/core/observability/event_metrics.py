@@ -57,7 +57,7 @@ class EventMetrics:
         self.handlers: Mapping[str, Handler] = {
             "node_start": self._node_start,
             "flow_start": self._start,
-            "model_start": self._start,
+            "model_start": self._model_start,
             **{f"{what}_{end}": partial(self._end, said) for what in _RUNS for end, said in _RUN_STATUS.items()},
             **{f"{what}_{end}": partial(self._end, said) for what in _CALLS for end, said in _STATUS.items()},
             "node_success": self._node_success,
@@ -136,6 +136,15 @@ class EventMetrics:
         finally:
             self._release()
 
+    def _model_start(self, event: ExecutionEvent) -> None:
+        run = self._runs.get(event.run_id)
+        if run is not None:
+            meters = self._at_hand.models.get(asked(event.data))
+            if meters is not None:
+                run.spans[event.span] = meters
+                return
+        self._start(event)
+
     def _start(self, event: ExecutionEvent) -> None:
         self._acquire()
         try:
@@ -176,12 +185,13 @@ class EventMetrics:
         first = amount(timing.get("first_token")) if type(timing) is dict else None
         if first is not None:
             meters.first_token(event, first, slot)
-        lost, unpriced = amount(data.get("lost_requests")), _unpriced(status, data)
-        if lost:
-            self._families.counter("model_lost_requests", meters.labels).add(slot, lost)
+        dollars, unpriced, lost = _bill(status, data)
         if unpriced:
             self._families.counter("model_unpriced_calls", meters.labels).add(slot, unpriced)
-        tokens, dollars = _tokens(data), _dollars(data)
+        if lost:
+            self._families.counter("model_lost_requests", meters.labels).add(slot, lost)
+        said = [(direction, amount(data[fact])) for direction, fact in _TOKENS if fact in data]
+        tokens = [(direction, used) for direction, used in said if used is not None]
         meters.spend(tokens, dollars, slot)
         if event.node:  # it is part of a flow
             self._at_hand.node(event, event.node).spend(tokens, dollars, slot)
@@ -230,20 +240,13 @@ class EventMetrics:
         self._families.counter(name, labels).add(self._slot(), 1.0)
 
 
-def _tokens(data: Mapping[str, object]) -> list[tuple[str, float]]:
-    """What is known of the tokens, by direction."""
-    known = [(direction, amount(data.get(fact))) for direction, fact in _TOKENS]
-    return [(direction, used) for direction, used in known if used is not None]
-
-
-def _dollars(data: Mapping[str, object]) -> float | None:
-    """What is known of the cost."""
-    cost, lost = amount(data.get("cost")), amount(data.get("lost_cost"))
-    return lost if cost is None else cost + (lost or 0.0)
-
-
-def _unpriced(status: str, data: Mapping[str, object]) -> float:
-    """How many requests were answered, or lost to a faster one, whose price is not known."""
-    answered = status == "ok" or "cost" in data
-    lost = amount(data.get("lost_requests")) if data.get("lost_cost") is None else None
-    return (1.0 if answered and amount(data.get("cost")) is None else 0.0) + (lost or 0.0)
+def _bill(status: str, data: Mapping[str, object]) -> tuple[float | None, float, float]:
+    """What is known of the cost, how many requests have an unknown price, and how many were lost to a faster one."""
+    dollars = amount(data.get("cost"))
+    unpriced = 1.0 if dollars is None and (status == "ok" or "cost" in data) else 0.0
+    if "lost_requests" not in data:
+        return dollars, unpriced, 0.0
+    lost, lost_dollars = amount(data["lost_requests"]) or 0.0, amount(data.get("lost_cost"))
+    if lost_dollars is None:
+        return dollars, unpriced + lost, lost
+    return (dollars or 0.0) + lost_dollars, unpriced, lost

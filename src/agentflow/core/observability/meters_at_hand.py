@@ -31,7 +31,7 @@ class MetersAtHand:
         self._families = families
         self._flows: dict[str, SpanMeters] = {}
         self._nodes: dict[str, dict[str, SpanMeters]] = {}
-        self._models: dict[tuple[str, str], SpanMeters] = {}
+        self.models: dict[tuple[str, str], SpanMeters] = {}
         self._attempts: dict[tuple[str, str], SpanMeters] = {}
         self._tools: dict[str, SpanMeters] = {}
         self._room = families.most  # for nodes of all flows
@@ -46,7 +46,7 @@ class MetersAtHand:
         if what == "tool":
             tool = text(event.data.get("tool"))
             return self._tools.get(tool) or self._kept(self._tools, tool, TOOL, {"tool": tool}, tool)
-        kept, spec = (self._models, MODEL) if what == "model" else (self._attempts, ATTEMPT)
+        kept, spec = (self.models, MODEL) if what == "model" else (self._attempts, ATTEMPT)
         provider, model = key = asked(event.data)
         return kept.get(key) or self._kept(kept, key, spec, {"provider": provider, "model": model}, model)
 

@@ -33,7 +33,6 @@ from agentflow.errors import ConfigurationError
 
 __all__ = ["MetricsCollector"]
 
-_CLOCK: Final = SystemClock()
 _BAD_EVENT: Final = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 
 
@@ -46,10 +45,10 @@ class MetricsCollector:
 
     inline: ClassVar[bool] = True
 
-    def __init__(self, *, clock: Clock = _CLOCK, max_series: int = 1000) -> None:
+    def __init__(self, *, clock: Clock | None = None, max_series: int = 1000) -> None:
         if max_series < 1:
             raise ConfigurationError(f"max_series is 1 or more, not {max_series!r}")
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._max_series = max_series
         self._begin()
         _collectors.add(self)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from agentflow.core.observability.meters import Gauge
@@ -43,8 +44,9 @@ class OpenSpans(dict[str, OpenRun]):
 
     def begin(self, run_id: str, nodes: dict[str, SpanMeters]) -> OpenRun:
         """A run that was not known."""
-        while len(self) >= self._most:
-            del self[next(iter(self))]
+        if len(self) >= self._most:
+            for oldest in list(islice(self, 1 + self._most // 100)):  # many at once: the first of a dictionary is far
+                del self[oldest]
         run = self[run_id] = OpenRun(nodes)
         return run
 

@@ -181,6 +181,6 @@ def text(value: object) -> str:
 
 def amount(value: object) -> float | None:
     """A number that is not negative; None for anything else."""
-    if isinstance(value, _NUMBERS) and 0 <= value < LARGEST:
+    if (type(value) is float or isinstance(value, _NUMBERS)) and 0 <= value < LARGEST:
         return float(value)
     return None

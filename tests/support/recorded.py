@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support.run_events import START, RunEvents
@@ -60,7 +61,7 @@ def a_call(run_id: str = "call1", model: str = "fast", *, started: float = START
     asked = run.begin("model", model, model=model, provider="openai")
     run.at += 1.0
     run.end(asked, **{**ANSWERED, "model": model}, breakdown={"generation": 1.0})
-    return run.events
+    return [replace(event, node="") for event in run.events]
 
 
 def record(path: Path, *runs: Iterable[ExecutionEvent], **options: object) -> RunStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,12 +149,20 @@ def test_a_question_of_several_requests_is_one_run_with_all_of_their_time(path: 
         run.end(asked, cost=1.0, model="fast", provider="lab", breakdown={"generation": 3.0})
     with RunStore(path, max_age=None) as store:
         for event in run.events:
-            store.observe(event)
+            store.observe(replace(event, node=""))
             store.flush()
     with RunReader(path) as reader:
         found = reader.find("call")
     assert (found.kind, found.status, found.duration, found.breakdown) == ("call", "done", 6.0, {"generation": 6.0})
     assert (found.calls, found.cost, found.started) == (2, 2.0, START)
+
+
+def test_a_question_is_named_by_its_whole_model(path: Path) -> None:
+    asked = [replace(event, path="openai/gpt-4o", node="") for event in a_call("call1", "openai/gpt-4o")]
+    record(path, [feedback("call1", 1.0), *asked])
+    with RunReader(path) as reader:
+        found = reader.find("call1")
+    assert (found.name, found.kind, found.started, found.events) == ("openai/gpt-4o", "call", START, 3)
 
 
 def test_what_comes_after_the_end_does_not_change_how_it_ended(path: Path) -> None:

@@ -8,7 +8,7 @@ Nothing is remembered between batches, so it does not matter how long runs take,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from agentflow.core.observability.attribution import Parts, merged
@@ -76,17 +76,18 @@ def tally(events: Iterable[ExecutionEvent]) -> dict[str, News]:
     found: dict[str, News] = {}
     for event in events:
         news = found.get(event.run_id)
-        if news is None:
-            news = found[event.run_id] = _first(event)
+        if news is None or not news.told:
+            news = found[event.run_id] = _first(event) if news is None else replace(_first(event), events=news.events)
         _add(news, event)
     return found
 
 
 def _first(event: ExecutionEvent) -> News:
-    is_call = event.kind.startswith("model_") and event.parent is None
+    """A call's path is its model's name, which may have a slash; a flow's begins with its own."""
+    is_call = not event.node
     return News(
-        name=event.path.partition("/")[0],
-        kind="call" if is_call or not event.node else "flow",
+        name=event.path if is_call else event.path.partition("/")[0],
+        kind="call" if is_call else "flow",
         started=event.time - event.at,
         seen=event.time,
     )

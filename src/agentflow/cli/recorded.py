@@ -1,6 +1,6 @@
 """Where the command line's runs are recorded, and how a command finds one of them.
 
-AGENTFLOW_RUNS=FILE    another file than .agentflow/runs.db; `off` records nothing
+AGENTFLOW_RUNS=FILE    another file than models.yml's, or .agentflow/runs.db; `off` records nothing
 4f9a, last             a run by the beginning of its id, or the newest
 """
 
@@ -15,7 +15,7 @@ import click
 
 from agentflow.core.observability.store import DEFAULT_PATH, RunReader, RunRecord
 from agentflow.core.observability.trace import Trace, trace_of
-from agentflow.errors import UnknownRunError
+from agentflow.errors import ConfigurationError, UnknownRunError
 
 __all__ = [
     "OFF",
@@ -35,9 +35,23 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def runs_file() -> str | None:
-    """The file that runs are recorded in; None where they are not."""
+    """The file that runs are recorded in: AGENTFLOW_RUNS, else that of models.yml, else the usual one; None where they
+    are not."""
     named = os.environ.get(VARIABLE, "").strip()
-    return None if named.lower() == OFF else named or DEFAULT_PATH
+    return None if named.lower() == OFF else named or _configured()
+
+
+def _configured() -> str | None:
+    """Without a word in models.yml the command line records; `runs: false` turns that off."""
+    from agentflow.llm.agentflow import AgentFlow  # whoever names the file does not wait for it
+
+    try:
+        observing = AgentFlow.registry.observing
+    except ConfigurationError:  # whoever needs the configuration says what is wrong with it
+        return DEFAULT_PATH
+    if observing.runs_path is not None:
+        return str(observing.runs_path)
+    return None if observing.wants_runs is False else DEFAULT_PATH
 
 
 def open_runs(file: str | None) -> RunReader:

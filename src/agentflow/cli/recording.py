@@ -18,8 +18,9 @@ from agentflow.cli.recorded import runs_file
 from agentflow.cli.tracing.amounts import count_of
 from agentflow.core.observability.observers import Observation, observations, observe
 from agentflow.core.observability.store import RunStore
-from agentflow.errors import AgentFlowError
+from agentflow.errors import AgentFlowError, ConfigurationError
 from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.config.registry import ModelRegistry
 
 __all__ = ["Recording"]
 
@@ -34,6 +35,7 @@ class Recording:
 
     def __init__(self, *, wanted: bool) -> None:
         self.trouble: str | None = None
+        self._wanted = wanted
         self._file = runs_file() if wanted else None
         self._store: RunStore | None = None
         self._observation: Observation | None = None
@@ -43,11 +45,13 @@ class Recording:
         return self._file is not None and self.trouble is None
 
     def __enter__(self) -> Recording:
-        if self._file is None:
-            return self
-        with suppress(AgentFlowError):  # whoever needs the configuration says what is wrong with it
-            _ = AgentFlow.registry  # which may record by itself
-        if any(_records(observation, self._file) for observation in observations()):
+        """Start what models.yml wants recorded. Raises ConfigurationError, AuditError where that cannot be started."""
+        registry: ModelRegistry | None = None
+        with suppress(ConfigurationError):  # whoever needs the configuration says what is wrong with it
+            registry = AgentFlow.registry
+        if registry is not None:
+            registry.observe(runs=self._wanted)
+        if self._file is None or any(_records(observation, self._file) for observation in observations()):
             return self
         try:
             self._store = RunStore(self._file)

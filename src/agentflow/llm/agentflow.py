@@ -11,9 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
+from agentflow.core.flow import FlowResult
+from agentflow.core.observability.feedback import feedback
+from agentflow.errors import ConfigurationError
 from agentflow.llm.builder import LLMClientBuilder
 from agentflow.llm.client import Call
 from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.messages import Response
 
 __all__ = ["AgentFlow"]
 
@@ -57,12 +61,41 @@ class AgentFlow(metaclass=_Door):
 
     @staticmethod
     def init(path: str | Path | None = None) -> ModelRegistry:
-        """Load the configuration, with `path` over the usual places, and make it the default.
+        """Load the configuration, with `path` over the usual places, make it the default, and start what its
+        `observability:` and `audit:` turn on; what an earlier default has started ends.
 
         Raises ConfigurationError with `file:line:column`. Calls that are under way keep the registry they started with.
         """
-        AgentFlow.registry = registry = ModelRegistry.load(path)
+        registry = ModelRegistry.load(path)
+        registry.observe()
+        before, AgentFlow.registry = _Door._registry, registry
+        if before is not None:
+            before.observing.close()
         return registry
+
+    @staticmethod
+    def feedback(
+        answer: Response | FlowResult | str,
+        *,
+        score: float | None = None,
+        label: str | None = None,
+        comment: str | None = None,
+    ) -> None:
+        """Record how good an answer or a run was: of a reply, of a flow's result, or by a run's id.
+
+            reply = await AgentFlow.model("gpt-4o").prompt("Hello").execute_full()
+            AgentFlow.feedback(reply, score=1.0, label="helpful")
+
+        `score` is from 0 (useless) to 1. Raises ConfigurationError for a score that is none, and where nobody records,
+        so that it would be lost.
+        """
+        run_id = answer if isinstance(answer, str) else answer.run_id
+        if run_id is None:
+            raise ConfigurationError(
+                "this reply belongs to no run, since nobody watched it: turn the run store on with "
+                "`observability: {runs: true}` in models.yml, or with observe(RunStore(…)), before the call"
+            )
+        feedback(run_id, score=score, label=label, comment=comment)
 
     @staticmethod
     async def aclose() -> None:
@@ -72,7 +105,11 @@ class AgentFlow(metaclass=_Door):
 
 
 def _default_registry() -> ModelRegistry:
-    return AgentFlow.registry
+    """For a call: what models.yml wants recorded begins with the first one."""
+    registry = AgentFlow.registry
+    if not registry.observing.running:
+        registry.observe()
+    return registry
 
 
 def _always(registry: ModelRegistry) -> Callable[[], ModelRegistry]:

@@ -21,6 +21,7 @@ from agentflow.errors import ConfigurationError
 from agentflow.llm.config.document import MalformedYaml, Place, locate, parse
 from agentflow.llm.config.document import Path as DataPath
 from agentflow.llm.config.keys import literal_key
+from agentflow.llm.config.observability import Audit, Observability
 from agentflow.llm.config.schema import (
     ConfigurationWarning,
     Defaults,
@@ -60,6 +61,8 @@ class Configuration:
     providers: Mapping[str, ProviderEntry]
     models: Mapping[str, ModelEntry]
     layers: tuple[Layer, ...]
+    observability: Observability
+    audit: Audit | None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -72,6 +75,21 @@ class Configuration:
             if name in (getattr(layer.document, section) or {}):
                 return layer.where((section, name))
         return None
+
+    def place(self, *path: str | int) -> str | None:
+        """`file:line:column` of a field of `observability`, in the strongest file that sets it."""
+        for layer in reversed(self.layers):
+            if _sets(layer.document, path):
+                return layer.where(path)
+        return None
+
+
+def _sets(found: object, path: DataPath) -> bool:
+    for step in path:
+        found = found.get(step) if isinstance(found, Mapping) else getattr(found, str(step), None)
+        if found is None or found is msgspec.UNSET:
+            return False
+    return True
 
 
 def load_configuration(
@@ -100,8 +118,19 @@ def read_layer(source: str, text: str) -> Layer:
     except msgspec.ValidationError as error:
         sentence = str(error)
     else:
+        _check_alerts(source, text, document.observability)
         return Layer(source, text, document)
     raise _misfit(source, text, data, sentence)
+
+
+def _check_alerts(source: str, text: str, said: Observability | None) -> None:
+    if said is None or said.alerts is msgspec.UNSET:
+        return
+    from agentflow.llm.config.alerting import misfit  # who has no rules pays for no alerts
+
+    found = misfit(said.alerts)
+    if found is not None:
+        raise ConfigurationError(found[1], source=_at(source, locate(text, found[0])))
 
 
 def _parse(source: str, text: str) -> Json:
@@ -174,14 +203,25 @@ def _warn_of_idle_fields(layer: Layer) -> None:
 
 
 def _merge(layers: tuple[Layer, ...]) -> Configuration:
-    defaults = Defaults()
+    defaults, observability, audit = Defaults(), Observability(), None
     providers: dict[str, ProviderEntry] = {}
     models: dict[str, ModelEntry] = {}
     for layer in layers:
         defaults = overlay(defaults, layer.document.defaults or Defaults())
+        observability = overlay(observability, layer.document.observability or Observability())
+        audit = _audit(audit, layer.document.audit)
         providers = _laid_over(providers, layer.document.providers, ProviderEntry())
         models = _laid_over(models, layer.document.models, ModelEntry())
-    return Configuration(defaults, providers, models, layers)
+    return Configuration(defaults, providers, models, layers, observability, audit)
+
+
+def _audit(below: Audit | None, above: bool | Audit | None) -> Audit | None:
+    """`true` turns on what a weaker file may have described, `false` turns it off, and nothing changes nothing."""
+    if above is None:
+        return below
+    if isinstance(above, bool):
+        return (below or Audit()) if above else None
+    return above if below is None else overlay(below, above)
 
 
 def _laid_over(below: dict[str, Entry], above: Mapping[str, Entry | None] | None, empty: Entry) -> dict[str, Entry]:

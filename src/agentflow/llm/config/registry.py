@@ -32,6 +32,7 @@ from agentflow.llm.config.kinds import BUILT_IN, ONE_API, plugin, plugin_names
 from agentflow.llm.config.loader import Configuration, load_configuration
 from agentflow.llm.config.model import ModelConfig, StandIn, price_list
 from agentflow.llm.config.model_ids import bare, spellings
+from agentflow.llm.config.observing import Observing
 from agentflow.llm.config.pipelines import Pipelines
 from agentflow.llm.config.prices import Price, Rates
 from agentflow.llm.config.schema import (
@@ -98,8 +99,11 @@ class ModelRegistry:
     `provider/model_id` needs no entry under `models:` as long as the provider is known.
     """
 
-    def __init__(self, configuration: Configuration, keys: KeyRing, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, configuration: Configuration, keys: KeyRing, *, clock: Clock | None = None, cwd: Path | None = None
+    ) -> None:
         self.clock: Clock = clock or SystemClock()
+        self.observing = Observing(configuration, keys, cwd=Path.cwd() if cwd is None else cwd, clock=self.clock)
         shared = configuration.defaults.shared
         self.pipelines = Pipelines(self.clock, partial(self._store, shared) if isinstance(shared, Shared) else None)
         self._configuration = configuration
@@ -131,7 +135,7 @@ class ModelRegistry:
         environ = os.environ if environ is None else environ
         cwd = Path.cwd() if cwd is None else cwd
         configuration = load_configuration(path, environ=environ, cwd=cwd, home=home or _home())
-        return cls(configuration, KeyRing(environ, cwd / ".env"), clock=clock)
+        return cls(configuration, KeyRing(environ, cwd / ".env"), clock=clock, cwd=cwd)
 
     # ---- looking up ------------------------------------------------------------------------------------------
 
@@ -258,7 +262,18 @@ class ModelRegistry:
     def set_default(self, model: str, reason: str = "it was asked for") -> None:
         """Make `model` the one that answers when nobody names one, whatever the files say. Raises UnknownModelError."""
         self.describe(model)
+        _note_change("defaults.model", model=model)
         self._default = DefaultModel(model, reason)
+
+    # ---- recording -------------------------------------------------------------------------------------------
+
+    def observe(self, *, runs: bool = True) -> Observing:
+        """Start what `observability:` and `audit:` of models.yml turn on; it is closed by its `close()`, the end of its
+        `with`, or the end of the process. The default registry's is started by its first model call.
+
+        With `runs=False` no run is kept. Raises ConfigurationError, MissingExtraError, AuditError.
+        """
+        return self.observing if self.observing.running else self.observing.start(runs=runs)
 
     # ---- adding ----------------------------------------------------------------------------------------------
 
@@ -268,6 +283,7 @@ class ModelRegistry:
         `factory` gets the entry under `providers:` as `ProviderSettings`. A provider already built from the name is
         forgotten, not closed: somebody may be using it.
         """
+        _note_change(f"providers.{name}")
         with self._lock:
             self._factories = {**self._factories, name: factory}
             if name not in self._provider_entries:
@@ -280,6 +296,7 @@ class ModelRegistry:
         registry.set_token("vertex", credentials.token)      # returns a str, or awaits one
         """
         self._provider_entry(provider)
+        _note_change(f"providers.{provider}.token")
         with self._lock:
             self._tokens[provider] = source
             self._forget({provider})
@@ -340,6 +357,7 @@ class ModelRegistry:
             "shedder": _plain(shedder),
         }
         entry = model_entry(name, {key: value for key, value in given.items() if value is not None})
+        _note_change(f"models.{name}", provider=provider, model_id=model_id or name)
         with self._lock:
             self._models = self._models.with_entry(name, entry)
             self._resolved.clear()  # other names may stand for this model
@@ -523,6 +541,15 @@ class ModelRegistry:
 
     def _first_model(self, provider: str) -> str | None:
         return next((name for name, entry in self._models.entries.items() if entry.provider == provider), None)
+
+
+def _note_change(what: str, **facts: str) -> None:
+    """For the audit log, where there is one. Raises AuditError, so that nothing changes unseen."""
+    from agentflow.core.observability.audit import AuditAction, current_audit  # changes are rare, an audit log too
+
+    log = current_audit()
+    if log is not None:
+        log.record(AuditAction.CONFIG_CHANGED, resource=what, data=facts)
 
 
 def _with_facts(entry: ModelEntry, provider: str, model_id: str, models: _Models) -> ModelEntry:

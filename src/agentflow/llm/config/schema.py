@@ -3,6 +3,7 @@
     defaults:   {model, timeout, retry, breaker, shedder, shared}
     providers:  name → {kind, base_url, api_key_env, auth_header, headers, query, …, timeout, retry, rate_limit, …}
     models:     name → {provider, model_id, temperature, …, capabilities, price, timeout, retry, fallback, hedge, …}
+    observability, audit:     what is recorded, and where (`observability.py`)
 
 Every field may be left out: files are laid over each other, field by field (`overlay`). A field that this release
 reads but does not obey yet is named by `idle_fields`, so that nobody is misled in silence.
@@ -36,6 +37,7 @@ from agentflow.llm.config.entry import (
     Words,
 )
 from agentflow.llm.config.misfits import Problem, misfits
+from agentflow.llm.config.observability import SECTIONS, Audit, Observability
 
 __all__ = [
     "CAPABILITIES",
@@ -367,6 +369,8 @@ class Document(Entry, frozen=True):
     defaults: Defaults | None = None
     providers: dict[str, ProviderEntry | None] | None = None
     models: dict[str, ModelEntry | None] | None = None
+    observability: Observability | None = None
+    audit: bool | Audit | None = None
 
 
 # ---- laying files over each other ----------------------------------------------------------------------------
@@ -401,7 +405,7 @@ def _over(old: object, new: object) -> object:
     return overlay(old, new) if isinstance(old, _LAID_OVER) and type(new) is type(old) else new
 
 
-_LAID_OVER: Final = (Retry, RetryBudgetEntry, Breaker, Shedder, RateLimit, HedgeEntry, Shared)
+_LAID_OVER: Final = (Retry, RetryBudgetEntry, Breaker, Shedder, RateLimit, HedgeEntry, Shared, *SECTIONS)
 _IDLE_MODEL_FIELDS: Final = ("router", "cache", "budget", "batch")
 
 

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Final, Protocol, cast
 
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.decision import Decision, Listener
 from agentflow.core.robustness.limiting import Breaker, Limiter
 from agentflow.errors import AgentFlowError, ConfigurationError, describe
+from agentflow.llm.config.integrations import integration
 from agentflow.llm.config.schema import Shared, set_fields
 
 __all__ = ["SharedStore", "open_store"]
 
-_GROUP: Final = "agentflow.integrations"
 _USUAL: Final = "valkey"
 _log: Final = logging.getLogger("agentflow.shared")
 
@@ -48,22 +47,11 @@ def open_store(said: Shared, url: str | None) -> SharedStore:
         settings["url"] = url
     name = _USUAL if "integration" not in set_fields(said) else str(said.integration)
     try:
-        return cast("SharedStore", _integration(name)(settings, listener=_tell))
+        return cast("SharedStore", integration(name, "defaults.shared")(settings, listener=_tell))
     except AgentFlowError:
         raise
     except Exception as error:
         raise ConfigurationError(f"defaults.shared: the integration {name!r} failed: {describe(error)}") from error
-
-
-def _integration(name: str) -> Callable[..., object]:
-    from importlib.metadata import entry_points
-
-    known = {entry.name: entry for entry in entry_points(group=_GROUP)}
-    if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known)) or 'none'}"
-        raise ConfigurationError(f"defaults.shared: there is no integration {name!r}; {hint}")
-    return cast("Callable[..., object]", known[name].load())
 
 
 def _tell(decision: Decision) -> None:

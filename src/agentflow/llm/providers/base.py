@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from agentflow.core.observability.known_secrets import know_secret
 from agentflow.llm.content import Json
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, ModelInfo, Request, Response, StreamChunk
 
@@ -69,12 +70,16 @@ class ModelLister(Protocol):
 
 
 class Secret:
-    """A key that cannot be printed, pickled or compared by accident: only `reveal()` gives it away."""
+    """A key that cannot be printed, pickled or compared by accident: only `reveal()` gives it away.
+
+    Whatever records what happens takes it out of texts from here on.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+        know_secret(value)
 
     def reveal(self) -> str:
         return self._value

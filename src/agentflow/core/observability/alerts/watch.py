@@ -43,7 +43,7 @@ class Watch:
     @property
     def blank(self) -> bool:
         """Whether there is nothing to remember."""
-        return self.state is AlertState.INACTIVE and self._held is None and self._lost is None
+        return self.state is AlertState.INACTIVE
 
     def see(self, rule: AlertRule, value: float | None, now: float) -> AlertState:
         """Take in a value. Returns the state until now."""

@@ -477,6 +477,7 @@ def _variable(label: str, metric: str) -> dict[str, Any]:
         "label": label.capitalize(),
         "type": "query",
         "datasource": SOURCE,
+        "definition": f"label_values(agentflow_{metric}_total, {label})",
         "query": {"query": f"label_values(agentflow_{metric}_total, {label})", "refId": label},
         "refresh": 2,
         "sort": 1,
@@ -545,7 +546,8 @@ def _look(panel: Panel) -> dict[str, Any]:
         steps.append({"color": "red", "value": panel.red_from})
     drawn = {"stacking": {"mode": "normal" if panel.stacked else "none"}, "fillOpacity": 30 if panel.stacked else 8}
     custom = {"custom": {**drawn, "lineWidth": 1, "showPoints": "never"}} if panel.kind == "timeseries" else {}
-    return {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}, **custom}
+    states = {"mappings": _STATES} if panel.kind == "state-timeline" else {}
+    return {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}, **custom, **states}
 
 
 def _options(kind: str) -> dict[str, Any]:
@@ -553,12 +555,22 @@ def _options(kind: str) -> dict[str, Any]:
     if kind == "timeseries":
         return {"legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]}}
     if kind == "stat":
-        return {**last, "colorMode": "value", "graphMode": "area"}
+        return {**last, "colorMode": "value", "graphMode": "none"}
     if kind == "bargauge":
         return {**last, "orientation": "horizontal", "displayMode": "gradient"}
     return {}
 
 
+_STATES = [
+    {
+        "type": "value",
+        "options": {
+            "0": {"text": "closed", "color": "green", "index": 0},
+            "0.5": {"text": "half open", "color": "yellow", "index": 1},
+            "1": {"text": "open", "color": "red", "index": 2},
+        },
+    }
+]
 _COLUMNS = {"id": "organize", "options": {"excludeByName": {"Time": True, "__name__": True}}}
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.recorded import a_run, read, record
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.store import RunReader, RunStore, run_file, writer
+from agentflow.core.observability.store import RunReader, RunStore, delivery, run_file
 from agentflow.core.observability.store.database import open_database, prepare, transaction, version_of
 from agentflow.core.observability.store.schema import COMPONENT, STEPS
 from agentflow.errors import RunStoreError
@@ -170,7 +170,7 @@ def test_a_disk_that_damages_every_file_does_not_fill_with_them(path: Path, monk
     tell(store, a_run())
     assert not store.close()
     assert store.losses == {"disk": len(a_run())}
-    assert len(list(path.parent.glob("runs.db.damaged-*"))) == writer._RENEWALS
+    assert len(list(path.parent.glob("runs.db.damaged-*"))) == delivery.RENEWALS
 
 
 @pytest.mark.parametrize("content", [b"my notes, which are no database\n" * 100, b"short"])

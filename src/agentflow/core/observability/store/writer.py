@@ -1,4 +1,4 @@
-"""The thread that brings events into the file: it gathers for 25 ms, cleans, writes, and makes room.
+"""The thread that brings events into the file: it gathers for 25 ms, cleans, has them delivered, and makes room.
 
     run ──▶ [ intake ] ──▶ clean ──▶ one transaction ──▶ old runs go, a little at a time
                  ▲                        │
@@ -13,51 +13,27 @@ from __future__ import annotations
 
 import logging
 import math
-import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.store.cleaning import Cleaner, to_json
-from agentflow.core.observability.store.database import is_busy, is_damage
+from agentflow.core.observability.store.delivery import Delivery
 from agentflow.core.observability.store.intake import Intake, Mark
 from agentflow.core.observability.store.losses import Losses
 from agentflow.core.observability.store.run_file import Kept, RunFile
-from agentflow.errors import RunStoreError
 
 __all__ = ["Writer"]
 
 _WINDOW: Final = 0.025  # seconds that events are gathered for
 _BATCH: Final = 500  # events of one transaction
 _SLICE: Final = 32  # events that are cleaned before other threads get their turn
-_FIRST_PAUSE: Final = 0.05  # seconds before the second try
-_LONGEST_PAUSE: Final = 2.0
-_TRIMMING: Final = 0.02  # seconds of making room after one batch
 _WINDING_UP: Final = 5.0  # seconds that a store that was forgotten waits for the disk
-_RENEWALS: Final = 3  # damaged files that are set aside
 _FORKING: Final = 2.0  # seconds that a fork waits for a transaction
-_UNFIT: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-    ValueError,
-    TypeError,
-    OverflowError,
-)  # what SQLite and its module raise for values, not for a disk
 _log = logging.getLogger("agentflow.runs")
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """Why the file cannot be written, and whether that passes by itself: another process is writing."""
-
-    text: str
-    passes: bool
 
 
 class Writer:
@@ -72,16 +48,12 @@ class Writer:
     def _begin(self) -> None:
         self.intake = Intake()
         self.losses = Losses(self._now)
-        self.trouble: str | None = None
-        """Why the file cannot be written just now."""
-        self._file = self._make_file()
+        self._delivery = Delivery(self._make_file(), self.losses)
         self._hurry = threading.Event()
-        self._gate = threading.Lock()  # held while SQLite works, so that nobody forks then
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._deadline = math.inf
-        self._renewals = _RENEWALS
         self._busy_with = 0
 
     # ---- for whoever tells events ----------------------------------------------------------------------------
@@ -102,6 +74,11 @@ class Writer:
                 thread.start()
                 self._thread = thread
                 _close_with_child(self)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the file cannot be written just now."""
+        return self._delivery.trouble
 
     @property
     def behind(self) -> int:
@@ -146,36 +123,24 @@ class Writer:
 
     def check(self) -> None:
         """Open the file now. Raises RunStoreError where that is impossible."""
-        try:
-            try:
-                self._open()
-            except sqlite3.DatabaseError as error:
-                if not (is_damage(error) and self._set_aside()):
-                    raise
-                self._open()
-        except (sqlite3.Error, OSError) as error:
-            raise RunStoreError(f"{self._file.path} cannot be written: {error}", path=self._file.path) from error
-
-    def _open(self) -> None:
-        with self._gate:
-            self._file.open()
+        self._delivery.check()
 
     # ---- forks -----------------------------------------------------------------------------------------------
 
     def before_fork(self) -> bool:
         """Close the file: SQLite's locks and files do not survive a fork. False where a transaction took too long."""
-        if not self._gate.acquire(timeout=_FORKING):
+        if not self._delivery.gate.acquire(timeout=_FORKING):
             return False
-        self._file.close()
+        self._delivery.file.close()
         return True
 
     def after_fork_in_parent(self) -> None:
-        self._gate.release()
+        self._delivery.gate.release()
 
     def after_fork_in_child(self) -> None:
         """The parent writes what was told before the fork, the child what it tells itself."""
         closed = self._closing.is_set()
-        self._file.abandon()
+        self._delivery.file.abandon()
         self._begin()
         if closed:
             self._closing.set()
@@ -199,20 +164,22 @@ class Writer:
                 mark.set()
         self._bring_in([])  # what was lost with the last ones
         if self.losses.total:
-            _log.warning("%d events are not in %s: %s", self.losses.total, self._file.path, self.losses.by_reason)
-        with self._gate:
-            self._file.close()
+            _log.warning(
+                "%d events are not in %s: %s", self.losses.total, self._delivery.file.path, self.losses.by_reason
+            )
+        self._delivery.close()
 
     def _bring_in(self, events: list[ExecutionEvent]) -> None:
         self._busy_with = len(events)
         batch = list(self._cleaned(events))
         try:
-            self._insist(batch)
+            if not self._delivery.insist(batch, self._left, self._wait):
+                self._give_up(batch)
             self._busy_with = 0
             if batch:
-                self._make_room()
+                self._delivery.make_room()
         except Exception as error:  # noqa: BLE001 - the thread goes on, and what it could not do is counted
-            self._say(f"{type(error).__name__}: {error}")
+            self._delivery.say(f"{type(error).__name__}: {error}")
             self.losses.add("unwritable", len(batch))
 
     def _cleaned(self, events: Iterable[ExecutionEvent]) -> Iterator[Kept]:
@@ -230,87 +197,15 @@ class Writer:
                 self._cleaner.unredacted = 0
             yield Kept(kept, data)
 
-    def _insist(self, batch: list[Kept]) -> None:
-        """Write it, however often it takes. At the end of the process only another process is waited for."""
-        pause = _FIRST_PAUSE
-        while (problem := self._try(batch)) is not None:
-            self._say(problem.text)
-            left = self._deadline - time.monotonic()
-            if self._is_closing and (left <= 0.0 or not problem.passes):
-                self._give_up(batch)
-                return
-            if self._is_closing:
-                time.sleep(min(pause, left))
-            else:
-                self._closing.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        if batch and self.trouble is not None:
-            _log.warning("%s is written again", self._file.path)
-            self.trouble = None
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
 
-    def _try(self, batch: list[Kept]) -> _Problem | None:
-        """Why it cannot be written just now; None where it has been."""
-        losses = self.losses.take()
-        if not batch and not losses:
-            return None
-        try:
-            with self._gate:
-                left_out = self._file.write(batch, losses)
-        except _UNFIT as error:
-            self.losses.put_back(losses)
-            return self._one_by_one(batch, error)
-        except sqlite3.Error as error:
-            self.losses.put_back(losses)
-            if is_damage(error) and self._set_aside():
-                return self._try(batch)
-            with self._gate:
-                self._file.close()
-            return _Problem(str(error), passes=is_busy(error))
-        except (OSError, RunStoreError) as error:
-            self.losses.put_back(losses)
-            return _Problem(str(error), passes=False)
-        if left_out:
-            self.losses.add("bound", left_out)
-        return None
-
-    def _one_by_one(self, batch: list[Kept], error: Exception) -> _Problem | None:
-        """One event that no table takes must not keep the others out, nor be tried for ever."""
-        if len(batch) <= 1:
-            self.losses.add("unwritable", len(batch), note=type(error).__name__)
-            return None
-        problem = None
-        while batch and problem is None:
-            problem = self._try(batch[:1])
-            if problem is None:
-                del batch[:1]  # what is in the file already is not written again
-        return problem
-
-    def _set_aside(self) -> bool:
-        """Whether a new file may take the place of the damaged one: where that is damaged too, it is the disk."""
-        if self._renewals == 0:
-            return False
-        self._renewals -= 1
-        try:
-            with self._gate:
-                aside = self._file.set_aside()
-        except OSError:
-            return False
-        if aside is not None:
-            _log.warning("%s is damaged: it is now %s, and a new one begins", self._file.path, aside.name)
-            self.losses.add("damaged", 0, note=aside.name)
-        return True
-
-    def _make_room(self) -> None:
-        """In small steps, as long as nothing is to be written, and never for long."""
-        end = time.monotonic() + _TRIMMING
-        try:
-            while time.monotonic() < end:
-                with self._gate:
-                    if self.trouble or not self._file.trim():
-                        return
-        except (sqlite3.Error, OSError, RunStoreError):
-            with self._gate:
-                self._file.close()  # the next batch finds out what is wrong
+    def _wait(self, seconds: float) -> None:
+        """Until it is worth another try, or somebody wants to end."""
+        if self._is_closing:
+            time.sleep(seconds)
+        else:
+            self._closing.wait(seconds)
 
     def _give_up(self, batch: list[Kept]) -> None:
         lost = len(batch)
@@ -320,12 +215,6 @@ class Writer:
             else:
                 lost += 1
         self.losses.add("disk", lost)
-        self._busy_with = 0
-
-    def _say(self, problem: str) -> None:
-        if self.trouble is None:
-            _log.warning("%s cannot be written, and is tried again: %s", self._file.path, problem)
-        self.trouble = problem
 
 
 def _close_with_child(writer: Writer) -> None:

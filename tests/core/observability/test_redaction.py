@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 from collections.abc import Callable
@@ -228,6 +229,14 @@ def test_a_field_with_a_secrets_name_is_redacted_whatever_it_holds() -> None:
 def test_keys_that_become_one_stay_apart() -> None:
     given = {"a@b.co": 1, "c@d.org": 2, "[redacted:email]#2": 3, "e@f.org": 4}
     assert list(Redactor().redact_json(given).values()) == [1, 2, 3, 4]  # type: ignore[union-attr]
+
+
+def test_numbers_and_texts_come_back_from_any_reader_of_json() -> None:
+    given = {"a": math.nan, "b": [math.inf], "c": 2**53, "d": 2**53 - 1, "e\ud800": "x\udfff", "e?": 1, "f": 10**5000}
+    assert Redactor().redact_json(given) == {
+        "a": "nan", "b": ["inf"], "c": "9007199254740992", "d": 9007199254740991, "e?": "x?", "e?#2": 1,
+        "f": "<integer of 16610 bits>",
+    }  # fmt: skip
 
 
 def test_what_contains_itself_ends() -> None:

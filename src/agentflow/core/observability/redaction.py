@@ -14,6 +14,7 @@ user's own that is the user's to see to.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -30,6 +31,8 @@ _MARK: Final = re.compile(r"\[redacted:[a-z0-9_\-]+\]")
 _NAME: Final = re.compile(r"[a-z0-9_\-]{1,32}")
 _ROUNDS: Final = 8  # what a first round leaves side by side may fit a pattern in the second
 _DEEPEST: Final = 100
+_LONGEST_INTEGER: Final = 1024  # bits; the time to write one grows with their square
+_EXACT: Final = 2**53  # from here on some readers round
 _SHORT: Final = 64  # characters: names and ids, which come again and again
 _REMEMBERED: Final = 2_000  # of them, found clean
 
@@ -82,7 +85,8 @@ class Redactor:
         return sorted({shape.kind for shape in self._shapes})
 
     def redact_json(self, value: object) -> Plain:
-        """A copy that JSON can hold, redacted. What JSON does not know is written as `plain` writes it."""
+        """A copy, redacted, that every reader of JSON gives back as it is: numbers beyond 2⁵³ and those that are not
+        finite become texts, and what JSON does not know is written as `plain` writes it."""
         return _Walk(self, self._keys).copy(value, 0)
 
     def _once(self, text: str) -> str:
@@ -164,9 +168,11 @@ class _Walk:
 
     def copy(self, value: object, depth: int) -> Plain:
         if isinstance(value, str):
-            return self._redactor.redact(value)
-        if value is None or isinstance(value, bool | float):
+            return self._text(value)
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
         if isinstance(value, int):
             return self._number(value)
         if not isinstance(value, Mapping | list | tuple | set | frozenset):
@@ -185,10 +191,15 @@ class _Walk:
         if -(10**11) < value < 10**11:  # too short for a card
             return value
         if abs(value) >= 10**19:
-            return value
+            return str(value) if value.bit_length() <= _LONGEST_INTEGER else str(plain(value))
         digits = str(value)
         cleaned = self._redactor.redact(digits)
-        return value if cleaned == digits else cleaned
+        return value if cleaned == digits and -_EXACT < value < _EXACT else cleaned
+
+    def _text(self, text: str) -> str:
+        """Redacted, and without halves of characters, which no UTF-8 holds."""
+        text = self._redactor.redact(text)
+        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
     def _mapping(self, value: Mapping[object, object], depth: int) -> Plain:
         copied: dict[str, Plain] = {}
@@ -196,7 +207,7 @@ class _Walk:
         for key, item in value.items():
             name = key if isinstance(key, str) else str(key)
             secret = self._fields and isinstance(item, str) and item != "" and is_secret_field(name)
-            copied[self._free(self._redactor.redact(name), copied, seen)] = (
+            copied[self._free(self._text(name), copied, seen)] = (
                 self._field(item) if secret and isinstance(item, str) else self.copy(item, depth + 1)
             )
         return copied

@@ -6,12 +6,14 @@ import hashlib
 import hmac
 import json
 import math
+import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.core.observability.audit.canonical import canonical, exact
+from agentflow.core.observability.audit.canonical import canonical
 from agentflow.core.observability.audit.keys import Hmac
 
 # RFC 8785, appendix B: the number's bits, and its text
@@ -51,8 +53,6 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize(("bits", "text"), NUMBERS.items())
 def test_numbers_are_written_as_the_rfc_lists_them(bits: str, text: str) -> None:
-    import struct
-
     value = struct.unpack(">d", bytes.fromhex(bits))[0]
     assert canonical(value) == text.encode()
 
@@ -72,7 +72,7 @@ def test_nothing_stands_between_and_nesting_is_kept() -> None:
 
 @given(JSON)
 def test_reading_and_writing_again_gives_the_same_bytes(value: object) -> None:
-    text = canonical(exact(value))  # type: ignore[arg-type]
+    text = canonical(value)  # type: ignore[arg-type]
     assert canonical(json.loads(text)) == text
 
 
@@ -81,14 +81,10 @@ def test_no_number_is_rounded(value: float) -> None:
     assert float(canonical(value)) == value
 
 
-def test_what_json_or_its_readers_cannot_hold_is_a_text() -> None:
-    assert exact({"a": math.nan, "b": [math.inf], "c": 2**53, "d": 2**53 - 1, "e\ud800": "x\udfff"}) == {
-        "a": "nan", "b": ["inf"], "c": "9007199254740992", "d": 9007199254740991, "e?": "x?",
-    }  # fmt: skip
+@pytest.mark.parametrize("value", [math.nan, {"b": math.inf, "é": 1}, ["\ud800"], {"\udfff": 1}])
+def test_what_has_no_text_is_refused(value: Any) -> None:
     with pytest.raises(ValueError):
-        canonical(math.nan)
-    with pytest.raises(ValueError):
-        canonical({"b": math.inf, "é": 1})
+        canonical(value)
 
 
 @given(st.binary(max_size=200), st.lists(st.binary(max_size=200), max_size=3))

@@ -14,18 +14,19 @@ erased: leave `keys/` out of backups that live longer than the duty to erase all
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import os
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
 from agentflow.core.observability.audit.canonical import canonical
 from agentflow.core.observability.audit.folder import settle
+from agentflow.core.observability.audit.keys import Hmac
 from agentflow.core.observability.plain import Plain
 
 __all__ = ["ContentCipher", "ContentKeys", "ContentMode", "ContentSealer"]
@@ -144,7 +145,7 @@ class ContentSealer:
             return None
         plain = canonical(content)
         key = self.keys.get_or_make(subject)
-        digest = hmac.new(_part(key, b"digest"), plain, hashlib.sha256).hexdigest()
+        digest = _digester(key)(plain)
         sealed: dict[str, Plain] = {"bytes": len(plain), "digest": digest, "subject": subject}
         if self.mode == "encrypted" and self.cipher is not None and len(plain) <= _LARGEST:
             text = self.cipher.encrypt(_part(key, b"cipher"), plain, f"{subject}{digest}".encode())
@@ -167,8 +168,12 @@ class ContentSealer:
         key = self.keys.get(str(sealed.get("subject")))
         if key is None:
             return None
-        digest = hmac.new(_part(key, b"digest"), canonical(content), hashlib.sha256).hexdigest()
-        return hmac.compare_digest(digest, str(sealed.get("digest")))
+        return hmac.compare_digest(_digester(key)(canonical(content)), str(sealed.get("digest")))
+
+
+@lru_cache(maxsize=256)  # of keys that `ContentKeys` holds as well
+def _digester(key: bytes) -> Hmac:
+    return Hmac(_part(key, b"digest"))
 
 
 def _part(key: bytes, label: bytes) -> bytes:

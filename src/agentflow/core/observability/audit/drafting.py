@@ -13,7 +13,7 @@ from typing import Final
 
 from agentflow.core.observability.audit.actions import Outcome, check
 from agentflow.core.observability.audit.actors import current_actor, system_user
-from agentflow.core.observability.audit.canonical import canonical, exact
+from agentflow.core.observability.audit.canonical import canonical
 from agentflow.core.observability.audit.content import ContentSealer
 from agentflow.core.observability.audit.deed import Deed
 from agentflow.core.observability.audit.keys import AuditKey
@@ -58,20 +58,20 @@ class Drafter:
     def own(self, action: str, facts: Mapping[str, Plain], outcome: str = Outcome.OK) -> Draft:
         """A record of the log about itself."""
         actor = self._name(self._actor or system_user())
-        return Draft.of(action, outcome, actor=actor, data=canonical(exact(dict(facts))).decode())
+        return Draft.of(action, outcome, actor=actor, data=canonical(dict(facts)).decode())
 
     def _name(self, text: str | None) -> str | None:
         return None if text is None else _bounded(self._names.redact(text))
 
     def _facts(self, data: Mapping[str, object]) -> str:
-        facts = canonical(exact(self._redactor.redact_json(data)))
+        facts = canonical(self._redactor.redact_json(data))
         if len(facts) > _LARGEST_DATA:
             digest = self._key.sign("data", facts)
             facts = canonical({"bytes": len(facts), "digest": digest, "left_out": "too large"})
         return facts.decode()
 
     def _content(self, deed: Deed) -> str:
-        cleaned = exact(self._redactor.redact_json(deed.content))
+        cleaned = self._redactor.redact_json(deed.content)
         sealed = self._contents.seal(cleaned, self._key.subject(deed.subject or deed.tenant or "-"))
         return "null" if sealed is None else canonical(sealed).decode()
 

@@ -45,9 +45,13 @@ class Hmac:
 
 
 class AuditKey:
-    """One key. `id` tells keys apart, and gives none away."""
+    """One key. `id` tells keys apart, and gives none away.
 
-    __slots__ = ("_fingerprint", "_record", "_statement", "_subject", "fingerprint", "id")
+    `fingerprint(secret)` is sixteen digits that stand for a provider's key, `subject(name)` thirty-two that stand for a
+    person or tenant: both the same at each time, and without a way back for who has not this key.
+    """
+
+    __slots__ = ("_fingerprint", "_record", "_statement", "_subject", "fingerprint", "id", "subject")
 
     def __init__(self, material: str | bytes) -> None:
         raw = material.encode("utf-8") if isinstance(material, str) else bytes(material)
@@ -64,6 +68,7 @@ class AuditKey:
         self._fingerprint = _derived(root, b"fingerprint")
         # The few keys that a process uses; it holds them in memory anyway.
         self.fingerprint = lru_cache(maxsize=256)(self._fingerprint_of)
+        self.subject = lru_cache(maxsize=1024)(self._subject_of)
 
     def seal(self, place: bytes, body: bytes) -> str:
         """What a record bears. `place` names the log and the chain, so that no record fits into another."""
@@ -73,8 +78,7 @@ class AuditKey:
         """What a statement beside the records bears: a head, a tombstone, a manifest."""
         return self._statement(kind.encode(), b"\0", body)
 
-    def subject(self, name: str) -> str:
-        """A name of a person or tenant, under which nobody else finds them."""
+    def _subject_of(self, name: str) -> str:
         return self._subject(name.encode("utf-8", "replace"))[:32]
 
     def _fingerprint_of(self, secret: str) -> str:

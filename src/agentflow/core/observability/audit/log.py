@@ -32,7 +32,6 @@ from typing import Final
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.audit.actions import AuditAction, Outcome
 from agentflow.core.observability.audit.anchors import Anchor
-from agentflow.core.observability.audit.canonical import exact
 from agentflow.core.observability.audit.chain_writer import ChainWriter
 from agentflow.core.observability.audit.content import ContentCipher, ContentKeys, ContentMode, ContentSealer
 from agentflow.core.observability.audit.deed import Deed
@@ -129,12 +128,12 @@ class AuditLog:
             settings={
                 "anchors": len(self._anchors),
                 "content": content,
-                "fsync": exact(self._fsync),
+                "fsync": self._fsync,
                 "key_id": self.keys.current.id,
                 "on_failure": on_failure,
                 "redaction": usual.describe(),
-                "retention": exact(asdict(retention)),
-                "rotation": exact(asdict(rotation)),
+                "retention": asdict(retention),
+                "rotation": asdict(rotation),
             },
         )
         self._renew()

@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from agentflow.core.observability.audit.canonical import canonical, quoted
@@ -148,10 +149,15 @@ def digest_of(line: bytes) -> str:
 def time_text(seconds: float) -> str:
     """Seconds since 1970 as `2026-11-30T12:00:00.123456Z`."""
     try:
-        moment = datetime.fromtimestamp(seconds, UTC)
+        whole, micro = divmod(round(seconds * 1_000_000), 1_000_000)
+        return f"{_second(whole)}.{micro:06d}Z"
     except (OverflowError, ValueError, OSError):  # a clock that is far off is no reason not to write
-        moment = datetime.fromtimestamp(0, UTC)
-    return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"
+        return f"{_second(0)}.000000Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def time_of(text: str) -> float:

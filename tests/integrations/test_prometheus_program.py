@@ -181,7 +181,7 @@ def test_every_panel_has_something_to_show(server: Prometheus, title: str, query
     assert "$" not in asked
     if title == "Lost":  # where nothing is lost, nothing is shown
         asked = asked.removesuffix("> 0")
-    assert server.until(asked)
+    assert server.until(asked, patience=15)
 
 
 def test_the_dashboard_s_variables_have_values(server: Prometheus) -> None:

@@ -71,15 +71,15 @@ class Prometheus:
         [sample] = self.ask(query)
         return float(sample["value"][1])
 
-    def until(self, query: str) -> list[dict[str, Any]]:
+    def until(self, query: str, patience: float = _PATIENCE) -> list[dict[str, Any]]:
         """The samples of a query once there are any."""
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + patience
         while time.monotonic() < end:
             found = self.ask(query)
             if found:
                 return found
             time.sleep(0.2)
-        pytest.fail(f"prometheus had no answer to {query} within {_PATIENCE:.0f} s; targets: {self.api('targets')}")
+        pytest.fail(f"prometheus had no answer to {query} within {patience:.0f} s; targets: {self.api('targets')}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.audit_logs import open_log, segments_of
 
-from agentflow.core.observability.audit import verify
+from agentflow.core.observability.audit import FileAnchor, verify
 from agentflow.integrations.aes_gcm import AesGcm
 
 KEY = "0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -128,3 +128,13 @@ def test_the_newest_anchor_is_known(invoke, log: Path, place: Path) -> None:
     assert (
         "truncated: chain-1/audit-00000001.jsonl line 5" in invoke("audit", "verify", "--anchor", "heads.jsonl").stdout
     )
+
+
+def test_the_log_of_models_yml_is_the_one_that_is_meant(invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "models.yml").write_text("audit: {path: logs/trail, key_env: TRAIL_KEY, anchor: heads.jsonl}\n")
+    (place / ".env").write_text(f"TRAIL_KEY={KEY}\n")
+    with open_log(place / "logs" / "trail", key=KEY, anchors=[FileAnchor(place / "heads.jsonl")]) as log:
+        log.record("order.placed")
+    shown = invoke("audit", "verify")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert len(invoke("audit", "show").stdout.splitlines()) == 4

@@ -187,7 +187,7 @@ def erase_command(subject: str, path: str | None, key_env: str | None) -> None:
     ciphertexts cannot be read. The records stay, and the log stays sound. Exit code 1 where there was no such key.
     """
     settings = replace(_settings(path, key_env), content="digest")
-    with open_audit(settings, _environment(settings), visiting=True) as log:
+    with open_audit(settings, _environ(settings), visiting=True) as log:
         found = log.erase(subject)
     if not found:
         click.echo("there is no content key of this subject", err=True)
@@ -199,19 +199,19 @@ def erase_command(subject: str, path: str | None, key_env: str | None) -> None:
 
 
 def _settings(path: str | None, key_env: str | None) -> AuditSettings:
-    settings = AuditSettings()
-    if path is None or key_env is None:
-        settings = AgentFlow.registry.observing.audit_settings or settings
+    """Those of models.yml, where it has any; whoever names a folder means that one, and need not have a models.yml."""
+    configured = AgentFlow.registry.observing.audit_settings if path is None else None
+    settings = configured or AuditSettings()
     return replace(settings, path=path or settings.path, key_env=key_env or settings.key_env)
 
 
-def _keys(settings: AuditSettings) -> AuditKeys:
-    return AuditKeys.from_environment(settings.key_env, _environment(settings))
-
-
-def _environment(settings: AuditSettings) -> Mapping[str, str]:
-    """The audit key's variable, from the environment or .env, as models.yml has it."""
+def _environ(settings: AuditSettings) -> Mapping[str, str]:
+    """The environment, and .env."""
     return AgentFlow.registry.observing.audit_environment(settings.key_env)
+
+
+def _keys(settings: AuditSettings) -> AuditKeys:
+    return AuditKeys.from_environment(settings.key_env, _environ(settings))
 
 
 def _selection(picked: dict[str, str | float | None]) -> Selection:

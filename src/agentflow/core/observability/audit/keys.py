@@ -103,7 +103,7 @@ class AuditKeys:
     @classmethod
     def from_environment(cls, name: str, environ: Mapping[str, str]) -> AuditKeys:
         """The keys in the variable `name`: the current one, earlier ones after commas. Raises ConfigurationError."""
-        texts = [text for text in environ.get(name, "").replace(",", " ").split() if text]
+        texts = [text for text in environ.get(name, "").split(",") if text.strip()]
         if not texts:
             raise ConfigurationError(f"the audit log needs a key: set {name} to at least {_SHORTEST} random characters")
         return cls(*texts)

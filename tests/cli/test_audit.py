@@ -28,7 +28,7 @@ def log(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_sound_log_is_exit_code_0_and_says_how_many_records_it_has(invoke, log: Path) -> None:
     shown = invoke("audit", "verify")
     assert shown.exit_code == 0
-    assert shown.stdout == "sound: 5 records in 1 files of 1 chain\n"
+    assert shown.stdout == "sound: 5 records in 1 file of 1 chain\n"
     assert "without --anchor" in shown.stderr
 
 
@@ -91,7 +91,7 @@ def test_no_sign_of_a_record_reaches_the_terminal_as_a_command(invoke, place: Pa
 
 def test_an_export_can_be_checked(invoke, log: Path, place: Path) -> None:
     shown = invoke("audit", "export", "out.csv", "--action", "model.")
-    assert (shown.exit_code, shown.stdout) == (0, "1 records in out.csv, signed in out.csv.manifest.json\n")
+    assert (shown.exit_code, shown.stdout) == (0, "1 record in out.csv, signed in out.csv.manifest.json\n")
     assert invoke("audit", "verify", "out.csv").stdout == "sound: out.csv is as it was exported\n"
     (place / "out.csv").write_text("something else")
     shown = invoke("audit", "verify", "out.csv")
@@ -138,3 +138,10 @@ def test_the_log_of_models_yml_is_the_one_that_is_meant(invoke, place: Path, mon
     shown = invoke("audit", "verify")
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert len(invoke("audit", "show").stdout.splitlines()) == 4
+
+
+def test_a_named_folder_needs_no_sound_models_yml(invoke, log: Path, place: Path) -> None:
+    (place / "models.yml").write_text("models: [")
+    assert invoke("audit", "verify").exit_code == 3
+    assert invoke("audit", "verify", "--path", str(log)).exit_code == 0
+    assert invoke("audit", "show", "--path", str(log)).exit_code == 0

@@ -11,6 +11,7 @@ The log is the one of models.yml (`audit:`), unless --path and --key-env say oth
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,8 +33,9 @@ from agentflow.core.observability.audit.reading import Entry, Selection, read
 from agentflow.core.observability.audit.settings import DEFAULT_KEY_ENV, DEFAULT_PATH, AuditSettings, open_audit
 from agentflow.core.observability.audit.verifying import verify
 from agentflow.core.observability.plain import Plain
-from agentflow.errors import AuditError
+from agentflow.errors import AuditError, ConfigurationError
 from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.config.observing import Observing
 
 __all__ = ["command"]
 
@@ -120,10 +122,16 @@ def _tell(found: Verification, *, anchored: bool) -> None:
         click.echo(f"note: and {len(found.notes) - _MOST_NOTES} more; --json lists all")
     for fault in found.faults:
         click.echo(f"{fault.kind}: {fault}")
-    counted = f"{found.records:,} records in {found.segments} files of {found.chains} chain{'s' * (found.chains != 1)}"
+    counted = (
+        f"{_count(found.records, 'record')} in {_count(found.segments, 'file')} of {_count(found.chains, 'chain')}"
+    )
     click.echo(f"{'sound' if found.sound else 'NOT SOUND'}: {counted}")
     if found.sound and not anchored:
         click.echo("note: without --anchor an older copy of the whole log would look as sound", err=True)
+
+
+def _count(number: Plain, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}" if isinstance(number, int) else f"? {noun}s"
 
 
 @command.command("show", short_help="Print records.")
@@ -170,7 +178,7 @@ def export_command(
     settings = _settings(path, key_env)
     chosen: ExportFormat = format or ("csv" if target.endswith(".csv") else "jsonl")
     facts = export(settings.path, target, _keys(settings), _selection(picked), format=chosen, now=time.time())
-    click.echo(f"{facts['records']:,} records in {target}, signed in {manifest_of(Path(target)).name}")
+    click.echo(f"{_count(facts['records'], 'record')} in {target}, signed in {manifest_of(Path(target)).name}")
     if not facts["sound"]:
         click.echo("warning: the log is not sound; `agentflow audit verify` says where", err=True)
         raise click.exceptions.Exit(FAILED)
@@ -199,15 +207,26 @@ def erase_command(subject: str, path: str | None, key_env: str | None) -> None:
 
 
 def _settings(path: str | None, key_env: str | None) -> AuditSettings:
-    """Those of models.yml, where it has any; whoever names a folder means that one, and need not have a models.yml."""
-    configured = AgentFlow.registry.observing.audit_settings if path is None else None
-    settings = configured or AuditSettings()
+    """Those of models.yml, where it has any, but for what the command line says."""
+    observing = _observing(path)
+    settings = (None if observing is None else observing.audit_settings) or AuditSettings()
     return replace(settings, path=path or settings.path, key_env=key_env or settings.key_env)
 
 
 def _environ(settings: AuditSettings) -> Mapping[str, str]:
     """The environment, and .env."""
-    return AgentFlow.registry.observing.audit_environment(settings.key_env)
+    observing = _observing(settings.path)
+    return os.environ if observing is None else observing.audit_environment(settings.key_env)
+
+
+def _observing(path: str | None) -> Observing | None:
+    """What models.yml says; None where it is broken and a folder is named, so that it is not needed."""
+    try:
+        return AgentFlow.registry.observing
+    except ConfigurationError:
+        if path is None:
+            raise
+        return None
 
 
 def _keys(settings: AuditSettings) -> AuditKeys:

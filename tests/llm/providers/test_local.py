@@ -70,6 +70,7 @@ async def test_a_stream_has_a_chunk_a_sentence_and_ends_with_the_facts(provider:
     assert len(pieces) == 3
     assert "".join(piece.content for piece in pieces) == whole.text
     assert (last.content, last.finish_reason, last.usage) == ("", "stop", whole.usage)
+    assert last.cost == whole.cost == 0.0
 
 
 async def test_other_tasks_run_between_two_chunks(provider: LocalProvider) -> None:

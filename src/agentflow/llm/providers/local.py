@@ -63,10 +63,8 @@ class LocalProvider:
         for piece in answer.pieces:
             yield StreamChunk(content=piece, model=request.model)
             await asyncio.sleep(0)
-        reason = _reason(answer)
-        yield StreamChunk(
-            finish_reason=reason, raw_finish_reason=reason, usage=_usage(request, answer), model=request.model
-        )
+        reason, usage = _reason(answer), _usage(request, answer)
+        yield StreamChunk(finish_reason=reason, raw_finish_reason=reason, usage=usage, model=request.model, cost=0.0)
 
     async def aclose(self) -> None:
         """Nothing to give back."""

@@ -872,6 +872,7 @@ def test_a_source_that_does_not_come_back_is_counted_and_keeps_two_threads_at_mo
         assert not came.acquire(blocking=False)
         await manager.check()
         assert manager.counts().last_error == "the metrics: reading the metrics took longer than 10 s"
+        assert not came.acquire(blocking=False)
         await manager.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -32,6 +32,17 @@ if TYPE_CHECKING:
         emit_blocking,
         node,
     )
+    from agentflow.core.observability import (
+        AlertManager,
+        AlertRule,
+        AuditLog,
+        MetricsCollector,
+        Observer,
+        Redactor,
+        RunStore,
+        configure_logging,
+        observe,
+    )
     from agentflow.core.robustness import (
         CircuitBreaker,
         Fallback,
@@ -82,10 +93,13 @@ __all__ = [
     "ITEM",
     "AgentFlow",
     "AgentFlowError",
+    "AlertManager",
+    "AlertRule",
     "AnthropicProvider",
     "AsyncFlow",
     "AsyncNode",
     "Audio",
+    "AuditLog",
     "BaseNode",
     "CircuitBreaker",
     "Conversation",
@@ -109,20 +123,24 @@ __all__ = [
     "Limits",
     "LoadShedder",
     "Message",
+    "MetricsCollector",
     "ModelRegistry",
     "MoonshotProvider",
     "Node",
+    "Observer",
     "OpenAIProvider",
     "Parallel",
     "Pipeline",
     "PipelineBuilder",
     "Priority",
     "RateLimiter",
+    "Redactor",
     "Request",
     "ResourcePool",
     "Response",
     "RetryBudget",
     "RetryPolicy",
+    "RunStore",
     "SSEParser",
     "ScriptedProvider",
     "SharedState",
@@ -135,15 +153,20 @@ __all__ = [
     "Usage",
     "Validator",
     "__version__",
+    "configure_logging",
     "emit",
     "emit_blocking",
     "node",
+    "observe",
 ]
 
 _HOMES = {
     "core": """
         END ITEM AsyncFlow AsyncNode BaseNode Dataflow Each EventStream ExecutionEvent Flow FlowResult Key
         Limits Node Parallel RetryPolicy SharedState Validator emit emit_blocking node
+    """,
+    "core.observability": """
+        AlertManager AlertRule AuditLog MetricsCollector Observer Redactor RunStore configure_logging observe
     """,
     "core.robustness": """
         CircuitBreaker Fallback FaultInjector Hedge LoadShedder Pipeline PipelineBuilder Priority RateLimiter

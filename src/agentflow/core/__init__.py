@@ -1,6 +1,7 @@
 """Flows of nodes: prep → exec → post, shared state, events, robustness. The standard library alone.
 
-What flows are made of is bound at once; the guards of `agentflow.core.robustness` are resolved when first used.
+What flows are made of is bound at once; the guards of `agentflow.core.robustness`, and what records and counts
+(`agentflow.core.observability`), are resolved when first used.
 """
 
 from importlib import import_module
@@ -20,6 +21,15 @@ from agentflow.core.stream import BlockingEventStream, EventStream
 
 TYPE_CHECKING = False  # as in the face of the package
 if TYPE_CHECKING:
+    from agentflow.core.observability import (
+        AlertManager,
+        AlertRule,
+        AuditLog,
+        MetricsCollector,
+        Redactor,
+        RunStore,
+        configure_logging,
+    )
     from agentflow.core.robustness import (
         AIMD,
         Adaptive,
@@ -46,8 +56,11 @@ __all__ = [
     "END",
     "ITEM",
     "Adaptive",
+    "AlertManager",
+    "AlertRule",
     "AsyncFlow",
     "AsyncNode",
+    "AuditLog",
     "BaseNode",
     "BlockingEventStream",
     "CircuitBreaker",
@@ -66,6 +79,7 @@ __all__ = [
     "Key",
     "Limits",
     "LoadShedder",
+    "MetricsCollector",
     "Node",
     "Observation",
     "Observer",
@@ -75,15 +89,18 @@ __all__ = [
     "PipelineBuilder",
     "Priority",
     "RateLimiter",
+    "Redactor",
     "ResourcePool",
     "RetryBudget",
     "RetryPolicy",
+    "RunStore",
     "SharedState",
     "StateDiff",
     "TimeWindow",
     "TimeoutManager",
     "Timing",
     "Validator",
+    "configure_logging",
     "emit",
     "emit_blocking",
     "node",
@@ -91,11 +108,14 @@ __all__ = [
     "observed",
 ]
 
+_WATCHING = frozenset("AlertManager AlertRule AuditLog MetricsCollector Redactor RunStore configure_logging".split())
+
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module("agentflow.core.robustness"), name)
+        home = "observability" if name in _WATCHING else "robustness"
+        value = getattr(import_module(f"{__name__}.{home}"), name)
         globals()[name] = value
         return value

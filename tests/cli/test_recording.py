@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentflow.core.observability.store import RunReader
+from agentflow.llm.agentflow import AgentFlow
 
 FILE = ".agentflow/runs.db"
 
@@ -88,6 +89,37 @@ def test_a_locked_file_delays_nobody_for_long_and_is_said(invoke, hello: Path, p
     locking.close()
     assert (shown.exit_code, shown.stdout) == (0, "Hello Ada\n")
     assert "not recorded" in shown.stderr
+
+
+def test_models_yml_says_where_and_what_is_kept_and_the_variable_wins(invoke, place: Path, monkeypatch) -> None:
+    (place / "models.yml").write_text("observability: {runs: {path: kept/mine.db, capture: content}}\n")
+    assert invoke("ask", "The moon pulls the sea. Tides follow.").exit_code == 0
+    assert not (place / ".agentflow").exists()
+    page = invoke("trace", "last", "--html", "-").stdout
+    assert "The moon pulls the sea." in page
+    monkeypatch.setenv("AGENTFLOW_RUNS", "other.db")
+    monkeypatch.setattr(type(AgentFlow), "_registry", None)
+    invoke("ask", "Ships wait for the water. The rest is quiet.")
+    with RunReader("kept/mine.db") as mine, RunReader("other.db") as other:
+        assert (len(mine.runs()), len(other.runs())) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["models.yml", "--no-record", "AGENTFLOW_RUNS"])
+def test_whoever_says_no_is_obeyed(invoke, hello: Path, place: Path, monkeypatch, how: str) -> None:
+    (place / "models.yml").write_text(f"observability: {{runs: {'false' if how == 'models.yml' else 'true'}}}\n")
+    if how == "AGENTFLOW_RUNS":
+        monkeypatch.setenv("AGENTFLOW_RUNS", "OFF")
+    shown = invoke("run", "flow.py", "-i", "name=Ada", *([how] if how == "--no-record" else []))
+    assert shown.exit_code == 0
+    assert not (place / ".agentflow").exists()
+    assert "agentflow trace" not in shown.stderr
+
+
+def test_a_broken_models_yml_stops_no_flow_that_does_not_need_it(invoke, hello: Path, place: Path) -> None:
+    (place / "models.yml").write_text("models: [")
+    shown = invoke("run", "flow.py", "-i", "name=Ada")
+    assert (shown.exit_code, shown.stdout) == (0, "Hello Ada\n")
+    assert invoke("trace").exit_code == 0
 
 
 def test_prompts_and_answers_are_not_kept(invoke, place: Path) -> None:

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import click
 
 from agentflow.core.observability.store import DEFAULT_PATH, RunReader, RunRecord
 from agentflow.core.observability.trace import Trace, trace_of
-from agentflow.errors import ConfigurationError, UnknownRunError
+from agentflow.errors import AgentFlowError, UnknownRunError
 
 __all__ = [
     "OFF",
     "VARIABLE",
     "file_option",
+    "named_file",
     "open_runs",
     "run_named",
-    "runs_file",
     "since_option",
     "trace_in",
     "until_option",
@@ -34,29 +36,26 @@ OFF: Final = "off"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def runs_file() -> str | None:
-    """The file that runs are recorded in: AGENTFLOW_RUNS, else that of models.yml, else the usual one; None where they
-    are not."""
+def named_file() -> str | None:
+    """The file that AGENTFLOW_RUNS names, or OFF; None where it says nothing."""
     named = os.environ.get(VARIABLE, "").strip()
-    return None if named.lower() == OFF else named or _configured()
-
-
-def _configured() -> str | None:
-    """Without a word in models.yml the command line records; `runs: false` turns that off."""
-    from agentflow.llm.agentflow import AgentFlow  # whoever names the file does not wait for it
-
-    try:
-        observing = AgentFlow.registry.observing
-    except ConfigurationError:  # whoever needs the configuration says what is wrong with it
-        return DEFAULT_PATH
-    if observing.runs_path is not None:
-        return str(observing.runs_path)
-    return None if observing.wants_runs is False else DEFAULT_PATH
+    return OFF if named.lower() == OFF else named or None
 
 
 def open_runs(file: str | None) -> RunReader:
-    """Raises RunStoreError, which says what to do."""
-    return RunReader(file or runs_file() or DEFAULT_PATH)
+    """The file of --file, else of AGENTFLOW_RUNS, else of models.yml, else the usual one. Raises RunStoreError, which
+    says what to do."""
+    named = named_file()
+    return RunReader(file or (None if named == OFF else named) or _configured_file() or DEFAULT_PATH)
+
+
+def _configured_file() -> Path | None:
+    """Where models.yml has runs recorded; a broken one says nothing here."""
+    from agentflow.llm.agentflow import AgentFlow  # whoever names the file does not wait for it
+
+    with suppress(AgentFlowError):
+        return AgentFlow.registry.observing.runs_path
+    return None
 
 
 def run_named(reader: RunReader, word: str) -> RunRecord:
@@ -76,7 +75,7 @@ def trace_in(reader: RunReader, record: RunRecord) -> Trace:
 
 
 file_option = click.option(
-    "--file", "file", metavar="FILE", help=f"The file of runs (else {VARIABLE}, else {DEFAULT_PATH})."
+    "--file", "file", metavar="FILE", help=f"The file of runs; else {VARIABLE}, models.yml, {DEFAULT_PATH}."
 )
 
 

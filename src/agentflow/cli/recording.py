@@ -2,23 +2,24 @@
 
     with Recording(wanted=True) as recording:
         …                                          # every run and every model call of this process
-    recording.trouble                              # None: it is in the file
+    recording.recorded, recording.trouble
+
+--no-record and AGENTFLOW_RUNS win over `observability: {runs: …}` of models.yml, which wins over .agentflow/runs.db.
+What else models.yml turns on is started here as well, so that it sees flows that ask no model.
 
 Nothing that goes wrong with the file stops or delays a run: what could not be kept is said afterwards, and only that.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from agentflow.cli.recorded import runs_file
+from agentflow.cli.recorded import OFF, named_file
 from agentflow.cli.tracing.amounts import count_of
-from agentflow.core.observability.observers import Observation, observations, observe
-from agentflow.core.observability.store import RunStore
-from agentflow.errors import AgentFlowError, ConfigurationError
+from agentflow.core.observability.observers import Observation, observe
+from agentflow.core.observability.store import DEFAULT_PATH, RunStore
+from agentflow.errors import AgentFlowError
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.config.registry import ModelRegistry
 
@@ -28,54 +29,66 @@ _PATIENCE: Final = 2.0  # seconds that the end of a command waits for the disk
 
 
 class Recording:
-    """Records into the file that AGENTFLOW_RUNS names, else .agentflow/runs.db. `wanted` is False for --no-record.
-
-    `recorded` says whether what ran can be shown, `trouble` why not, or what of it is missing.
-    """
+    """`wanted` is False for --no-record. Afterwards `recorded` says whether what ran can be shown, and `trouble` why
+    not, or what of it is missing. Entering raises what parts of models.yml raise that cannot be started."""
 
     def __init__(self, *, wanted: bool) -> None:
         self.trouble: str | None = None
         self._wanted = wanted
-        self._file = runs_file() if wanted else None
+        self._registry: ModelRegistry | None = None
         self._store: RunStore | None = None
         self._observation: Observation | None = None
 
     @property
     def recorded(self) -> bool:
-        return self._file is not None and self.trouble is None
+        return self._store is not None and self.trouble is None
 
     def __enter__(self) -> Recording:
-        """Start what models.yml wants recorded. Raises ConfigurationError, AuditError where that cannot be started."""
-        registry: ModelRegistry | None = None
-        with suppress(ConfigurationError):  # whoever needs the configuration says what is wrong with it
-            registry = AgentFlow.registry
-        if registry is not None:
-            registry.observe(runs=self._wanted)
-        if self._file is None or any(_records(observation, self._file) for observation in observations()):
-            return self
+        file = named_file() if self._wanted else OFF
+        registry = _configured()
+        if registry is not None and not registry.observing.running:
+            self._registry = registry
+            registry.observe(runs=file is None)
+        if file is None and registry is not None and registry.observing.wants_runs is not None:
+            self._store = registry.observing.runs
+        elif file != OFF:
+            self._keep(file or DEFAULT_PATH)
+        return self
+
+    def _keep(self, file: str) -> None:
         try:
-            self._store = RunStore(self._file)
+            self._store = RunStore(file)
         except (AgentFlowError, OSError, ValueError) as error:
             self.trouble = str(error)
-            return self
-        self._observation = observe(self._store)
-        return self
+        else:
+            self._observation = observe(self._store)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._observation is None or self._store is None:
-            return
-        self._observation.close()
-        trouble = self._store.trouble
-        whole = self._store.close(_PATIENCE)
-        lost = self._store.lost
-        if not whole or lost:
-            missing = f"{count_of(lost, 'event')} not recorded" if lost else f"not recorded within {_PATIENCE:g} s"
-            why = trouble or self._store.trouble or ", ".join(self._store.losses)
-            self.trouble = f"{missing} in {self._store.path}{f': {why}' if why else ''}"
+        store, observation = self._store, self._observation
+        if store is not None:
+            self._finish(store, observation)
+        if self._registry is not None:
+            self._registry.observing.close()
+
+    def _finish(self, store: RunStore, observation: Observation | None) -> None:
+        """Wait for what is still to be written, and find out whether it was."""
+        trouble = store.trouble
+        if observation is not None:
+            observation.close()
+            whole = store.close(_PATIENCE)
+        else:
+            whole = store.flush(_PATIENCE)  # it belongs to models.yml, and is closed with the rest of it
+        if not whole or store.lost:
+            missing = count_of(store.lost, "event") if store.lost else "this"
+            why = trouble or store.trouble or ", ".join(store.losses)
+            self.trouble = f"{missing} not recorded in {store.path}{f': {why}' if why else ''}"
 
 
-def _records(observation: Observation, file: str) -> bool:
-    store = observation.observer
-    return isinstance(store, RunStore) and store.path == Path(file).expanduser().absolute()
+def _configured() -> ModelRegistry | None:
+    """None where models.yml cannot be read: whoever needs it says what is wrong with it."""
+    try:
+        return AgentFlow.registry
+    except AgentFlowError:
+        return None

@@ -94,7 +94,7 @@ class Span:
 
     def walk(self) -> Iterator[Span]:
         """It and all that happened inside, from the outside in, in order."""
-        waiting = [self]
+        waiting: list[Span] = [self]
         while waiting:
             span = waiting.pop()
             yield span

@@ -292,7 +292,7 @@ async def sleepy() -> str:
 
 def test_a_stream_of_a_refused_run_tells_of_the_refusal_with_the_flows_path() -> None:
     found = asyncio.run(events_of(flow_of(opened())))
-    assert [event.kind for event in found] == ["flow_start", "rejected", "flow_error"]
+    assert [event.kind for event in found] == ["flow_start", "breaker_state", "rejected", "flow_error"]
     (rejected,) = [event for event in found if event.kind == "rejected"]
     assert (rejected.path, rejected.data["guard"]) == ("inner", "break")
 

@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
 from tests.support.bench import Bench, Slow
 
 from agentflow.core.observability.alerts import (
@@ -82,7 +81,6 @@ def test_failing_calls_are_told_and_so_is_their_end(tmp_path: Path) -> None:
     assert watched.told[-1].labels == {"provider": "toy", "model": "toy/m"}
 
 
-@pytest.mark.xfail(strict=True, reason="a breaker tells when it opens, and not yet when it closes")
 def test_an_open_breaker_is_told_and_so_is_its_end(tmp_path: Path) -> None:
     watched = down_for_a_while(tmp_path, breaker_open())
     assert watched.said == [("breaker-open", "firing"), ("breaker-open", "resolved")]

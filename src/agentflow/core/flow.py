@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.graph import Dataflow, End, Graph, Operand, Parallel, Vertex
-from agentflow.core.lifecycle import Executable, Place, failure_data, opened_in, told_to
+from agentflow.core.lifecycle import Executable, Place, failure_data, opened_in, remarked_in, told_to
 from agentflow.core.limits import Ledger, Limits
 from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
@@ -440,7 +440,8 @@ class _FlowRun:
         if guard is None:
             return await self._walk(state, frame, exact)
         tell = None if scope is None else told_to(scope)
-        operation = Operation(guard.deadline(), tenant=run.tenant, clock=run.clock, tell=tell)
+        remark = None if scope is None else remarked_in(scope)
+        operation = Operation(guard.deadline(), tenant=run.tenant, clock=run.clock, tell=tell, remark=remark)
         opening = guard.open if scope is None else partial(opened_in, scope, guard)
         try:
             held = await opening(lambda: self._walk(state, frame, exact), operation)

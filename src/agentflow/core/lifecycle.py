@@ -20,14 +20,14 @@ from agentflow.core.cancellation import failure_of
 from agentflow.core.checking import Score, judge
 from agentflow.core.observability.scope import Scope, current_scope
 from agentflow.core.robustness.held import Held
-from agentflow.core.robustness.operation import Operation, Tell
+from agentflow.core.robustness.operation import Operation, Remark, Tell
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame
 from agentflow.core.state import SharedState
 from agentflow.errors import FlowError, NodeError
 
-__all__ = ["Executable", "Lifecycle", "Place", "StateFunction", "opened_in", "told_to"]
+__all__ = ["Executable", "Lifecycle", "Place", "StateFunction", "opened_in", "remarked_in", "told_to"]
 
 R = TypeVar("R")
 
@@ -127,6 +127,7 @@ class Attempts:
             policy=self._retry,
             clock=run.clock,
             tell=None if scope is None else told_to(scope),
+            remark=None if scope is None else remarked_in(scope),
         )
 
 
@@ -137,6 +138,15 @@ def told_to(scope: Scope) -> Tell:
         await scope.send(kind, facts, attempt=attempt)
 
     return tell
+
+
+def remarked_in(scope: Scope) -> Remark:
+    """The same for what may not wait."""
+
+    def remark(kind: str, facts: Mapping[str, object], attempt: int) -> None:
+        scope.remark(kind, facts, attempt=attempt)
+
+    return remark
 
 
 async def opened_in(

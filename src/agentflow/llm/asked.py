@@ -62,7 +62,8 @@ class Asked:
         self.telling: Telling | None = None
         if guards.scope is not None:
             self.telling = Telling(guards.config, guards.tenant, guards.scope)
-            operation.tell, operation.scope = self.telling.decision, self.telling.scope
+            operation.tell, operation.remark = self.telling.decision, self.telling.remark
+            operation.scope = self.telling.scope
 
     def operation(self, request: Request | EmbeddingRequest) -> Operation:
         """What the guards have to know of it."""

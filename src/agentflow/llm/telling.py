@@ -57,6 +57,10 @@ class Telling:
         """A decision of a guard, with the model that it is about."""
         await self.scope.send(kind, {**self.scope.common, "attempt": attempt, **facts}, attempt=attempt)
 
+    def remark(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:
+        """The same for what may not wait."""
+        self.scope.remark(kind, {**self.scope.common, "attempt": attempt, **facts}, attempt=attempt)
+
     async def chunk(self, chunk: StreamChunk) -> None:
         self._joiner = self._joiner or Joiner()
         self._joiner.add(chunk)

@@ -628,7 +628,7 @@ def test_every_decision_is_told_with_its_attempt() -> None:
         held = [await guards.limiter.reserve() for _ in range(2)]
         asyncio.get_running_loop().call_later(3.0, lambda: [each.cancel() for each in held])
         deadline = guards.pipeline.deadline()
-        operation = Operation(deadline, tell=tell)
+        operation = Operation(deadline, tell=tell, remark=lambda kind, _, attempt: told.append((kind, attempt)))
         with pytest.raises(ServerError):
             await guards.pipeline.open(script(*[ServerError("x")] * 5), operation)
         deadline.close()

@@ -37,6 +37,9 @@ class Watcher:
         self.told: list[tuple[str, dict[str, object], int]] = []
 
     async def __call__(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:
+        self.remark(kind, facts, attempt)
+
+    def remark(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:
         self.told.append((kind, dict(facts), attempt))
 
 
@@ -110,12 +113,46 @@ def test_it_says_whether_a_call_may_be_made_twice() -> None:
 # ---- who watches
 
 
+def test_whoever_watches_hears_of_each_state_of_a_breaker_once() -> None:
+    """Opened by a failure, half open by time, closed by the probes: also where the calls between were not watched."""
+
+    async def test(clock: VirtualClock) -> None:
+        breaker = CircuitBreaker(
+            name="b", window=CountWindow(10), min_calls=1, open_for=30.0, jitter=0.0, half_open_calls=1, clock=clock
+        )
+        pipeline, watcher = Pipeline("p", breaker=breaker, clock=clock), Watcher()
+
+        async def call(outcome: object) -> None:
+            operation = Operation(pipeline.deadline(), tell=watcher, remark=watcher.remark)
+            held = await pipeline.open(script(outcome), operation)
+            held.succeed()
+
+        with pytest.raises(ServerError):
+            await call(ServerError("down"))
+        await clock.sleep(31.0)
+        await call("fine")
+        await call("fine")
+        assert [(facts["from"], facts["to"]) for _, facts, _ in watcher.told] == [
+            ("closed", "open"),
+            ("open", "half_open"),
+            ("half_open", "closed"),
+        ]
+        with pytest.raises(ServerError):
+            await pipeline.run(script(ServerError("down again")))
+        await clock.sleep(31.0)
+        await pipeline.run(script("fine"))
+        await call("fine")
+        assert len(watcher.told) == 3  # it is closed again, as it was when anybody last heard of it
+
+    running(test)
+
+
 def test_whoever_waits_for_a_place_is_told_how_long_and_it_is_accounted_for() -> None:
     async def test(clock: VirtualClock) -> None:
         pipeline, watcher = Pipeline("p", shedder=LoadShedder(name="gate", limit=Fixed(1), clock=clock)), Watcher()
         other = asyncio.create_task(pipeline.run(script(3.0)))
         await asyncio.sleep(0)
-        operation = Operation(pipeline.deadline(), tell=watcher)
+        operation = Operation(pipeline.deadline(), tell=watcher, remark=watcher.remark)
         held = await pipeline.open(script("late"), operation)
         held.succeed()
         await other
@@ -131,7 +168,7 @@ def test_the_facts_of_each_decision() -> None:
         breaker = CircuitBreaker(name="b", window=CountWindow(10), min_calls=2, open_for=30.0, jitter=0.0, clock=clock)
         pipeline, watcher = Pipeline("p", retry=ONCE, limiter=limiter, breaker=breaker, clock=clock), Watcher()
         await limiter.reserve()
-        operation = Operation(pipeline.deadline(), tell=watcher)
+        operation = Operation(pipeline.deadline(), tell=watcher, remark=watcher.remark)
         with pytest.raises(ServerError):
             await pipeline.open(script(ServerError("one"), ServerError("two")), operation)
         kinds = [(kind, attempt) for kind, _, attempt in watcher.told]
@@ -188,7 +225,9 @@ def test_of_hedged_calls_the_winners_account_is_that_of_the_call() -> None:
     async def test(clock: VirtualClock) -> None:
         pipeline = Pipeline(hedge=Hedge(after=1.0, budget=1.0, clock=clock), clock=clock)
         watcher, lost = Watcher(), []
-        operation = Operation(pipeline.deadline(50.0), tell=watcher, on_loss=lambda: lost.append(clock.monotonic()))
+        operation = Operation(
+            pipeline.deadline(50.0), tell=watcher, remark=watcher.remark, on_loss=lambda: lost.append(clock.monotonic())
+        )
         (await pipeline.open(script(9.0, 2.0), operation)).succeed()
         timing = operation.timing(clock.monotonic(), 0.0)
         assert (timing.failed, timing.generation, timing.total, timing.attempts) == (1.0, 2.0, 3.0, 1)
@@ -227,7 +266,7 @@ def test_a_stream_that_broke_goes_on_as_another_attempt_of_the_same_call() -> No
             keys.append(idempotency_key())
             return "stream"
 
-        operation = Operation(pipeline.deadline(), tell=watcher)
+        operation = Operation(pipeline.deadline(), tell=watcher, remark=watcher.remark)
         repetition = pipeline.repetition(operation)
         assert repetition is not None
         held = await pipeline.open(work, operation)

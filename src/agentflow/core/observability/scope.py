@@ -228,6 +228,11 @@ class Scope(Entry):
         if channel.reader is not None:
             await channel.reader.put(event)
 
+    def remark(self, kind: str, data: Mapping[str, object] = _NOTHING, *, attempt: int = 1) -> None:
+        """`send` without waiting for anybody, from any thread."""
+        channel = self.channel
+        channel.leave(channel.tell(kind, self, data, None, attempt, self.span))
+
     async def begin(self, kind: str, data: Mapping[str, object] = _NOTHING) -> None:
         channel = self.channel
         if channel.loop is not asyncio.get_running_loop():

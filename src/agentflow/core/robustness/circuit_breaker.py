@@ -63,7 +63,7 @@ class CircuitBreaker:
     `listener` hears `breaker_state` (from, to, reason, open_for) and `breaker_refused` (state, reason, retry_after).
     """
 
-    __slots__ = ("_ledger", "_name", "_rules")
+    __slots__ = ("_ledger", "_name", "_rules", "announced")
 
     def __init__(
         self,
@@ -85,6 +85,8 @@ class CircuitBreaker:
         listener: Listener | None = None,
     ) -> None:
         self._name = name
+        self.announced = BreakerState.CLOSED
+        """The state that whoever watches calls was told last."""
         self._rules = Rules(
             window=window,
             min_calls=min_calls,

@@ -10,6 +10,7 @@ All three are synchronous and raise nothing, so they fit into any `finally`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -56,7 +57,19 @@ class Held(Generic[R]):
     The pipeline puts in what it takes for the attempt, piece by piece, and says how far the attempt has come.
     """
 
-    __slots__ = ("_limiter", "attempt", "lease", "leg", "permit", "reached", "reservation", "scope", "ticket", "value")
+    __slots__ = (
+        "_limiter",
+        "attempt",
+        "lease",
+        "leg",
+        "permit",
+        "reached",
+        "reservation",
+        "scope",
+        "settled",
+        "ticket",
+        "value",
+    )
     value: R
     leg: Operation  # of hedged calls, the one that this is
 
@@ -68,6 +81,7 @@ class Held(Generic[R]):
         self.lease: Lease[object] | None = None
         self.permit: Permit | None = None
         self.scope: Scope | None = None  # where whoever watches hears of the attempt
+        self.settled: Callable[[], None] | None = None  # what is to be said once it has counted
         self.ticket: Ticket | None = None  # the place that the call was admitted to, once nothing is repeated any more
 
     def succeed(
@@ -87,6 +101,8 @@ class Held(Generic[R]):
             self.ticket.done(seconds=seconds)
         if self.scope is not None:
             self.scope.leave("attempt_success", self.scope.common, attempt=self.attempt.number)
+        if self.settled is not None:
+            self.settled()
 
     def fail(self, error: BaseException) -> None:
         """It ended so. A cancellation records nothing, and neither does what was never sent."""
@@ -110,6 +126,8 @@ class Held(Generic[R]):
             self.ticket.end(error)
         if self.scope is not None:
             _tell(self.scope, error, self.attempt.number)
+        if self.settled is not None:
+            self.settled()
 
     def leave(self) -> None:
         """Whoever wanted it has gone: that is neither success nor failure."""

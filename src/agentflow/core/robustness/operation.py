@@ -20,20 +20,23 @@ if TYPE_CHECKING:
     from agentflow.core.robustness.load_shedder import Ticket
     from agentflow.core.robustness.retry import RetryPolicy
 
-__all__ = ["Operation", "Tell"]
+__all__ = ["Operation", "Remark", "Tell"]
 
 Tell: TypeAlias = Callable[[str, Mapping[str, object], int], Awaitable[None]]
 """Takes a decision to whoever watches: its kind, its facts, and the number of the attempt it belongs to."""
+
+Remark: TypeAlias = Callable[[str, Mapping[str, object], int], None]
+"""The same where nothing may wait."""
 
 
 class Operation:
     """What one call brings along, used by one task; hedged calls have one each. A call that broke after it had begun
     goes on with it (`Pipeline.again`): attempts and times add up.
 
-    `policy` is the caller's own word on repeating, over the pipeline's, and `clock` the one it is timed by. `tell` is
-    None where nobody watches, `scope` where nobody wants to hear of single attempts. Of hedged calls all but one are
-    lost: `on_loss` hears of each that was sent, for it may cost money, and `on_drop` gets what it had given already, to
-    be closed.
+    `policy` is the caller's own word on repeating, over the pipeline's, and `clock` the one it is timed by. `tell` and
+    `remark` are None where nobody watches, `scope` where nobody wants to hear of single attempts. Of hedged calls all
+    but one are lost: `on_loss` hears of each that was sent, for it may cost money, and `on_drop` gets what it had given
+    already, to be closed.
     """
 
     __slots__ = (
@@ -54,6 +57,7 @@ class Operation:
         "prior",
         "priority",
         "queue",
+        "remark",
         "scope",
         "sent",
         "tell",
@@ -72,6 +76,7 @@ class Operation:
         policy: RetryPolicy | None = None,
         clock: Clock | None = None,
         tell: Tell | None = None,
+        remark: Remark | None = None,
         on_loss: Callable[[], None] | None = None,
         on_drop: Callable[[Any], Awaitable[None]] | None = None,
     ) -> None:
@@ -83,6 +88,7 @@ class Operation:
         self.policy = policy
         self.clock = clock
         self.tell = tell
+        self.remark = remark
         self.scope: Scope | None = None
         self.on_loss = on_loss
         self.on_drop = on_drop
@@ -104,6 +110,7 @@ class Operation:
             policy=self.policy,
             clock=self.clock,
             tell=self.tell,
+            remark=self.remark,
         )
         leg.ticket, leg.attempts, leg.scope = self.ticket, self.attempts, self.scope
         return leg

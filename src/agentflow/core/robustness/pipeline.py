@@ -36,7 +36,6 @@ from agentflow.errors import RejectedError, describe
 
 if TYPE_CHECKING:  # a pipeline loads no guard that nobody has made
     from agentflow.core.observability.scope import Scope
-    from agentflow.core.robustness.breaker_state import BreakerState
     from agentflow.core.robustness.fault_injector import FaultInjector
     from agentflow.core.robustness.hedging import Hedge
     from agentflow.core.robustness.limiting import Breaker, Limiter
@@ -362,6 +361,9 @@ class Pipeline:
             if self._pool is not None:
                 await self._lent(self._pool, held, operation)
             if breaker is not None:
+                if operation.remark is not None:
+                    held.settled = functools.partial(_announce, breaker, operation)
+                    held.settled()  # time alone may have changed it
                 held.permit = breaker.acquire()
             if operation.scope is not None:
                 held.scope = attempt.scope = _attempt_scope(operation.scope, attempt.number)
@@ -387,13 +389,12 @@ class Pipeline:
 
     async def _failed(self, error: BaseException, held: Held[R], operation: Operation) -> None:
         """An attempt has ended so: give back, record, and tell whoever watches."""
-        breaker = self._breaker
-        before = None if breaker is None or operation.tell is None else breaker.state
         sent = held.reached is not Reached.TAKEN and not is_ours(error)
         held.fail(error)
         if sent:
             operation.broke((operation.clock or self._clock).monotonic())
-        await self._told(error, before, operation)
+        if operation.tell is not None and isinstance(error, RejectedError):
+            await _refused(operation, error)
 
     async def _call(self, work: Work[R], operation: Operation) -> R:
         """The call, with faults, within the limit of one attempt."""
@@ -454,18 +455,6 @@ class Pipeline:
         """A caller's own policy shares the pipeline's budget, unless it brings one."""
         return policy if self._budget is None or policy.budget is not None else replace(policy, budget=self._budget)
 
-    async def _told(self, error: BaseException, before: BreakerState | None, operation: Operation) -> None:
-        """Whoever watches hears of a refusal, and of a breaker that changed its state by this."""
-        if operation.tell is None or not isinstance(error, Exception):
-            return
-        if isinstance(error, RejectedError):
-            await _refused(operation, error)
-        breaker = self._breaker
-        if breaker is not None and before is not None and breaker.state is not before:
-            facts = {"guard": breaker.name, "from": before.value, "to": breaker.state.value}
-            wait = {"retry_after": breaker.retry_after}
-            await operation.tell("breaker_state", {**facts, **wait}, operation.attempts)
-
 
 def lent(pool: ResourcePool[R]) -> R:
     """What the pipeline around this code has taken from `pool` for this attempt. Raises LookupError outside of one."""
@@ -484,6 +473,16 @@ def _attempt_scope(scope: Scope, number: int) -> Scope:
     inner.counts = False  # the call itself says where its time went
     inner.enter("attempt_start", scope.common, attempt=number)
     return inner
+
+
+def _announce(breaker: Breaker, operation: Operation) -> None:
+    """Whoever watches hears what a breaker has become since it was told of last: by this call, another, or time."""
+    before, state = breaker.announced, breaker.state
+    if state is before or operation.remark is None:
+        return
+    breaker.announced = state
+    facts = {"guard": breaker.name, "from": before.value, "to": state.value, "retry_after": breaker.retry_after}
+    operation.remark("breaker_state", facts, max(1, operation.attempts))
 
 
 async def _refused(operation: Operation, error: RejectedError) -> None:

@@ -111,6 +111,14 @@ class SharedBreaker:
         return self.breaker.retry_after
 
     @property
+    def announced(self) -> BreakerState:
+        return self.breaker.announced
+
+    @announced.setter
+    def announced(self, state: BreakerState) -> None:
+        self.breaker.announced = state
+
+    @property
     def summary(self) -> str:
         return f"{self.breaker.summary}; open where another process's is"
 

@@ -9,6 +9,7 @@ They are held in memory as they are, where the process holds them anyway, and ar
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ class KnownSecrets:
         self._spelt: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self.version = 0
+
+    def after_fork(self) -> None:
+        """In a child: whoever held the lock is not there."""
+        self._lock = threading.Lock()
 
     def add(self, secret: str) -> None:
         """Know one more. One that is shorter than eight characters is left out: half of all texts would have it."""
@@ -83,6 +88,8 @@ def _spellings(secret: str) -> tuple[str, ...]:
 
 
 KNOWN: Final = KnownSecrets()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=KNOWN.after_fork)
 
 
 def know_secret(secret: str) -> None:

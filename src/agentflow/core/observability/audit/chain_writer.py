@@ -16,7 +16,7 @@ from typing import Final
 
 from agentflow.core.observability.audit.actions import AuditAction, Outcome
 from agentflow.core.observability.audit.canonical import canonical
-from agentflow.core.observability.audit.folder import Chain, Folder, replace_file, settle
+from agentflow.core.observability.audit.folder import Chain, Folder, replace_file
 from agentflow.core.observability.audit.keys import AuditKeys
 from agentflow.core.observability.audit.lock import FileLock
 from agentflow.core.observability.audit.policies import Rotation
@@ -61,6 +61,7 @@ class ChainWriter:
         self._begun = found.begun
         self._last = found.last
         self._segment: Segment | None = None
+        self._full: list[Segment] = []  # files that have their length, and may not be on the disk yet
 
     @classmethod
     def take(
@@ -179,8 +180,10 @@ class ChainWriter:
         self.seq += 1
         self.hash = digest_of(line[:-1])
         self._last = max(self._last, now)
-        if before is not None:
-            self._finish(before)
+        if before is not None and self._durable:
+            self._full.append(before)  # nobody who records waits for a whole file to reach the disk
+        elif before is not None:
+            before.close()
 
     def _replace_damaged(self, now: float) -> None:
         assert self._segment is not None
@@ -190,14 +193,6 @@ class ChainWriter:
 
     def _note(self, action: AuditAction, now: float, **facts: Plain) -> None:
         self._write(Draft.of(action, Outcome.OK, data=canonical(facts).decode()), now)
-
-    def _finish(self, segment: Segment) -> None:
-        try:
-            if self._durable:
-                segment.sync()
-                settle(self.chain.path)
-        finally:
-            segment.close()
 
     # ---- beside the records ----------------------------------------------------------------------------------
 
@@ -218,19 +213,19 @@ class ChainWriter:
         """Of the file that is being written; 0 before there is one."""
         return self._number
 
-    def sync(self) -> None:
+    def handles(self) -> list[int]:
+        """What must be synced for all records to be on the disk; the handles are the caller's, to be closed."""
+        full, self._full = self._full, []
+        handles = [segment.handle for segment in full]
         if self._segment is not None:
-            self._segment.sync()
-
-    def twin(self) -> int | None:
-        """A handle of the current file, to be synced and closed by the caller."""
-        return None if self._segment is None else self._segment.twin()
+            handles.append(self._segment.twin())
+        return handles
 
     def close(self) -> None:
         """Give the chain up. In a forked child this closes the child's handles alone."""
-        if self._segment is not None:
-            self._segment.close()
-            self._segment = None
+        for segment in (*self._full, *([self._segment] if self._segment is not None else [])):
+            segment.close()
+        self._segment, self._full = None, []
         self._lock.give_up()
 
 

@@ -71,6 +71,8 @@ class Drafter:
         return facts.decode()
 
     def _content(self, deed: Deed) -> str:
+        if self._contents.mode == "none":
+            return "null"
         cleaned = self._redactor.redact_json(deed.content)
         sealed = self._contents.seal(cleaned, self._key.subject(deed.subject or deed.tenant or "-"))
         return "null" if sealed is None else canonical(sealed).decode()

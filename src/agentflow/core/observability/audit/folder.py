@@ -105,8 +105,11 @@ def lines_of(path: Path, *, start: int = 0) -> Iterator[tuple[int, bytes, bool]]
 
 
 def replace_file(path: Path, data: bytes, *, sync: bool) -> None:
-    """Whoever reads the file sees the old bytes or the new ones. With `sync` they outlast a power cut."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Whoever reads the file sees the old bytes or the new ones. With `sync` they outlast a power cut.
+
+    One process at a time: whoever holds the lock of the chain.
+    """
+    beside = path.with_name(f".{path.name}.new")
     try:
         write_file(beside, data, sync=sync)
         os.replace(beside, path)

@@ -206,15 +206,15 @@ class AuditLog:
         return seq
 
     def _write(self, deed: Deed, after: bool) -> int | None:
-        if self._closed:
-            raise AuditError("the audit log is closed")
         try:
             draft = self._drafter.of(deed)
             with self._lock:
-                seq = self._append(draft)
+                seq = None if self._closed else self._append(draft)
         except (OSError, AuditError) as error:
             self._failed(error, deed.action, after)
             return None
+        if seq is None:
+            raise AuditError("the audit log is closed")
         if deed.action == AuditAction.KEY_USED and deed.resource is not None and deed.key is not None:
             self._remember_use(deed.resource, deed.key)
         self._after(seq)
@@ -366,6 +366,7 @@ class AuditLog:
         if self._keeper is not None:
             self._keeper.stop()
         self._tend_safely(everything=True)
+        self._upkeep = None  # the chain may be another process's from now on
         if self._writer is not None:
             self._writer.close()
 

@@ -17,7 +17,7 @@ from agentflow.core.observability.audit.actions import AuditAction
 from agentflow.core.observability.audit.anchors import Anchor
 from agentflow.core.observability.audit.chain_writer import ChainWriter
 from agentflow.core.observability.audit.drafting import Drafter
-from agentflow.core.observability.audit.folder import Folder
+from agentflow.core.observability.audit.folder import Folder, settle
 from agentflow.core.observability.audit.keys import AuditKeys
 from agentflow.core.observability.audit.policies import Retention, Rotation
 from agentflow.core.observability.audit.retention import remove_due
@@ -63,12 +63,10 @@ class Upkeep:
             if self._synced >= seq:
                 return
             with self._lock:
-                handle, reached = self._writer.twin(), self._writer.seq
-            if handle is not None:
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                handles, reached = self._writer.handles(), self._writer.seq
+            _sync_all(handles)
+            if len(handles) > 1:  # a new file was begun
+                settle(self._writer.chain.path)
             self._synced = reached
 
     def tend(self, *, everything: bool = False) -> float | None:
@@ -107,8 +105,8 @@ class Upkeep:
         def record(facts: dict[str, Plain]) -> None:
             with self._lock:
                 writer.append(self._drafter.own(AuditAction.AUDIT_REMOVED, facts), self._clock.time())
-            if self._durable:
-                writer.sync()
+                handles = writer.handles() if self._durable else []
+            _sync_all(handles)
 
         remove_due(writer.chain, writer.log, writer.number, self._keys, self._retention, self._clock.time(), record)
 
@@ -142,3 +140,13 @@ class Upkeep:
         idle.next_segment("retention", now)
         self._retain(idle)
         idle.write_head(idle.head(now).signed(self._keys.current))
+
+
+def _sync_all(handles: Sequence[int]) -> None:
+    """Close them all, whatever happens to one."""
+    try:
+        for handle in handles:
+            os.fsync(handle)
+    finally:
+        for handle in handles:
+            os.close(handle)

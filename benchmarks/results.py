@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "benchmarks"
-ORDER = ("flow_overhead", "llm_overhead", "config", "robustness", "soak")
+ORDER = ("flow_overhead", "llm_overhead", "config", "robustness", "observability", "soak")
 
 
 @dataclass(frozen=True, slots=True)

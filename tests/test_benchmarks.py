@@ -70,6 +70,15 @@ def test_config_measures_loads_starts_and_memory(tmp_path: Path) -> None:
     assert measured(report, "`agentflow --help`") is not None
 
 
+def test_observability_measures_a_node_a_call_and_an_event_with_each_observer(tmp_path: Path) -> None:
+    report = run("observability", tmp_path)
+    watching = {name.partition("/")[2] for name in report["raw"]}
+    assert {"nobody", "MetricsCollector", "RunStore", "AuditLog", "OpenTelemetry, sampled in"} <= watching
+    assert measured(report, "MetricsCollector") is not None
+    (many,) = [table["rows"] for table in report["tables"] if table["title"].startswith("Many events")]
+    assert many[0][:2] == ["2,000", "0"]  # none lost
+
+
 def test_robustness_measures_every_guard_and_tries_their_edges(tmp_path: Path) -> None:
     """Other libraries take part where they are installed; ours does the right thing at each edge."""
     report = run("robustness", tmp_path)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from agentflow.core.observability.audit.log import AuditLog
+if TYPE_CHECKING:  # a process without a log loads none of it
+    from agentflow.core.observability.audit.log import AuditLog
 
 __all__ = ["AuditSeat", "current_audit", "use_audit"]
 

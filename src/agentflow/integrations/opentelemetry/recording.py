@@ -30,7 +30,7 @@ class Recorder:
         self._content = capture.on_spans
 
     def begun(self, span: Span, what: str, event: ExecutionEvent) -> None:
-        attributes = details(what, event)
+        attributes = self._cleaned(details(what, event))
         if self._content:
             if what == "model":
                 _add_json(attributes, names.INPUT_MESSAGES, self._scribe.input_messages(event.data))
@@ -39,7 +39,7 @@ class Recorder:
         span.set_attributes(attributes)
 
     def ended(self, span: Span, what: str, event: ExecutionEvent, server: Attributes) -> None:
-        attributes = outcome(what, event, self._versioned)
+        attributes = self._cleaned(outcome(what, event, self._versioned))
         if what == "attempt" and names.HTTP_METHOD in attributes:
             span.update_name(str(attributes[names.HTTP_METHOD]))
         elif what == "model":
@@ -54,8 +54,8 @@ class Recorder:
 
     def happened(self, span: Span, event: ExecutionEvent, when: int) -> None:
         """An event of the span. `when` is nanoseconds since 1970."""
-        told = {f"{names.EVENT}{fact}": value for fact, value in event.data.items()}
-        span.add_event(f"{names.EVENT}{event.kind}", self._facts(told), when)
+        told = {self._name(fact): value for fact, value in event.data.items()}
+        span.add_event(self._name(event.kind), self._facts(told), when)
 
     def judged(self, span: Span, event: ExecutionEvent) -> None:
         """Feedback."""
@@ -69,6 +69,15 @@ class Recorder:
             names.RUN: event.run_id,
         }
         span.set_attributes(self._facts(facts))
+
+    def _cleaned(self, attributes: Attributes) -> Attributes:
+        """Tenants, actions and what servers call their answers are texts of others, and may hold anything."""
+        return {
+            name: self._scribe.text(value) if isinstance(value, str) else value for name, value in attributes.items()
+        }
+
+    def _name(self, name: object) -> str:
+        return f"{names.EVENT}{self._scribe.text(name)}"
 
     def _facts(self, facts: Mapping[str, object]) -> dict[str, str | bool | int | float]:
         written = {name: self._scribe.fact(value) for name, value in facts.items()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -273,7 +273,12 @@ class ModelRegistry:
 
         With `runs=False` no run is kept. Raises ConfigurationError, MissingExtraError, AuditError.
         """
-        return self.observing if self.observing.running else self.observing.start(runs=runs)
+        if not self.observing.running:
+            for provider in self._provider_entries:
+                with suppress(ConfigurationError):  # of a key that cannot be one, whoever needs it is told
+                    self.key_found(provider)  # what is loaded is known, and what is known is written down nowhere
+            self.observing.start(runs=runs)
+        return self.observing
 
     # ---- adding ----------------------------------------------------------------------------------------------
 

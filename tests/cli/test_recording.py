@@ -130,3 +130,17 @@ def test_prompts_and_answers_are_not_kept(invoke, place: Path) -> None:
 def test_json_stays_alone_on_stdout(invoke, hello: Path) -> None:
     shown = invoke("run", "flow.py", "-i", "name=Ada", "--json")
     assert json.loads(shown.stdout)["output"] == "Hello Ada"
+
+
+def test_a_key_in_an_error_is_shown_nowhere(invoke, place: Path) -> None:
+    key = "sk-proj-" + "Zk3" * 16
+    (place / "f.py").write_text(
+        "from agentflow import *\n@node\nasync def a(s): raise ValueError('refused: ' + "
+        f"{key!r})\nflow = AsyncFlow(a, name='leaky')\n"
+    )
+    assert invoke("run", "-q", "f.py").exit_code == 1
+    for words in (["trace"], ["trace", "--json"], ["trace", "--html", "-"], ["trace", "--follow", "--json"], ["runs"]):
+        shown = invoke(*words)
+        assert shown.exit_code == 0
+        assert "leaky" in shown.stdout
+        assert "Zk3Zk3" not in shown.stdout + shown.stderr

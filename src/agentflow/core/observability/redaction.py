@@ -82,7 +82,7 @@ class Redactor:
 
     def describe(self) -> Plain:
         """What is redacted, by name: what a log says of its own settings."""
-        return sorted({shape.kind for shape in self._shapes})
+        return [*sorted({shape.kind for shape in self._shapes})]
 
     def redact_json(self, value: object) -> Plain:
         """A copy, redacted, that every reader of JSON gives back as it is: numbers beyond 2⁵³ and those that are not

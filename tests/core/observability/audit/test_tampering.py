@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.audit_logs import KEY, OTHER_KEY, open_log, segments_of, small_log
 
-from agentflow.core.observability.audit import AuditKeys, FileAnchor, Verification, verify
+from agentflow.core.observability.audit import AuditKeys, FileAnchor, Rotation, Selection, Verification, read, verify
 from agentflow.core.observability.audit.statements import signed
 from agentflow.errors import AuditError
 
@@ -314,6 +315,20 @@ def test_a_forged_or_foreign_anchor_is_named(log: Path) -> None:
     anchor.write_bytes(signed("head", {"seq": 99}, AuditKeys(OTHER_KEY).current) + b"\n")
     [fault] = verify(log, KEY, anchors=[anchor]).faults
     assert (fault.kind, fault.file, fault.line) == ("altered", "heads.jsonl", 1)
+
+
+def test_checking_takes_the_memory_of_a_line_and_not_of_the_file(tmp_path: Path) -> None:
+    path = small_log(tmp_path / "log", records=2_000, rotation=Rotation(size=None, age=None))
+    assert segments_of(path)[0].stat().st_size > 1_000_000
+    verify(path, KEY)
+    tracemalloc.start()
+    try:
+        assert verify(path, KEY).sound
+        assert len(list(read(path, Selection(last=1)))) == 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 300_000
 
 
 # ---- support -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
@@ -31,7 +31,9 @@ __all__ = ["ExportFormat", "export", "manifest_of", "verify_export"]
 
 ExportFormat: TypeAlias = Literal["jsonl", "csv"]
 
-_COLUMNS: Final = "chain seq time action actor tenant resource outcome run trace key content data".split()
+_COLUMNS: Final[Sequence[str]] = (
+    "chain seq time action actor tenant resource outcome run trace key content data".split()
+)
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -103,9 +105,9 @@ def _rendered(entries: Iterable[Entry], format: ExportFormat) -> Iterable[tuple[
 
 def _rows(entries: Iterable[Entry]) -> Iterable[tuple[Entry | None, bytes]]:
     buffer = StringIO()
-    write: Callable[[list[str]], object] = csv.writer(buffer).writerow
+    write: Callable[[Sequence[str]], object] = csv.writer(buffer).writerow
 
-    def row(cells: list[str]) -> bytes:
+    def row(cells: Sequence[str]) -> bytes:
         buffer.seek(0)
         buffer.truncate()
         write(cells)

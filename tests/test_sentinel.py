@@ -160,7 +160,7 @@ def test_no_key_comes_out_anywhere(
         "metrics": snapshot,
         "webhook": "\n".join(map(repr, posted)),
         "spans": "\n".join(span.to_json() for span in memory.spans),
-        "span events": "\n".join(map(repr, memory.records)),
+        "span events": "\n".join(str(dict(record.attributes)) for record in memory.records),
         **{str(file): file.read_bytes().decode("latin-1") for file in (tmp_path / "kept").rglob("*") if file.is_file()},
         **shown,
         **pages,

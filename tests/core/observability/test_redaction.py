@@ -239,6 +239,13 @@ def test_numbers_and_texts_come_back_from_any_reader_of_json() -> None:
     }  # fmt: skip
 
 
+def test_of_a_long_text_the_beginning_is_kept_and_a_secret_that_is_cut_goes_too() -> None:
+    known = KnownSecrets()
+    known.add("abcdefghijklmnop")
+    cut = Redactor(secrets=known).redact_json({"a": "12345 abcdefghijklmnop", "b": "123"}, longest=16)
+    assert cut == {"a": "12345 [redacted:known]… (22 characters)", "b": "123"}
+
+
 def test_what_contains_itself_ends() -> None:
     loop: list[Any] = [1]
     loop.append(loop)

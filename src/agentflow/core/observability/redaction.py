@@ -84,10 +84,11 @@ class Redactor:
         """What is redacted, by name: what a log says of its own settings."""
         return [*sorted({shape.kind for shape in self._shapes})]
 
-    def redact_json(self, value: object) -> Plain:
+    def redact_json(self, value: object, *, longest: int | None = None) -> Plain:
         """A copy, redacted, that every reader of JSON gives back as it is: numbers beyond 2⁵³ and those that are not
-        finite become texts, and what JSON does not know is written as `plain` writes it."""
-        return _Walk(self, self._keys).copy(value, 0)
+        finite become texts, and what JSON does not know is written as `plain` writes it. Of texts, the first `longest`
+        characters are looked at and kept."""
+        return _Walk(self, self._keys, longest).copy(value, 0)
 
     def _once(self, text: str) -> str:
         text = _without(text, "known", self._secrets.find(text)) if len(self._secrets) else text
@@ -159,10 +160,11 @@ def _around(spans: Sequence[Span], marks: Sequence[Span]) -> Iterator[Span]:
 class _Walk:
     """One copy of nested values. A container that stands in several places is copied once; one inside itself, never."""
 
-    __slots__ = ("_fields", "_open", "_redactor")
+    __slots__ = ("_fields", "_longest", "_open", "_redactor")
 
-    def __init__(self, redactor: Redactor, fields: bool) -> None:
+    def __init__(self, redactor: Redactor, fields: bool, longest: int | None) -> None:
         self._redactor = redactor
+        self._longest = longest
         self._fields = fields
         self._open: set[int] = set()
 
@@ -198,7 +200,11 @@ class _Walk:
 
     def _text(self, text: str) -> str:
         """Redacted, and without halves of characters, which no UTF-8 holds."""
-        text = self._redactor.redact(text)
+        if self._longest is not None and len(text) > self._longest:
+            # Cut before: that a known secret was cut off is seen at the end of a text.
+            text = f"{self._redactor.redact(text[: self._longest])}… ({len(text):,} characters)"
+        else:
+            text = self._redactor.redact(text)
         return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
     def _mapping(self, value: Mapping[object, object], depth: int) -> Plain:

@@ -21,9 +21,10 @@ from agentflow.core.observability.audit.record import Draft
 from agentflow.core.observability.plain import Plain
 from agentflow.core.observability.redaction import Redactor
 
-__all__ = ["Drafter"]
+__all__ = ["Drafter", "is_heavy"]
 
 _LONGEST_NAME: Final = 512  # characters of an actor, a resource, an id
+_HEAVY: Final = 100_000  # characters that are looked through in some 10 ms
 _LARGEST_DATA: Final = 64 * 1024  # bytes of canonical JSON
 
 
@@ -64,7 +65,7 @@ class Drafter:
         return None if text is None else _bounded(self._names.redact(text))
 
     def _facts(self, data: Mapping[str, object]) -> str:
-        facts = canonical(self._redactor.redact_json(data))
+        facts = canonical(self._redactor.redact_json(data, longest=_LARGEST_DATA))
         if len(facts) > _LARGEST_DATA:
             digest = self._key.sign("data", facts)
             facts = canonical({"bytes": len(facts), "digest": digest, "left_out": "too large"})
@@ -76,6 +77,22 @@ class Drafter:
         cleaned = self._redactor.redact_json(deed.content)
         sealed = self._contents.seal(cleaned, self._key.subject(deed.subject or deed.tenant or "-"))
         return "null" if sealed is None else canonical(sealed).decode()
+
+
+def is_heavy(content: object) -> bool:
+    """Whether going over it would keep an event loop from its other work for a noticeable time."""
+    waiting, characters = [content], 0
+    while waiting and characters <= _HEAVY:
+        value = waiting.pop()
+        if isinstance(value, str):
+            characters += len(value)
+        elif isinstance(value, Mapping):
+            characters += len(value)
+            waiting += value.values() if len(value) <= _HEAVY else ()
+        elif isinstance(value, list | tuple):
+            characters += len(value)
+            waiting += value if len(value) <= _HEAVY else ()
+    return characters > _HEAVY
 
 
 def _bounded(text: str) -> str:

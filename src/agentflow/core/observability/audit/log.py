@@ -35,7 +35,7 @@ from agentflow.core.observability.audit.anchors import Anchor
 from agentflow.core.observability.audit.chain_writer import ChainWriter
 from agentflow.core.observability.audit.content import ContentCipher, ContentKeys, ContentMode, ContentSealer
 from agentflow.core.observability.audit.deed import Deed
-from agentflow.core.observability.audit.drafting import Drafter
+from agentflow.core.observability.audit.drafting import Drafter, is_heavy
 from agentflow.core.observability.audit.folder import Folder
 from agentflow.core.observability.audit.gap import Gap, reason_of
 from agentflow.core.observability.audit.keeper import Keeper
@@ -199,8 +199,9 @@ class AuditLog:
         return seq
 
     async def write_async(self, deed: Deed, *, after: bool = False) -> int | None:
-        """`write` for async code: the disk is waited for in a thread."""
-        seq = self._write(deed, after)
+        """`write` for async code: the disk is waited for in a thread, and a large content is gone over in one."""
+        heavy = deed.content is not None and is_heavy(deed.content)
+        seq = await asyncio.to_thread(self._write, deed, after) if heavy else self._write(deed, after)
         if seq is not None and self._fsync == "always" and not after:
             return await asyncio.to_thread(self._durably, seq, deed.action)
         return seq

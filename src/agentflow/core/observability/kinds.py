@@ -220,9 +220,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "attempt_error": Kind("an attempt has failed", (*_ASKED, *_FAILURE), _HTTP, ends=True),
     "attempt_cancelled": Kind("an attempt was given up", _ASKED, _HTTP, ends=True),
     "tool_start": Kind("a tool begins to work", ("tool",), ("call_id", "arguments")),
-    "tool_success": Kind("a tool has done its work", ("tool",), ("call_id", "breakdown"), ends=True),
-    "tool_error": Kind("a tool has failed", ("tool", *_FAILURE), ("call_id", "breakdown"), ends=True),
-    "tool_cancelled": Kind("a tool was cancelled", ("tool",), ("call_id", "breakdown"), ends=True),
+    "tool_success": Kind("a tool has done its work", ("tool",), ("call_id", "arguments", "breakdown"), ends=True),
+    "tool_error": Kind("a tool has failed", ("tool", *_FAILURE), ("call_id", "arguments", "breakdown"), ends=True),
+    "tool_cancelled": Kind("a tool was cancelled", ("tool",), ("call_id", "arguments", "breakdown"), ends=True),
     "tool_refused": Kind(
         "a tool's call was not approved, or not possible",
         ("tool",),

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
@@ -26,6 +27,7 @@ from agentflow.core.lifecycle import Executable, Place, failure_data, opened_in,
 from agentflow.core.limits import Ledger, Limits
 from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
+from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.observability.observers import Observation, Observer, joined
 from agentflow.core.observability.scope import Channel, Reader, Scope, current_scope, scope_within
 from agentflow.core.outline import outline
@@ -151,11 +153,12 @@ class _FlowBase(BaseNode):
         state = SharedState()
         action: str | None = None
         error: Exception | None = None
-        token = current_run.set(run)
+        around, token = current_run.get(), current_run.set(run)
         try:
-            state = _start_state(inputs, terms.context)
-            body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None, self.guard)
-            action = await body.run(state, run, self.name, 1, exact=True)
+            async with nullcontext() if current_audit() is None else _audited(self.name, run, around):
+                state = _start_state(inputs, terms.context)
+                body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None, self.guard)
+                action = await body.run(state, run, self.name, 1, exact=True)
         except AgentFlowError as failure:
             error = failure
         finally:
@@ -469,6 +472,22 @@ class _FlowRun:
         for name, value in checked.items():
             if name not in given or given[name] is not value:
                 state[name] = value
+
+
+@asynccontextmanager
+async def _audited(flow: str, run: Run, around: Run | None) -> AsyncIterator[None]:
+    """Record in the audit log of this process that a run begins, and how it ends. Raises AuditError."""
+    from agentflow.core.auditing import run_begun, run_ended
+
+    act = await run_begun(flow, run.run_id, run.tenant, None if around is None else around.run_id)
+    try:
+        yield
+    except BaseException as error:
+        if act is not None:
+            run_ended(act, error)
+        raise
+    if act is not None:
+        run_ended(act, None)
 
 
 async def _told(own: Sequence[Observation]) -> None:

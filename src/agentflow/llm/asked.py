@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation
@@ -18,9 +19,13 @@ from agentflow.core.robustness.timing import Timing
 from agentflow.errors import NotFoundError
 from agentflow.llm.bill import Bill, input_tokens
 from agentflow.llm.guards import Guards
-from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, Usage
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
+from agentflow.llm.streaming.join import Joiner
 from agentflow.llm.streaming.stream import close
 from agentflow.llm.telling import Telling
+
+if TYPE_CHECKING:
+    from agentflow.core.observability.audit.recording import Act
 
 __all__ = ["Asked"]
 
@@ -31,13 +36,15 @@ class Asked:
     """One request under way: guarded, bounded in time, and told to whoever watches.
 
     `async with asked:` is `failed` where it did not end well, and `end`. A whole answer calls them by itself, for most
-    calls are watched by nobody and then have nothing to wait for there.
+    calls are `noted` by nobody and then have nothing to wait for there.
     """
 
     __slots__ = (
+        "_act",
         "_counts",
         "_first",
         "_guards",
+        "_joiner",
         "_operation",
         "_own",
         "_repetition",
@@ -45,6 +52,7 @@ class Asked:
         "_wasted",
         "bill",
         "deadline",
+        "noted",
         "telling",
     )
     _counts: bool  # whether the limiter wants to know of tokens
@@ -59,11 +67,32 @@ class Asked:
         self._repetition: Repetition | None = None
         self._started = guards.clock.monotonic()
         self._operation = operation = Operation(deadline, 0, 0, guards.tenant, guards.priority, policy=guards.policy)
+        self._joiner: Joiner | None = None
+        self._act: Act | None = None  # what the audit log knows of it
         self.telling: Telling | None = None
+        self.noted = guards.scope is not None or current_audit() is not None
+        """Whether anybody watches or audits."""
         if guards.scope is not None:
             self.telling = Telling(guards.config, guards.tenant, guards.scope)
             operation.tell, operation.remark = self.telling.decision, self.telling.remark
             operation.scope = self.telling.scope
+
+    async def begin(self, request: Request | EmbeddingRequest, number: int = 0, *, streaming: bool = False) -> None:
+        """The request, the `number`-th that its question takes, is about to be made. Raises AuditError."""
+        if self.telling is not None:
+            await self.telling.start(request, number, streaming=streaming)
+        if current_audit() is not None:
+            from agentflow.llm.auditing import call_begun
+
+            scope = None if self.telling is None else self.telling.scope
+            self._act = await call_begun(self._guards, request, scope)
+
+    async def chunk(self, chunk: StreamChunk) -> None:
+        """A piece of a stream has come."""
+        self._joiner = self._joiner or Joiner()
+        self._joiner.add(chunk)
+        if self.telling is not None:
+            await self.telling.chunk(chunk)
 
     def operation(self, request: Request | EmbeddingRequest) -> Operation:
         """What the guards have to know of it."""
@@ -113,10 +142,16 @@ class Asked:
         return self._operation.timing(now, self._started, self._first)
 
     async def end_of_stream(self, timing: Timing) -> None:
-        if self.telling is not None:
-            await self.telling.end_of_stream(timing, self._hedged())
+        if self.noted:
+            joiner, config = self._joiner or Joiner(), self._guards.config
+            await self.success(joiner.response(provider=config.provider, model=config.model_id), timing)
 
     async def success(self, answer: Response | Embeddings, timing: Timing) -> None:
+        if self._act is not None:
+            from agentflow.llm.auditing import call_ended
+
+            call_ended(self._act, answer)
+            self._act = None
         if self.telling is not None:
             await self.telling.success(answer, timing, self._hedged())
 
@@ -124,6 +159,11 @@ class Asked:
         """It ended so. One that was cancelled, or whose reader has left, has neither succeeded nor failed."""
         if isinstance(error, NotFoundError):
             self._guards.suggest_others(error)
+        if self._act is not None:
+            from agentflow.core.observability.audit.recording import ended
+
+            ended(self._act, error=error)
+            self._act = None
         if self.telling is None:
             return
         facts = self._hedged() if self.bill is None else {**self.bill.facts(), **self._hedged()}

@@ -162,8 +162,8 @@ class Attempts:
         guards, request = self.guards, self.request
         provider = guards.provider
         try:
-            if asked.telling is not None:
-                await asked.telling.start(request, self._number)
+            if asked.noted:
+                await asked.begin(request, self._number)
             held = await guards.pipeline.open(lambda: provider.execute(request), asked.operation(request))
             answer = held.value
             now = guards.clock.monotonic()
@@ -171,7 +171,7 @@ class Attempts:
             cost = paid(guards, request, answer)
             timing = asked.timing(now)
             answer = replace(answer, cost=cost, timing=self._account(timing), run_id=guards.run_id)
-            if asked.telling is not None:
+            if asked.noted:
                 await asked.success(answer, timing)
             return answer
         except BaseException as error:
@@ -184,8 +184,8 @@ class Attempts:
         guards, request = self.guards, self.request
         work = partial(_opened, guards.provider, request)
         async with asked:
-            if asked.telling is not None:
-                await asked.telling.start(request, self._number, streaming=True)
+            if asked.noted:
+                await asked.begin(request, self._number, streaming=True)
             held = await guards.pipeline.open(work, asked.operation(request))
             restart = False
             while True:
@@ -199,8 +199,8 @@ class Attempts:
                 try:
                     while chunk is not None:
                         chunk = bill.note(chunk)
-                        if asked.telling is not None:
-                            await asked.telling.chunk(chunk)
+                        if asked.noted:
+                            await asked.chunk(chunk)
                         yield chunk
                         theirs = True
                         try:
@@ -258,8 +258,8 @@ class Embedding:
         for ledger in guards.ledgers:
             ledger.request()
         async with Asked(guards, request, self._deadline) as asked:
-            if asked.telling is not None:
-                await asked.telling.start(request)
+            if asked.noted:
+                await asked.begin(request)
             held = await guards.pipeline.open(lambda: self._provider.embed(request), asked.operation(request))
             found = held.value
             usage = found.usage or Usage(sum(map(text_tokens, request.inputs)))
@@ -274,7 +274,7 @@ class Embedding:
                     provider=found.provider,
                     model=found.model,
                 )
-            if asked.telling is not None:
+            if asked.noted:
                 await asked.success(found, asked.timing())
             return found
 

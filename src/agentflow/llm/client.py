@@ -325,6 +325,7 @@ class LLMClient:
             registry.suggestions,
             scope,
             _run_id(scope, run),
+            registry.key_used,
         )
 
 

@@ -20,10 +20,14 @@ from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.messages import Usage
 from agentflow.llm.providers.base import LLMProvider
 
-__all__ = ["Guards", "Suggest"]
+__all__ = ["Guards", "KeyUsed", "Suggest"]
 
 Suggest = Callable[[str], list[str]]
 """Names of models that are like one that was not found."""
+
+KeyUsed = Callable[[str, str | None, str | None], str | None]
+"""Asked where there is an audit log: the fingerprint of a provider's key, which a tenant uses in a run. None without
+a key."""
 
 
 class Guards(Struct, frozen=True):
@@ -44,6 +48,11 @@ class Guards(Struct, frozen=True):
     suggest: Suggest
     scope: Scope | None = None
     run_id: str | None = None
+    key_used: KeyUsed | None = None
+
+    def fingerprint(self) -> str | None:
+        """What stands for the provider's key in the audit log."""
+        return None if self.key_used is None else self.key_used(self.config.provider, self.tenant, self.run_id)
 
     def deadline(self, seconds: float | None) -> Deadline:
         return Deadline(bounded_by_context(seconds), failure=self.late)

@@ -12,9 +12,8 @@ from agentflow.core.robustness.timing import Timing
 from agentflow.errors import ModelError, describe
 from agentflow.llm.bill import usage_facts
 from agentflow.llm.config.model import ModelConfig
-from agentflow.llm.content import Media, Part, Reasoning, Text, ToolCall, ToolResult
-from agentflow.llm.messages import EmbeddingRequest, Embeddings, Message, Request, Response, StreamChunk
-from agentflow.llm.streaming.join import Joiner
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk
+from agentflow.llm.words import words_of
 
 __all__ = ["Telling"]
 
@@ -24,7 +23,7 @@ _SAMPLING = ("temperature", "max_tokens", "top_p", "top_k", "seed")
 class Telling:
     """Tells of one request. `scope` is the request's own, within whatever asks."""
 
-    __slots__ = ("_config", "_facts", "_joiner", "_tenant", "scope")
+    __slots__ = ("_config", "_facts", "_tenant", "scope")
 
     def __init__(self, config: ModelConfig, tenant: str | None, outer: Scope) -> None:
         self.scope = scope = outer.inside(own="unattributed")
@@ -32,7 +31,6 @@ class Telling:
         self._config = config
         self._tenant = tenant
         self._facts: dict[str, object] = {}
-        self._joiner: Joiner | None = None
 
     async def start(self, request: Request | EmbeddingRequest, number: int = 0, *, streaming: bool = False) -> None:
         """The request, the `number`-th that its question takes, begins."""
@@ -50,7 +48,7 @@ class Telling:
                 if value is not None:
                     begin[name] = value
         if self.scope.channel.content:
-            begin["messages"] = _shown(request)
+            begin["messages"] = words_of(request)
         await self.scope.begin("model_start", {**facts, **begin})
 
     async def decision(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:
@@ -62,15 +60,9 @@ class Telling:
         self.scope.remark(kind, {**self.scope.common, "attempt": attempt, **facts}, attempt=attempt)
 
     async def chunk(self, chunk: StreamChunk) -> None:
-        self._joiner = self._joiner or Joiner()
-        self._joiner.add(chunk)
         if self.scope.channel.chunks and (chunk.content or chunk.restart):
             restart = {"restart": True} if chunk.restart else {}
             await self.scope.send("chunk", {"content": chunk.content, **restart})
-
-    async def end_of_stream(self, timing: Timing, more: Mapping[str, object]) -> None:
-        joiner, config = self._joiner or Joiner(), self._config
-        await self.success(joiner.response(provider=config.provider, model=config.model_id), timing, more)
 
     async def success(self, answer: Response | Embeddings, timing: Timing, more: Mapping[str, object]) -> None:
         end: dict[str, object] = {
@@ -108,32 +100,3 @@ def _failure(error: Exception) -> dict[str, object]:
         known = {"status": error.status, "request_id": error.request_id}
         facts |= {name: value for name, value in known.items() if value is not None}
     return facts
-
-
-def _shown(request: Request | EmbeddingRequest) -> list[dict[str, object]]:
-    """What was asked, in words: of a file its type alone."""
-    if isinstance(request, EmbeddingRequest):
-        return [{"role": "user", "content": text} for text in request.inputs]
-    return [{"role": message.role, "content": _words(message)} for message in request.messages]
-
-
-def _words(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(map(_word, message.content))
-
-
-def _word(part: Part) -> str:
-    match part:
-        case Text():
-            return part.text
-        case Reasoning():
-            return f"[reasoning] {part.text}"
-        case ToolCall():
-            return f"[calls {part.name} with {part.json}]"
-        case ToolResult():
-            return f"[result of {part.name or part.id}] {part.text}"
-        case Media():
-            return f"[{type(part).__name__.lower()} {part.media_type or 'of an unknown type'}]"
-        case _:
-            return f"[{type(part).__name__.lower()}]"

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from agentflow.clock import Clock, SystemClock
+from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.errors import ConfigurationError, UnknownModelError
 from agentflow.llm.config.guarding import GUARDS, Guarding, guarding
@@ -279,6 +280,17 @@ class ModelRegistry:
                     self.key_found(provider)  # what is loaded is known, and what is known is written down nowhere
             self.observing.start(runs=runs)
         return self.observing
+
+    def key_used(self, provider: str, tenant: str | None = None, run: str | None = None) -> str | None:
+        """The fingerprint of a provider's key, whose first use goes into the audit log; None without a log or a key.
+        Raises AuditError where it must be recorded and cannot be."""
+        names = self.key_names(provider)
+        key = self._keys.find(names) if names and current_audit() is not None else None
+        if key is None:
+            return None
+        from agentflow.core.observability.audit.recording import key_used
+
+        return key_used(provider, key.reveal(), tenant=tenant, run=run)
 
     # ---- adding ----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.observability.scope import Scope, current_scope
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.core.threads import call_in_thread
@@ -101,9 +102,7 @@ class Toolbox:
                 raise ToolArgumentsError(call.name, f"there is no tool {call.name!r}; known are: {known}")
             function.bind(call)
         except ToolArgumentsError as error:
-            if scope is not None:
-                facts = _facts(call, scope, reason=error.message, error_type=type(error).__name__)
-                await scope.send("tool_refused", facts)
+            await _tell_refused(call, scope, error.message, error_type=type(error).__name__)
             return self._failed(call, error)
         return None
 
@@ -117,13 +116,15 @@ class Toolbox:
         if answer is True:
             return None
         reason = answer if isinstance(answer, str) else f"the user did not allow {call.name} to be called"
-        if scope is not None:
-            await scope.send("tool_refused", _facts(call, scope, reason=reason))
+        await _tell_refused(call, scope, reason)
         return ToolResult(call.id, reason, call.name, is_error=True)
 
     async def _run(self, call: ToolCall, scope: Scope | None) -> ToolResult:
         try:
-            value = await (self._called(call) if scope is None else self._watched(call, scope.inside(own="tools")))
+            if scope is None:
+                value = await self._audited(call, None)
+            else:
+                value = await self._watched(call, scope.inside(own="tools"))
         except ToolError as error:
             return self._failed(call, error)
         return ToolResult(call.id, value, call.name)
@@ -135,7 +136,7 @@ class Toolbox:
             await scope.begin("tool_start", _facts(call, scope))
             token = current_scope.set(scope)
             try:
-                value = await self._called(call)
+                value = await self._audited(call, scope)
             finally:
                 with suppress(ValueError):  # closed from outside, in another context
                     current_scope.reset(token)
@@ -146,6 +147,22 @@ class Toolbox:
             scope.leave("tool_cancelled", facts)
             raise
         await scope.end("tool_success", facts)
+        return value
+
+    async def _audited(self, call: ToolCall, scope: Scope | None) -> ResultContent:
+        """Call it, and record that in the audit log of this process, if there is one. Raises AuditError."""
+        if current_audit() is None:
+            return await self._called(call)
+        from agentflow.core.observability.audit.recording import ended
+        from agentflow.llm.auditing import tool_begun
+
+        act = await tool_begun(call, scope)
+        try:
+            value = await self._called(call)
+        except BaseException as error:
+            ended(act, error=error)
+            raise
+        ended(act)
         return value
 
     async def _called(self, call: ToolCall) -> ResultContent:
@@ -189,6 +206,15 @@ def toolbox(
     if twice is not None:
         raise ConfigurationError(f"tools: two of them are called {twice!r}; give one another name=")
     return Toolbox({function.tool.name: function for function in functions}, declared, on_error, approve)
+
+
+async def _tell_refused(call: ToolCall, scope: Scope | None, reason: str, **facts: object) -> None:
+    if scope is not None:
+        await scope.send("tool_refused", _facts(call, scope, reason=reason, **facts))
+    if current_audit() is not None:
+        from agentflow.llm.auditing import tool_refused
+
+        await tool_refused(call, reason, scope)
 
 
 def _facts(call: ToolCall, scope: Scope, **facts: object) -> dict[str, object]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -202,7 +203,8 @@ class Lifecycle:
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
         if frame.watched:
             place = Place(frame, self.name, number)
-            return (await watched(place, lambda: self._phases(None, state, frame, number, place)))[1]
+            work = partial(self._phases, None, state, frame, number, place)
+            return (await watched(place, work, action=itemgetter(1)))[1]
         return (await self._phases(None, state, frame, number))[1]
 
     @property
@@ -213,7 +215,7 @@ class Lifecycle:
     async def collect(self, item: object, state: SharedState, place: Place) -> object:
         frame, number = place.frame, place.number
         if frame.watched:
-            return (await watched(place, lambda: self._phases(item, state, frame, number, place)))[0]
+            return (await watched(place, partial(self._phases, item, state, frame, number, place)))[0]
         return (await self._phases(item, state, frame, number, place))[0]
 
     async def _phases(
@@ -269,7 +271,9 @@ class StateFunction:
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
         if frame.watched:
-            return await watched(Place(frame, self.name, number), lambda: self._call(state, frame, number))
+            return await watched(
+                Place(frame, self.name, number), partial(self._call, state, frame, number), action=_itself
+            )
         return await self._call(state, frame, number)
 
     async def _call(self, state: SharedState, frame: Frame, number: int) -> str | None:
@@ -290,10 +294,15 @@ class StateFunction:
         raise AssertionError("Each refuses whole-lifecycle functions when it is built")
 
 
-async def watched(place: Place, work: Callable[[], Awaitable[R]], start: Mapping[str, object] = _NOTHING) -> R:
+async def watched(
+    place: Place,
+    work: Callable[[], Awaitable[R]],
+    start: Mapping[str, object] = _NOTHING,
+    action: Callable[[R], object] | None = None,
+) -> R:
     """Do one node's work with its events around it, and let `emit` in it know where it stands.
 
-    `start` is the data of its start event.
+    `start` is the data of its start event; `action` finds the action in the outcome.
     """
     scope = place.scope()
     assert scope is not None
@@ -314,10 +323,16 @@ async def watched(place: Place, work: Callable[[], Awaitable[R]], start: Mapping
     except BaseException:
         scope.leave("node_cancelled")
         raise
+    taken = None if action is None else action(outcome)
+    end = {"action": taken} if isinstance(taken, str) else _NOTHING
     if alone:
-        scope.leave("node_success")
+        scope.leave("node_success", end)
     else:
-        await scope.end("node_success")
+        await scope.end("node_success", end)
+    return outcome
+
+
+def _itself(outcome: R) -> R:
     return outcome
 
 

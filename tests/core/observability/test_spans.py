@@ -205,3 +205,27 @@ def test_a_node_class_checks_by_a_method():
     clock = VirtualClock()
     seen = run(AsyncFlow(Answer(), clock=clock), clock)
     assert [event.data["score"] for event in seen.events if event.kind == "feedback"] == [0.5]
+
+
+# ---- where a run went ----------------------------------------------------------------------------------------
+
+
+def test_a_node_that_chose_its_way_says_which():
+    @node
+    async def judge(state: SharedState) -> str:
+        return "again" if state.get("n") is None else "fine"
+
+    @node
+    async def count(state: SharedState) -> None:
+        state["n"] = 1
+
+    clock = VirtualClock()
+    flow = AsyncFlow(judge.on("again") >> count >> judge, judge.on("fine") >> sleeper("end", 1), clock=clock)
+    ends = [(event.node, event.data.get("action")) for event in run(flow, clock).events if event.kind == "node_success"]
+    assert ends == [("judge", "again"), ("count", None), ("judge", "fine"), ("end", None)]
+
+
+def test_the_first_event_of_a_run_outlines_its_graph():
+    clock = VirtualClock()
+    first = run(AsyncFlow(sleeper("a", 1) >> sleeper("b", 1), name="flow", clock=clock), clock).events[0]
+    assert first.data["graph"]["edges"] == [["a", "default", "b"]]  # type: ignore[index]

@@ -241,7 +241,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "fallback": Kind("another model stands in", ("from", "to"), _FAILURE),
     "output_retry": Kind("an answer does not fit the type asked for, and is asked for again", ("model", "problem")),
     "alert": Kind("a rule has changed its state", ("rule", "state"), ("previous", "severity", "value", "labels")),
-    "feedback": Kind("somebody says how good it was", ("source",), ("score", "label", "comment")),
+    "feedback": Kind(
+        "somebody says how good it was, or a checker failed", ("source",), ("score", "label", "comment", *_FAILURE)
+    ),
     "cache_hit": Kind("an answer came from the cache", later=True),
     "cache_miss": Kind("the cache had no answer", later=True),
     "route": Kind("a router chose a model", later=True),

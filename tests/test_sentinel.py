@@ -180,7 +180,7 @@ def signs() -> dict[str, str]:
         "spans": "gen_ai.input.messages",
         "span events": "You said",
         "runs.db": "You said my key is [redacted:known]",
-        "audit-": "config.loaded",
+        "audit-": "model.call",
         "good page": "You said",
         "bad page": "bad key [redacted:known]",
         "own page": "RuntimeError",

@@ -147,6 +147,7 @@ def test_with_everything_on_a_run_is_in_all_of_it(tmp_path: Path, capsys: pytest
     entries = [entry.record for entry in read(tmp_path / "kept/audit")]
     loaded = [record.resource for record in entries if record.action == "config.loaded"]
     assert loaded == ["built-in models.yml", str(tmp_path / "models.yml")]
+    assert {"run.started", "model.call", "run.ended"} <= {record.action for record in entries if record.run == "r1"}
 
 
 def test_without_a_word_nothing_is_written_opened_or_started(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def _extras(event: ExecutionEvent) -> dict[str, object]:
 def _sentence(event: ExecutionEvent) -> str:
     """What happened, where, how long it took, and what mattered."""
     data = event.data
-    words = [event.kind, event.path, *(str(data[name]) for name in ("model", "tool", "guard", "rule") if name in data)]
+    about = [str(data[name]) for name in ("model", "tool", "guard", "rule") if name in data]
+    words = [event.kind, event.path, *(word for word in about if word != event.path)]
     if event.duration is not None:
         words.append(f"in {event.duration:.2f} s")
     words += [f"{name}={data[name]}" for name in _TELLING if data.get(name) is not None]

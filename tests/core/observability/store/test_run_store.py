@@ -196,6 +196,12 @@ def test_pieces_of_streams_are_not_kept(path: Path) -> None:
     assert store.lost == 0
 
 
+def test_alerts_belong_to_no_run_and_are_not_kept(path: Path) -> None:
+    store = record(path, [event("alert", rule="latency", state="firing"), event("progress", 2)])
+    assert [each.kind for each in read(path)] == ["progress"]
+    assert store.lost == 0
+
+
 def test_ten_megabytes_are_cut_and_say_how_long_they_were(path: Path) -> None:
     record(path, [event(blob="x" * 10_000_000, model="fast")], max_text=1_000)
     [kept] = read(path)

@@ -49,6 +49,7 @@ _PATIENCE: Final = 5.0  # seconds that the end of a program waits for the disk
 _CLOCK: Final = SystemClock()
 _LEAST_BYTES: Final = 256 * 1024
 _LEAST_TEXT: Final = 100
+_NOT_KEPT: Final = frozenset({"chunk", "alert"})
 
 
 class RunStore:
@@ -91,8 +92,8 @@ class RunStore:
         weakref.finalize(self, self._writer.stop).atexit = False
 
     def observe(self, event: ExecutionEvent, /) -> None:
-        """Keep it. The pieces of streams are not kept."""
-        if event.kind != "chunk":
+        """Keep it. The pieces of streams are not kept, nor are alerts, which belong to no run."""
+        if event.kind not in _NOT_KEPT:
             self._writer.put(event)
 
     def open(self) -> None:

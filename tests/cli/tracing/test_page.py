@@ -97,6 +97,30 @@ def test_a_run_that_is_unfinished_empty_or_strange_is_a_page_too() -> None:
     assert "not visited" in page_of(trace_of(run.events))
 
 
+def test_the_graph_says_which_ways_the_run_took_and_how_often() -> None:
+    run = RunEvents()
+    graph = {
+        "start": "judge",
+        "nodes": [{"name": "judge"}, {"name": "write"}, {"name": "stop"}],
+        "edges": [
+            ["judge", "rewrite", "write"],
+            ["write", "default", "judge"],
+            ["judge", "accept", None],
+            ["judge", "reject", "stop"],
+        ],
+    }
+    flow = run.begin("flow", "f", graph=graph)
+    for visit, action in enumerate(("rewrite", "rewrite", "accept"), start=1):
+        run.end(run.begin("node", f"f/judge#{visit}", parent=flow), action=action)
+        if action == "rewrite":
+            run.end(run.begin("node", f"f/write#{visit}", parent=flow))
+    run.end(flow)
+    page = page_of(trace_of(run.events))
+    for said in ("rewrite: taken 2 times", "default: taken 2 times", "accept: taken once", "reject: not taken"):
+        assert said in page
+    assert page.count("edge idle") == 1
+
+
 def test_the_graph_shows_nested_flows_sections_and_what_was_not_visited() -> None:
     inner = {"name": "inner", "start": "x", "nodes": [{"name": "x"}], "edges": [["x", "default", None]]}
     branch = [{"start": name, "nodes": [{"name": name}], "edges": []} for name in ("left", "right")]

@@ -5,6 +5,7 @@ outline + trace  ──▶  boxes (visits, time, cost, what the time went into),
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,6 +39,8 @@ class _Done:
     first: int = 0
     breakdown: Parts = field(default_factory=dict)
     used: Totals = field(default_factory=Totals)
+    ways: Counter[str] = field(default_factory=Counter)
+    """How often it went which way."""
 
 
 def graph_picture(trace: Trace, shown: frozenset[int]) -> Html | None:
@@ -78,6 +81,8 @@ def _done(trace: Trace) -> dict[str, _Done]:
         done.first = done.first or span.number
         done.breakdown = merged(done.breakdown, span.breakdown)
         done.used += totals(span.walk())
+        if span.status == "done":
+            done.ways[str(span.data.get("action") or "default")] += 1
     return found
 
 
@@ -96,7 +101,7 @@ class _Box:
         if deep < _DEEPEST:
             for inner in _listed(node, "inside"):
                 base = f"{within}/{inner['name']}" if self.kind == "each" and inner.get("name") else within
-                self._inside.append(_Region(inner, base, done, shown, deep + 1))
+                self._inside.append(_Region(inner, base, done, shown, deep + 1, by_key=self.kind == "dataflow"))
         self.width, self.height = self._size()
 
     def _size(self) -> tuple[float, float]:
@@ -120,6 +125,16 @@ class _Box:
         parts = [f"×{done.visits}" if done.visits > 1 else "", duration(done.seconds)]
         parts.append(dollars(done.used.known_cost) if done.used.calls and done.used.known_cost else "")
         return "  ".join(part for part in parts if part)
+
+    def went(self, action: str, target: _Box | None) -> int:
+        """How often a run has gone on from here in that way. Of a section it is known by what it leads to."""
+        if self.kind in ("parallel", "dataflow"):
+            return 0 if target is None else target.visits
+        return 0 if self._done is None else self._done.ways[action]
+
+    @property
+    def visits(self) -> int:
+        return 0 if self._done is None else self._done.visits
 
     def picture(self, at: Point) -> Html:
         done = self._done
@@ -173,13 +188,22 @@ class _Box:
 
 
 class _Region:
-    """A stretch of graph: boxes and the edges between them; a dot stands for the end."""
+    """A stretch of graph: boxes and the edges between them; a dot stands for the end. With `by_key` an edge is a key
+    that the one writes and the other reads."""
 
     _END: Final = "\1end"
 
     def __init__(
-        self, graph: Mapping[str, object], place: str, done: Mapping[str, _Done], shown: frozenset[int], deep: int
+        self,
+        graph: Mapping[str, object],
+        place: str,
+        done: Mapping[str, _Done],
+        shown: frozenset[int],
+        deep: int,
+        *,
+        by_key: bool = False,
     ) -> None:
+        self._by_key = by_key
         self._boxes = {
             box.name: box for box in (_Box(node, place, done, shown, deep) for node in _listed(graph, "nodes"))
         }
@@ -204,7 +228,7 @@ class _Region:
                 yield str(source), str(action), ends
 
     def picture(self) -> Html:
-        lines = [self._drawn(line, edge[1]) for line, edge in zip(self._layout.lines, self._edges, strict=True)]
+        lines = [self._drawn(line, *edge) for line, edge in zip(self._layout.lines, self._edges, strict=True)]
         boxes = [box.picture(self._layout.places[name]) for name, box in self._boxes.items()]
         end = self._layout.places.get(self._END)
         dot = (
@@ -214,7 +238,9 @@ class _Region:
         )
         return joined(*lines, *boxes, dot)
 
-    def _drawn(self, line: Line, action: str) -> Html:
+    def _drawn(self, line: Line, source: str, action: str, target: str) -> Html:
+        after = self._boxes.get(target)
+        went = after.visits if self._by_key and after is not None else self._boxes[source].went(action, after)
         path = element("path", d=_way_back(line.points) if line.back else _way(line.points), marker_end="url(#arrow)")
         at = _middle(line)
         word = (
@@ -222,7 +248,9 @@ class _Region:
             if action == "default"
             else element("text", action[:_LONGEST], x=at[0], y=at[1] - 5, text_anchor="middle")
         )
-        return element("g", path, word, class_="edge back" if line.back else "edge")
+        times = "not taken" if not went else "taken once" if went == 1 else f"taken {went} times"
+        classes = ["edge", "back" if line.back else "", "" if went else "idle"]
+        return element("g", element("title", f"{action}: {times}"), path, word, class_=" ".join(filter(None, classes)))
 
 
 def _way(points: Sequence[Point]) -> str:

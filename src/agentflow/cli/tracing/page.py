@@ -95,7 +95,8 @@ _WATERFALL_WORDS: Final = (
     "Broad bars decided how long the run took; slim ones ran beside them. Choose a name for its details."
 )
 _GRAPH_WORDS: Final = (
-    "The flow as it was written. What is dashed was not visited or not taken; the strip says what a node's time went into."
+    "The flow as it was written. What is dashed was not visited or not taken; "
+    "the strip says what a node's time went into."
 )
 _TIME_WORDS: Final = (
     "Time is counted along the critical path: what ran beside something slower cost the run nothing. "

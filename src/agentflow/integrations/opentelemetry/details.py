@@ -41,7 +41,7 @@ class Details:
             attributes={
                 **request(entry.data),
                 **outcome("model", event, self._versioned),
-                **entry.server,
+                **(entry.server or {}),
                 **{name: value for name, value in content.items() if value is not None},
             },
         )

@@ -68,7 +68,7 @@ class Measures:
         before, entry.chunk_at = entry.chunk_at, event.at
         if before is None or event.data.get("restart"):
             return
-        attributes = {**request(entry.data), **entry.server}
+        attributes = {**request(entry.data), **(entry.server or {})}
         self._per_chunk.record(event.at - before, attributes, entry.context)
 
     def _model(
@@ -79,7 +79,7 @@ class Measures:
         attributes = request(known)
         if data.get("response_model"):
             attributes[names.RESPONSE_MODEL] = str(data["response_model"])
-        if entry is not None:
+        if entry is not None and entry.server is not None:
             attributes.update(entry.server)
         self._operation.record(event.duration or 0.0, {**attributes, **failure}, context)
         first = first_chunk(data)

@@ -136,10 +136,10 @@ class OpenTelemetryObserver:
 
     def observe(self, event: ExecutionEvent) -> None:
         kind = event.kind
-        if kind in _BEGINS:
-            self._tracing.begin(_BEGINS[kind], event)
-        elif kind in _ENDS:
-            self._end(_ENDS[kind], event)
+        if (what := _BEGINS.get(kind)) is not None:
+            self._tracing.begin(what, event)
+        elif (what := _ENDS.get(kind)) is not None:
+            self._end(what, event)
         elif kind == "chunk":
             self._chunk(event)
         elif kind == "feedback":

@@ -14,11 +14,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, get_current_span, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, get_current_span, set_span_in_context
 
 from agentflow.integrations.opentelemetry.facts import Attributes
 
@@ -40,20 +40,26 @@ class OpenSpan:
     start: int
     recording: bool
     data: Mapping[str, object]
-    server: Attributes = field(default_factory=dict)
+    server: Attributes | None = None
     chunk_at: float | None = None
+
+    def again(self, what: str, data: Mapping[str, object]) -> OpenSpan:
+        """The same span for something inside it, where neither is recorded."""
+        return OpenSpan(what, self.span, self.context, self.start, False, data)
 
 
 @dataclass(slots=True, eq=False)
 class OpenRun:
     """`began` is the wall time of its beginning in nanoseconds: all its times are that and monotonic offsets.
 
-    `root` is its outermost span, `open` the number of its spans that are open.
+    `root` is its outermost span, `open` the number of its spans that are open. `silent` is the first span, where it is
+    certain that neither it nor anything inside is recorded: it then stands for all that is inside.
     """
 
     began: int
     root: Context | None = None
     open: int = 0
+    silent: OpenSpan | None = None
 
 
 class OpenSpans:
@@ -69,8 +75,8 @@ class OpenSpans:
         self._lock = threading.RLock()  # the collector may end an abandoned span within any line here
         self._spans: dict[Key, OpenSpan] = {}
         self._runs: dict[str, OpenRun] = {}
-        self._over: OrderedDict[str, Context] = OrderedDict()
-        self._batches: OrderedDict[str, Context] = OrderedDict()
+        self._over: OrderedDict[str, SpanContext] = OrderedDict()
+        self._batches: OrderedDict[str, SpanContext] = OrderedDict()
         self._process = os.getpid()
 
     def _alone(self) -> AbstractContextManager[object]:
@@ -95,7 +101,8 @@ class OpenSpans:
             self._spans[key] = entry
             run.open += 1
             if run.root is None:
-                run.root = self._over.get(key[0], entry.context)  # what comes late changes nothing
+                over = self._over.get(key[0])
+                run.root = entry.context if over is None else _at(over)  # what comes late changes nothing
             if len(self._spans) <= self._room:
                 return None
             self.evicted += 1
@@ -116,9 +123,12 @@ class OpenSpans:
         """Where the run stands, or stood, as long as that is remembered."""
         with self._alone():
             run = self._runs.get(run_id)
-            return self._over.get(run_id) if run is None else run.root
+            if run is not None:
+                return run.root
+            over = self._over.get(run_id)
+            return None if over is None else _at(over)
 
-    def batch(self, batch: str) -> Context | None:
+    def batch(self, batch: str) -> SpanContext | None:
         """Where the batch's first run stands."""
         return self._batches.get(batch)
 
@@ -129,11 +139,15 @@ class OpenSpans:
                 _remember(self._batches, batch, context)
 
 
-def _remember(those: OrderedDict[str, Context], name: str, context: Context | None) -> None:
+def _at(place: SpanContext) -> Context:
+    return set_span_in_context(NonRecordingSpan(place), Context())
+
+
+def _remember(those: OrderedDict[str, SpanContext], name: str, context: Context | None) -> None:
+    """The place of the span that is current there, and not the span with all it knows."""
     if context is None:
         return
-    place = NonRecordingSpan(get_current_span(context).get_span_context())  # and not the span with all it knows
-    those[name] = set_span_in_context(place, Context())
+    those[name] = get_current_span(context).get_span_context()
     those.move_to_end(name)
     if len(those) > _REMEMBERED:
         those.popitem(last=False)

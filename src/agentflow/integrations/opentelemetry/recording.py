@@ -38,12 +38,12 @@ class Recorder:
                 _add_json(attributes, names.TOOL_ARGUMENTS, self._scribe.structured(event.data["arguments"]))
         span.set_attributes(attributes)
 
-    def ended(self, span: Span, what: str, event: ExecutionEvent, server: Attributes) -> None:
+    def ended(self, span: Span, what: str, event: ExecutionEvent, server: Attributes | None) -> None:
         attributes = self._cleaned(outcome(what, event, self._versioned))
         if what == "attempt" and names.HTTP_METHOD in attributes:
             span.update_name(str(attributes[names.HTTP_METHOD]))
         elif what == "model":
-            attributes.update(server)
+            attributes.update(server or {})
             if self._content:
                 _add_json(attributes, names.OUTPUT_MESSAGES, self._scribe.output_messages(event.data))
         if event.kind.endswith("_error"):

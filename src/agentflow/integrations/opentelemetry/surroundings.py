@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from opentelemetry import context as otel
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, SpanContext, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Link, get_current_span, set_span_in_context
 
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.integrations.opentelemetry import semconv as names
@@ -27,14 +27,10 @@ def surroundings(event: ExecutionEvent, spans: OpenSpans) -> tuple[Context, list
     around = get_current_span(current).get_span_context()
     batch = event.data.get("batch")
     if isinstance(batch, str):
-        target = around if around.is_valid else _of(spans.batch(batch))
+        target = around if around.is_valid else spans.batch(batch)
         links = [] if target is None else [Link(target, {names.BATCH: batch})]
         return set_span_in_context(INVALID_SPAN, current), links
     parent_run = event.data.get("parent_run")
     if isinstance(parent_run, str) and not around.is_valid:
         return spans.root(parent_run) or current, []
     return current, []
-
-
-def _of(context: Context | None) -> SpanContext | None:
-    return None if context is None else get_current_span(context).get_span_context()

@@ -47,26 +47,30 @@ class Tracing:
 
     def begin(self, what: str, event: ExecutionEvent) -> None:
         run = self.spans.run(event.run_id) or OpenRun(_began(event))
+        inside = event.parent is not None
+        if inside and run.silent is not None:
+            if what == "model":  # what it asked, and whom, is measured all the same
+                self._put(event, run.silent.again(what, event.data), run)
+            return
         parent = None if event.parent is None else self.spans.get((event.run_id, event.parent))
         entry = self._unrecorded(what, event, parent) or self._started(what, event, run, parent)
-        oldest = self.spans.put((event.run_id, event.sequence), entry, run)
-        if oldest is not None and oldest.recording:
-            oldest.span.set_attribute(names.EVICTED, True)
-            oldest.span.end(max(oldest.start, _nanoseconds(event.time)))
+        if not inside and self._settles_all(entry):
+            run.silent = entry
+        self._put(event, entry, run)
         if self._activate and what in _AROUND:
             _make_current(entry.context, (event.run_id, event.sequence))
 
     def end(self, what: str, event: ExecutionEvent) -> OpenSpan | None:
         """The span that is over; None where it was put out before."""
-        if self._activate and what in _AROUND:
-            _make_current_no_more((event.run_id, event.span))
         run = self.spans.run(event.run_id)
-        entry = self.spans.remove((event.run_id, event.span))
-        if entry is None:
-            return None
         if what == "attempt":
             self._note_server(event)
-        if entry.recording:
+        if run is not None and run.silent is not None and event.parent is not None and what != "model":
+            return run.silent
+        if self._activate and what in _AROUND:
+            _make_current_no_more((event.run_id, event.span))
+        entry = self.spans.remove((event.run_id, event.span))
+        if entry is not None and entry.recording:
             self._recorder.ended(entry.span, what, event, entry.server)
             entry.span.end(max(entry.start, _when(event, run)))
         return entry
@@ -74,10 +78,13 @@ class Tracing:
     def happened(self, event: ExecutionEvent) -> None:
         """Something of no duration, in the span that it happened in."""
         entry = self.spans.get((event.run_id, event.span))
-        if entry is None:
+        if entry is not None and not entry.recording:
+            return
+        run = self.spans.run(event.run_id)
+        if entry is not None:
+            self._recorder.happened(entry.span, event, _when(event, run))
+        elif run is None or run.silent is None:
             self.unplaced += event.kind != "alert"  # a rule looks at everything, and belongs nowhere
-        elif entry.recording:
-            self._recorder.happened(entry.span, event, _when(event, self.spans.run(event.run_id)))
 
     def judged(self, event: ExecutionEvent) -> None:
         """Feedback, which mostly comes when the run is over: a span of no length inside the run's first."""
@@ -111,16 +118,24 @@ class Tracing:
             self.spans.note_batch(batch, inside)
         return OpenSpan(what, span, inside, start, recording, event.data)
 
+    def _put(self, event: ExecutionEvent, entry: OpenSpan, run: OpenRun) -> None:
+        oldest = self.spans.put((event.run_id, event.sequence), entry, run)
+        if oldest is not None and oldest.recording:
+            oldest.span.set_attribute(names.EVICTED, True)
+            oldest.span.end(max(oldest.start, _nanoseconds(event.time)))
+
     def _unrecorded(self, what: str, event: ExecutionEvent, parent: OpenSpan | None) -> OpenSpan | None:
         """The span around it once more, where neither is wanted: what is not sampled costs as little as it can."""
-        if parent is None or parent.recording or not parent.span.get_span_context().is_valid:
-            return None
+        return parent.again(what, event.data) if parent is not None and self._settles_all(parent) else None
+
+    def _settles_all(self, entry: OpenSpan) -> bool:
+        """Whether it is not recorded, and it is certain that nothing inside is."""
+        if entry.recording or not entry.span.get_span_context().is_valid:
+            return False
         sampler = getattr(self._tracer, "sampler", None)
         if sampler is not self._sampler:
             self._sampler, self._children_follow = sampler, children_follow(sampler)
-        if not self._children_follow:
-            return None
-        return OpenSpan(what, parent.span, parent.context, parent.start, False, event.data)
+        return self._children_follow
 
     def _note_server(self, event: ExecutionEvent) -> None:
         """A model call's server is that of its last attempt."""

@@ -5,8 +5,10 @@ from typing import assert_type
 
 from agentflow import (
     AgentFlow,
+    AlertManager,
     AsyncFlow,
     Audio,
+    AuditLog,
     Conversation,
     Document,
     Image,
@@ -16,8 +18,10 @@ from agentflow import (
     LLMClientBuilder,
     LLMNode,
     Message,
+    MetricsCollector,
     ModelRegistry,
     Response,
+    RunStore,
     StreamChunk,
     Tool,
     ToolCall,
@@ -51,6 +55,11 @@ assert_type(builder, LLMClientBuilder[str])
 assert_type(AgentFlow.model(), LLMClientBuilder)
 assert_type(AgentFlow.registry, ModelRegistry)
 assert_type(AgentFlow.init("models.yml"), ModelRegistry)
+with AgentFlow.registry.observe() as observing:
+    assert_type(observing.metrics, MetricsCollector | None)
+    assert_type(observing.runs, RunStore | None)
+    assert_type(observing.alerts, AlertManager | None)
+    assert_type(observing.audit, AuditLog | None)
 assert_type(
     builder.system("Be brief.", cache="1h")
     .messages([Message("user", "Hi"), {"role": "assistant", "content": "Hello"}])
@@ -145,3 +154,8 @@ def registry() -> None:
     models.register_provider("toy", lambda settings: ScriptedProvider(["Hello"], name=settings.name))
     provider: LLMProvider = ScriptedProvider(["Hello"])
     assert_type(provider.name, str)
+
+
+async def judged(text: LLMClientBuilder) -> None:
+    AgentFlow.feedback(await text.execute_full(), score=1, label="helpful")
+    AgentFlow.feedback("1a21bb219f10872273790", comment="too long")

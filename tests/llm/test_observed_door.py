@@ -112,7 +112,6 @@ print(asyncio.run(flow.run({})).run_id)
 ALERTING = """
   logs: {level: WARNING}
   alerts: {interval: 3600, rules: [{name: any-run, metric: flow_runs, above: 0}]}
-  prometheus: {port: 0}
 """
 
 

@@ -7,11 +7,9 @@ import json
 import logging
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,7 +31,6 @@ observability:
   runs: {path: kept/runs.db, capture: content}
   metrics: {max_series: 50}
   logs: {json: true, level: DEBUG}
-  prometheus: {port: 0}
   alerts:
     interval: 3600
     rules: [{name: any-run, metric: flow_runs, above: 0}]
@@ -126,9 +123,6 @@ def test_with_everything_on_a_run_is_in_all_of_it(tmp_path: Path, capsys: pytest
         asyncio.run(run(registry))
         assert observing.metrics is not None
         assert observing.metrics.snapshot().value("flow_runs") == 1.0
-        prometheus: Any = observing.integrations["prometheus"]
-        with urllib.request.urlopen(prometheus.url) as page:
-            assert b'agentflow_flow_runs_total{flow="greet",status="done"} 1.0' in page.read()
         assert [each.name for each in observing.alerts.rules] == ["any-run"]  # type: ignore[union-attr]
     [witness] = Witness.made
     assert (witness.settings, witness.closed) == ({"colour": "red"}, 1)
@@ -208,15 +202,6 @@ def test_what_cannot_be_started_says_where_and_why_and_ends_the_rest(
         registry.observe()
     assert not registry.observing.running
     assert [witness.closed for witness in Witness.made] == [1]
-
-
-def test_a_port_that_is_taken_is_told_with_its_place(tmp_path: Path) -> None:
-    one = load(tmp_path / "one", "observability: {prometheus: {port: 0}}")
-    with one.observe() as observing:
-        server: Any = observing.integrations["prometheus"]
-        other = load(tmp_path / "other", f"observability:\n  prometheus: {{port: {server.port}}}\n")
-        with pytest.raises(ConfigurationError, match=rf"models\.yml:2:3: .*{server.port}"):
-            other.observe()
 
 
 def test_an_audit_log_without_a_key_is_refused(tmp_path: Path) -> None:

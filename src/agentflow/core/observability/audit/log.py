@@ -23,7 +23,8 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -201,7 +202,7 @@ class AuditLog:
     async def write_async(self, deed: Deed, *, after: bool = False) -> int | None:
         """`write` for async code: the disk is waited for in a thread, and a large content is gone over in one."""
         heavy = deed.content is not None and is_heavy(deed.content)
-        seq = await asyncio.to_thread(self._write, deed, after) if heavy else self._write(deed, after)
+        seq = await _to_its_end(self._write, deed, after) if heavy else self._write(deed, after)
         if seq is not None and self._fsync == "always" and not after:
             return await asyncio.to_thread(self._durably, seq, deed.action)
         return seq
@@ -398,6 +399,20 @@ class AuditLog:
         self._closed = closed
         if writer is not None:
             writer.close()
+
+
+async def _to_its_end(write: Callable[[Deed, bool], int | None], deed: Deed, after: bool) -> int | None:
+    """Write in a thread. A task that is cancelled meanwhile waits until it is written: its outcome comes behind it."""
+    writing = asyncio.ensure_future(asyncio.to_thread(write, deed, after))
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([writing])
+        if not writing.cancelled():
+            writing.exception()  # looked at: the cancellation is what is raised
+        raise
 
 
 _open_logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()

@@ -47,7 +47,11 @@ async def began(deed: Deed) -> Act | None:
     if log is None:
         return None
     act = Act(log, deed, next(_numbers))
-    await log.write_async(_started(act))
+    try:
+        await log.write_async(_started(act))
+    except asyncio.CancelledError as error:  # it is written, and was not yet on the disk
+        ended(act, error=error)
+        raise
     return act
 
 

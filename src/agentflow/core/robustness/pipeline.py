@@ -267,7 +267,11 @@ class Pipeline:
             raise
         operation.queue += ticket.waited
         if operation.tell is not None:
-            await operation.tell("shedder_wait", {"guard": shedder.name, "seconds": ticket.waited}, 1)
+            try:
+                await operation.tell("shedder_wait", {"guard": shedder.name, "seconds": ticket.waited}, 1)
+            except BaseException as error:  # cancelled while a reader was behind: nobody else knows the ticket yet
+                ticket.end(error)
+                raise
         return ticket
 
     async def _hedged(self, hedge: Hedge, work: Work[R], operation: Operation) -> Held[R]:

@@ -504,6 +504,44 @@ def test_an_outcome_that_cannot_be_recorded_raises_nothing_and_is_a_gap(path: Pa
     assert verify(path, KEY).gaps == 1
 
 
+def test_half_a_head_in_an_anchor_file_is_no_fault_and_the_next_one_begins_anew(
+    path: Path, tmp_path: Path, disk: _Full
+) -> None:
+    anchor = tmp_path / "heads.jsonl"
+    with open_log(path, anchors=[FileAnchor(anchor)], anchor_records=1, fsync="never") as log:
+        log.tend()
+        disk.left = 500  # the head fits beside the log, and not here
+        with pytest.raises(OSError, match="No space left"):
+            log.record("order.paid", after=True)
+            log.tend()
+        disk.left = None
+        log.tend()
+    assert [line[-1:] for line in anchor.read_text().splitlines()].count("}") >= 2
+    found = verify(path, KEY, anchors=[anchor])
+    assert found.sound
+    FileAnchor(anchor)(b'{"of":"nobody"}')
+    assert not verify(path, KEY, anchors=[anchor]).sound
+
+
+def test_an_anchor_file_that_may_not_be_read_is_written_all_the_same(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchor = tmp_path / "heads.jsonl"
+    real = os.open
+
+    def write_only(name: Any, flags: int, *rest: int) -> int:
+        if str(name) == str(anchor) and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(name, flags, *rest)
+
+    monkeypatch.setattr(os, "open", write_only)
+    for _ in range(2):
+        open_log(path, anchors=[FileAnchor(anchor)]).close()
+    monkeypatch.undo()
+    assert len([line for line in anchor.read_text().splitlines() if line]) == 2
+    assert verify(path, KEY, anchors=[anchor]).sound
+
+
 def test_open_to_failure_the_act_goes_on_and_the_loss_is_counted_said_and_recorded(
     path: Path, disk: _Full, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -40,6 +40,7 @@ def verify(
     checks = [ChainCheck(chain, name, keys, _heads(places, name, chain.name, keys)) for chain in folder.chains()]
     for check in checks:
         check.run()
+    wrong_anchors, half_anchors = _wrong_anchors(places, keys)
     return Verification(
         records=sum(check.records for check in checks),
         segments=sum(check.segments for check in checks),
@@ -47,11 +48,11 @@ def verify(
         faults=(
             *(check.fault for check in checks if check.fault is not None),
             *_missing_chains(folder, checks, places, name, keys),
-            *_wrong_anchors(places, keys),
+            *wrong_anchors,
         ),
         removed=tuple(stone for check in checks for stone in check.removed),
         gaps=sum(check.gaps for check in checks),
-        notes=tuple(note for check in checks for note in check.notes),
+        notes=(*(note for check in checks for note in check.notes), *half_anchors),
     )
 
 
@@ -94,9 +95,15 @@ def _missing_chains(
             yield Fault("missing", missing, None, 1, f"{missing} is missing with all its records")
 
 
-def _wrong_anchors(places: Mapping[Path, int], keys: AuditKeys) -> Iterator[Fault]:
-    """The first line of each anchor file that is not signed as it should be."""
+def _wrong_anchors(places: Mapping[Path, int], keys: AuditKeys) -> tuple[list[Fault], list[str]]:
+    """The first head of each file that is not signed as it should be; half lines, which a full disk leaves, are no
+    heads."""
+    faults, notes = [], []
     for place, size in places.items():
-        wrong = next((number for number, line in heads_in(place, size) if Head.read(line, keys) is None), None)
-        if wrong is not None:
-            yield Fault("altered", place.name, wrong, None, "an anchored head is not signed as it should be")
+        wrong = [(number, line) for number, line in heads_in(place, size) if Head.read(line, keys) is None]
+        whole = [number for number, line in wrong if line.endswith(b"}")]
+        if whole:
+            message = "an anchored head is not signed as it should be"
+            faults.append(Fault("altered", place.name, whole[0], None, message))
+        notes += [f"{place.name} line {number} is half a head" for number, line in wrong if not line.endswith(b"}")]
+    return faults, notes

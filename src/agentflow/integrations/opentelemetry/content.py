@@ -80,6 +80,8 @@ class Scribe:
 
     def text(self, value: object, longest: int = _SHORT) -> str:
         """Redacted, and at most about so long."""
+        if type(value) is str and len(value) <= longest:
+            return self._redactor.redact(value)
         return self._redactor.redact(_shortened(str(value), longest))
 
     def input_messages(self, data: Mapping[str, object]) -> Plain:

@@ -72,9 +72,10 @@ class Recorder:
 
     def _cleaned(self, attributes: Attributes) -> Attributes:
         """Tenants, actions and what servers call their answers are texts of others, and may hold anything."""
-        return {
-            name: self._scribe.text(value) if isinstance(value, str) else value for name, value in attributes.items()
-        }
+        for name, value in attributes.items():
+            if isinstance(value, str):
+                attributes[name] = self._scribe.text(value)
+        return attributes
 
     def _name(self, name: object) -> str:
         return f"{names.EVENT}{self._scribe.text(name)}"

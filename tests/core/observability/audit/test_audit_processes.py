@@ -172,15 +172,15 @@ def test_a_child_that_records_nothing_leaves_the_chain_to_its_parent(path: Path)
         path,
         """
         log = opened(fsync="never")
-        pid = os.fork()
-        if pid == 0:
+        if os.fork() == 0:
+            print(os.getpid(), flush=True)
             signal.pause()
-        print(pid, flush=True)
-        os._exit(0)
+        signal.pause()
         """,
     )
     assert process.stdout is not None
-    pid = int(process.stdout.readline())
+    pid = int(process.stdout.readline())  # by now it has left what it inherited
+    process.kill()
     process.wait()
     process.stdout.close()
     try:

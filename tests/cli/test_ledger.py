@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agentflow import END, AsyncFlow, Each, LLMNode, SharedState, emit, node
@@ -17,7 +19,7 @@ def _event(kind: str, path: str, **data: object) -> ExecutionEvent:
 def _told(*events: ExecutionEvent) -> Ledger:
     ledger = Ledger()
     for now, event in enumerate(events):
-        ledger.see(event, float(now))
+        ledger.see(replace(event, at=float(now)), float(now))
     return ledger
 
 
@@ -25,6 +27,13 @@ def test_visits_add_up_and_time_counts_from_start_to_end() -> None:
     ledger = _told(*[_event(f"node_{kind}", f"f/a#{visit}") for visit in (1, 2) for kind in ("start", "success")])
     (row,) = ledger.rows
     assert (row.label, row.seconds, row.finished) == ("a ×2", 2.0, True)
+
+
+def test_a_reader_that_came_late_does_not_count_as_the_nodes_time() -> None:
+    ledger = Ledger()
+    ledger.see(replace(_event("node_start", "f/a#1"), at=1.0), 1.0)
+    ledger.see(replace(_event("node_success", "f/a#1"), at=2.2), 2.5)
+    assert ledger.rows[0].elapsed(9.0) == pytest.approx(1.2)
 
 
 def test_a_running_node_has_the_time_since_it_began() -> None:

@@ -120,6 +120,21 @@ def test_a_missing_file_of_the_users_code_is_named() -> None:
     assert explain(error) == "notes.txt: No such file or directory (in flow/read#1)"
 
 
+def test_a_key_in_an_error_is_shown_nowhere(invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "flow.py").write_text(
+        "import os\nfrom agentflow import *\n@node\ndef fail(s):\n"
+        "    raise ValueError(os.environ['REFUSED'])\nflow = AsyncFlow(fail)\n"
+    )
+    refused = "db https://u:hunter2@db refused sk-proj-4f9aB81xQz77LmNp20rT; ask ada@example.org"
+    monkeypatch.setenv("REFUSED", refused)
+    for words in ([], ["--debug"], ["--json"]):
+        shown = invoke("run", "flow.py", *words)
+        assert shown.exit_code == 1
+        assert "refused [redacted:key]; ask ada@example.org" in shown.stderr.splitlines()[-1]
+        assert "4f9aB81x" not in shown.output
+        assert "hunter2" not in shown.output
+
+
 def test_a_message_of_many_lines_is_said_in_one() -> None:
     assert explain(ConfigurationError("one\n  two\nthree")) == "one two three"
 

@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,8 @@ def _plain(events: list[tuple[float, ExecutionEvent]]) -> list[str]:
     stream = io.StringIO()
     times = iter([now for now, _ in events])
     progress = PlainProgress(stream, clock=lambda: next(times))
-    for _, event in events:
-        progress.see(event)
+    for at, event in events:
+        progress.see(replace(event, at=at))
     return stream.getvalue().splitlines()
 
 
@@ -58,6 +59,11 @@ def test_plain_lines_tell_each_end_once() -> None:
             (4.0, _event("node_error", "f/b#1")),
         ]
     ) == ["a: 500 ms", "b: trying again: TimeoutError", "b: failed after 3.5 s"]
+
+
+def test_a_key_in_what_is_tried_again_is_not_shown() -> None:
+    said = _plain([(0.0, _event("retry", "f/b#1", error="503: no room for sk-proj-4f9aB81xQz77LmNp20rT", delay=1.0))])
+    assert said == ["b: trying again: 503: no room for [redacted:key]"]
 
 
 def test_plain_lines_of_a_long_loop_are_thinned_out() -> None:

@@ -2,6 +2,9 @@
 
 NodeError("digest/read#1 failed in exec: …") from DocumentError("docs: no such folder; check the spelling")
     →  2, "docs: no such folder; check the spelling (in digest/read#1)"
+
+What a server or a library put into an error's text may hold a key, and a terminal's lines end in the logs of a CI:
+keys are taken out of all that is said here.
 """
 
 from __future__ import annotations
@@ -27,7 +30,18 @@ from agentflow.errors import (
     describe,
 )
 
-__all__ = ["CONFIGURATION", "DONE", "EXIT_CODES", "FAILED", "INTERRUPTED", "USAGE", "exit_code", "explain", "one_line"]
+__all__ = [
+    "CONFIGURATION",
+    "DONE",
+    "EXIT_CODES",
+    "FAILED",
+    "INTERRUPTED",
+    "USAGE",
+    "exit_code",
+    "explain",
+    "keyless",
+    "one_line",
+]
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -57,15 +71,26 @@ def exit_code(error: BaseException) -> int:
 
 def explain(error: BaseException, *, debugging: bool = False) -> str:
     """What to tell the user, on one line. What is no error of ours is named with the line of code it came from."""
+    return one_line(keyless(_said(error, debugging=debugging)))
+
+
+def _said(error: BaseException, *, debugging: bool) -> str:
     cause, node = _root(error)
     place = f" (in {node})" if node else ""
     if isinstance(cause, AgentFlowError):
-        return one_line(f"{describe(cause)}{_way_in(cause)}{place}")
+        return f"{describe(cause)}{_way_in(cause)}{place}"
     if isinstance(cause, OSError) and cause.strerror and (node is None or cause.filename is not None):
         file = "" if cause.filename is None else f"{cause.filename}: "
-        return one_line(f"{file}{cause.strerror}{place}")
+        return f"{file}{cause.strerror}{place}"
     hint = "" if debugging else "; --debug shows the traceback"
-    return one_line(f"{describe(cause)}{_line_of(cause)}{place}{hint}")
+    return f"{describe(cause)}{_line_of(cause)}{place}{hint}"
+
+
+def keyless(text: str) -> str:
+    """A text without the keys in it; addresses stay, because whoever mends it may need them."""
+    from agentflow.core.observability.redaction import Redactor  # not for `agentflow --help`
+
+    return Redactor(emails=False, cards=False).redact(text)
 
 
 def one_line(text: str) -> str:

@@ -18,7 +18,8 @@ _TAIL = 4000
 
 @dataclass(slots=True)
 class Row:
-    """One node. `seconds` adds up finished visits; `since` is when the running ones began, on the caller's clock."""
+    """One node. `seconds` adds up finished visits, by the events' own clock; `since` and `began` are when the running
+    ones began, on the caller's clock and on that one: a reader that came late must not count as the node's time."""
 
     name: str
     depth: int
@@ -26,6 +27,7 @@ class Row:
     running: int = 0
     seconds: float = 0.0
     since: float = 0.0
+    began: float = 0.0
     items: int = 0
     expected: int = 0
     failed: bool = False
@@ -103,7 +105,7 @@ class Ledger:
             return None
         row = self._rows.setdefault(names, Row(names[-1], len(names) - 1))
         if not row.running:
-            row.since = now
+            row.since, row.began = now, event.at
         row.visits += 1
         row.running += 1
         items = event.data.get("items")
@@ -123,7 +125,7 @@ class Ledger:
         row.running -= 1
         row.failed = failed
         if not row.running:
-            row.seconds += now - row.since
+            row.seconds += event.at - row.began
         return row
 
     def _heard(self, event: ExecutionEvent) -> None:

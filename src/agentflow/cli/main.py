@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 import click
 
 from agentflow.cli.debug import debug_option, debugging
-from agentflow.cli.failures import EXIT_CODES, INTERRUPTED, exit_code, explain, one_line
+from agentflow.cli.failures import EXIT_CODES, INTERRUPTED, exit_code, explain, keyless, one_line
 from agentflow.cli.interrupt import leave_interrupted
 
 __all__ = ["commands", "main"]
@@ -84,7 +84,7 @@ def fail(ctx: click.Context, error: Exception) -> NoReturn:
     if debugging(ctx):
         import traceback
 
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(keyless("".join(traceback.format_exception(error))), err=True, nl=False)
     click.echo(f"error: {explain(error, debugging=debugging(ctx))}", err=True)
     ctx.exit(exit_code(error))
 

@@ -24,6 +24,7 @@ from pathlib import PurePath
 from typing import Final
 from uuid import UUID
 
+from agentflow.cli.failures import keyless
 from agentflow.core import FlowResult
 from agentflow.core.graph import Graph, Vertex
 from agentflow.errors import SerializationError, describe
@@ -136,7 +137,7 @@ def result_json(result: FlowResult, key: str | None) -> Foreign:
             "action": result.action,
             "run_id": result.run_id,
             "duration": round(result.duration, 6),
-            "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+            "error": None if error is None else {"type": type(error).__name__, "message": keyless(str(error))},
             "output": None if key is None else result.state[key],
             "state": result.state.snapshot(),
         },

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
+from agentflow.cli.failures import keyless
 from agentflow.cli.ledger import Ledger, Row, span
 from agentflow.core.observability.events import ExecutionEvent
 
@@ -84,7 +85,7 @@ class QuietProgress:
 
     def _note_retry(self, event: ExecutionEvent) -> None:
         """Once for each reason: eight calls to a server that is down say the same eight times."""
-        line = f"{event.node}: trying again: {event.data.get('message') or event.data.get('error', '')}"
+        line = keyless(f"{event.node}: trying again: {event.data.get('message') or event.data.get('error', '')}")
         if line not in self._retried:
             self._retried.add(line)
             self.note(line)

@@ -29,7 +29,7 @@ from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
 from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.observability.observers import Observation, Observer, joined
-from agentflow.core.observability.scope import Channel, Reader, Scope, current_scope, scope_within
+from agentflow.core.observability.scope import Channel, Reader, Scope, current_scope, scope_within, step_out
 from agentflow.core.outline import outline
 from agentflow.core.portal import run_blocking
 from agentflow.core.robustness.operation import Operation
@@ -48,6 +48,7 @@ F = TypeVar("F", bound="_FlowBase")
 
 Status = Literal["done", "interrupted", "failed", "cancelled"]
 
+_UNAUDITED: Final = nullcontext()
 _PATIENCE: Final = 1.0  # seconds that a run waits at its end for those who watch it alone
 
 
@@ -64,7 +65,7 @@ class FlowResult:
     interrupts: tuple[object, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Terms:
     """What a caller says of a run beside its input."""
 
@@ -147,27 +148,31 @@ class _FlowBase(BaseNode):
         name = terms.run_id or new_run_id()
         watching = joined(terms.observers)
         channel = Channel(name, self._clock, reader, watching) if reader or watching else None
-        run = Run(name, self._clock, channel, terms.tenant, Ledger(terms.limits) if terms.limits else None)
-        run.origin = self._origin(terms) if channel else {}
+        ledger = Ledger(terms.limits) if terms.limits else None
+        run = Run(name, self._clock, channel, terms.tenant, ledger, self._origin(terms) if channel else {})
         started = self._clock.monotonic()
         state = SharedState()
         action: str | None = None
         error: Exception | None = None
         around, token = current_run.get(), current_run.set(run)
         try:
-            async with nullcontext() if current_audit() is None else _audited(self.name, run, around):
+            async with _UNAUDITED if current_audit() is None else _audited(self.name, run, around):
                 state = _start_state(inputs, terms.context)
                 body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None, self.guard)
                 action = await body.run(state, run, self.name, 1, exact=True)
         except AgentFlowError as failure:
             error = failure
         finally:
-            current_run.reset(token)
+            seconds = self._clock.monotonic() - started
+            try:  # noqa: SIM105 - suppress() would cost each run
+                current_run.reset(token)
+            except ValueError:  # closed from outside, in another context
+                pass
             if terms.observers:
                 await _told(watching[-len(terms.observers) :])
         status: Status = "done" if error is None else "failed"
         try:
-            return FlowResult(state, action, status, error, name, self._clock.monotonic() - started)
+            return FlowResult(state, action, status, error, name, seconds)
         finally:
             error = None  # its traceback knows this frame
 
@@ -428,8 +433,8 @@ class _FlowRun:
             try:
                 action = await self._guarded(state, frame, exact, scope)
             finally:
-                current_scope.reset(token)
-        except AgentFlowError as error:
+                step_out(token)
+        except Exception as error:
             await scope.end("flow_error", failure_data(error))
             raise
         except BaseException:

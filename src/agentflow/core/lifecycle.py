@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from agentflow.core.cancellation import failure_of
 from agentflow.core.checking import Score, judge
-from agentflow.core.observability.scope import Scope, current_scope
+from agentflow.core.observability.scope import Scope, current_scope, step_out
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Remark, Tell
 from agentflow.core.robustness.pipeline import Pipeline
@@ -316,7 +316,7 @@ async def watched(
         try:
             outcome = await work()
         finally:
-            current_scope.reset(token)
+            step_out(token)
     except FlowError as error:
         await scope.end("node_error", failure_data(error), attempt=error.attempt if isinstance(error, NodeError) else 1)
         raise

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.run_events import RunEvents
 
 from agentflow.core.observability.attribution import Account, Entry, Parts
+from agentflow.core.observability.critical_path import stretches
+from agentflow.core.observability.trace import trace_of
 
 
 @dataclass
@@ -104,3 +110,99 @@ def test_what_ended_last_counts_in_full(spans: list[tuple[int, int]]) -> None:
     last = max(done for _, done in spans)
     counted = [index for index, (began, done) in enumerate(spans) if done == last and f"{index}" in parts]
     assert any(parts[f"{index}"] == pytest.approx(last - spans[index][0]) for index in counted)
+
+
+# ---- the rule, spelled out -----------------------------------------------------------------------------------
+
+SPANS = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda pair: (pair[0], pair[0] + pair[1])), max_size=9
+)
+
+
+def by_the_rule(ended: float, children: list[Child]) -> Parts:
+    """The last-finishing-child rule, worked out from the end with all children known."""
+    moments = [(child.ended, 0, index) for index, child in enumerate(children)]
+    moments += [(child.began, 1, index) for index, child in enumerate(children)]
+    order = {(kind, index): place for place, (_, kind, index) in enumerate(sorted(moments))}
+    total: Counter[str] = Counter()
+
+    def last_before(place: int) -> int | None:
+        over = [index for index in range(len(children)) if order[0, index] < place]
+        return max(over, key=lambda index: order[0, index], default=None)
+
+    deciding, until = last_before(len(moments)), ended
+    total["own"] += until - (0.0 if deciding is None else children[deciding].ended)
+    while deciding is not None:
+        child, began = children[deciding], order[1, deciding]
+        total.update(child.parts)
+        earlier = last_before(began)
+        since = 0.0 if earlier is None else children[earlier].ended
+        running = [index for index in range(len(children)) if order[1, index] < began < order[0, index]]
+        gap, covered = child.began - since, 0.0
+        if running and gap > 0:
+            cover = min(running, key=lambda index: order[1, index])
+            beside = children[cover]
+            covered = min(gap, child.began - beside.began)
+            known = order[0, cover] < order[0, deciding]
+            for name, seconds in (beside.parts if known else {"unattributed": beside.ended - beside.began}).items():
+                total[name] += seconds * covered / (beside.ended - beside.began)
+        total["own"] += gap - covered
+        deciding = earlier
+    return {name: seconds for name, seconds in total.items() if seconds > 1e-9}
+
+
+@given(SPANS)
+def test_what_is_added_up_as_things_end_is_what_the_rule_says_of_all_of_them(spans: list[tuple[int, int]]) -> None:
+    children = [
+        Child(began, done, {f"{index}": (done - began) * 0.75, "wait": (done - began) * 0.25})
+        for index, (began, done) in enumerate(spans)
+    ]
+    told = {name: seconds for name, seconds in path_of(0, 61, *children).items() if seconds > 1e-9}
+    assert told == pytest.approx(by_the_rule(61, children))
+
+
+@given(SPANS)
+def test_it_is_the_path_that_a_finished_run_is_drawn_with(spans: list[tuple[int, int]]) -> None:
+    """Where no two moments are the same: of things that ended at once, either may be said to be the last."""
+    apart = [(began + index / 50, done + index / 50 + 0.01) for index, (began, done) in enumerate(spans)]
+    children = [Child(began, done, {f"flow/{index}#1": done - began}) for index, (began, done) in enumerate(apart)]
+    told = path_of(0, 61, *children)
+    if "unattributed" in told:  # it was not known yet what was waited for, which a finished run tells
+        return
+    run = RunEvents()
+    flow = run.begin("flow", "flow")
+    numbers: dict[int, int] = {}
+    moments = [(child.began, 1, index) for index, child in enumerate(children)]
+    for run.at, begins, index in sorted(moments + [(child.ended, 0, index) for index, child in enumerate(children)]):
+        if begins:
+            numbers[index] = run.begin("node", f"flow/{index}#1", flow)
+        else:
+            run.end(numbers[index], breakdown={"own": children[index].ended - children[index].began})
+    run.at = 61.0
+    run.end(flow)
+    drawn: Counter[str] = Counter()
+    for stretch in stretches(trace_of(run.events).root):
+        drawn["own" if stretch.span.path == "flow" else stretch.span.path] += stretch.duration
+    assert {name: seconds for name, seconds in told.items() if seconds > 1e-9} == pytest.approx(dict(drawn))
+
+
+def test_what_is_over_is_not_kept_by_what_ran_beside_it() -> None:
+    """Each began while the one before still ran: a chain without an end, in an `Each` of two at a time."""
+
+    class Known(Entry):
+        __slots__ = ("__weakref__",)
+
+    account = Account(0, "own")
+    before = Known()
+    account.begin(before, 0.0)
+    account.begin(Known(), 0.0)
+    refs = []
+    for number in range(1, 1_000):
+        entry = Known()
+        refs.append(weakref.ref(entry))
+        account.begin(entry, number - 0.25)
+        account.end(before, number, {"generation": 1.0})
+        before = entry
+    del entry
+    gc.collect()
+    assert sum(ref() is not None for ref in refs) == 1

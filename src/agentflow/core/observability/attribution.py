@@ -79,8 +79,12 @@ class Account:
         """What began as `entry` is over, and this is where its time went."""
         del self._open[entry]
         entry.ended, entry.parts = now, parts
-        if now < self._frontier:
-            return
+        if now >= self._frontier:
+            self._extend(entry, now, parts)
+        entry.cover, entry.before = None, _NOTHING  # each would keep the one before it, back to the first
+
+    def _extend(self, entry: Entry, now: float, parts: Parts) -> None:
+        """The path so far ends with it."""
         path = self._path
         if self._open or entry.before is not path:  # others that run began behind the path as it is
             path = self._path = dict(entry.before)

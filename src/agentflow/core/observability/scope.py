@@ -11,16 +11,19 @@ that was cancelled, an attempt) is left with the reader for later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from functools import partial
 from itertools import count
+from threading import RLock
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 from agentflow.clock import Clock
 from agentflow.core.observability.attribution import Account, Entry, Parts, merged
+from agentflow.core.observability.carried import carried
+from agentflow.core.observability.errand import Errand, Reader
 from agentflow.core.observability.events import ExecutionEvent, execution_event
 from agentflow.core.observability.observers import Observation, observations
 
@@ -35,22 +38,11 @@ __all__ = [
     "observed",
     "scope_outside",
     "scope_within",
+    "step_out",
 ]
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _NO_PARTS: Final[Parts] = MappingProxyType({})
-
-
-class Reader(Protocol):
-    """Whoever reads the events of one run in their order."""
-
-    async def put(self, event: ExecutionEvent, /) -> None:
-        """Hand it over, and wait while the reader is behind."""
-        ...
-
-    def leave(self, event: ExecutionEvent, /) -> None:
-        """Hand it over without waiting."""
-        ...
 
 
 class Channel:
@@ -61,12 +53,13 @@ class Channel:
 
     __slots__ = (
         "_next",
-        "_observations",
+        "_propagators",
         "_sees",
         "_time",
         "chunks",
         "clock",
         "content",
+        "lock",
         "loop",
         "reader",
         "run_id",
@@ -82,12 +75,13 @@ class Channel:
     ) -> None:
         self.run_id = run_id
         self.clock = clock
-        self.loop = asyncio.get_running_loop()
+        self.loop = _running_loop()
+        self.lock = RLock()  # an abandoned span may be ended by the garbage collector, in any line
         self.reader = reader
         self.started = clock.monotonic()
         self.chunks = reader is not None or any(each.chunks for each in watching)
         self.content = any(each.content for each in watching)
-        self._observations = watching
+        self._propagators = [each.propagator for each in watching if each.propagator is not None]
         self._sees = tuple([each.see for each in watching])
         self._next = count(1).__next__
         self._time = clock.time
@@ -129,23 +123,28 @@ class Channel:
 
     def leave(self, event: ExecutionEvent) -> None:
         """Leave it with the reader, from any thread."""
-        reader = self.reader
-        if reader is None:
+        reader, loop = self.reader, self.loop
+        if reader is None or loop is None:
             return
-        if _running_loop() is self.loop:
+        if _running_loop() is loop:
             reader.leave(event)
             return
         with suppress(RuntimeError):  # the loop is closed: nobody reads any more
-            self.loop.call_soon_threadsafe(reader.leave, event)
+            loop.call_soon_threadsafe(reader.leave, event)
+
+    async def put(self, tell: Callable[[], ExecutionEvent]) -> None:
+        """Tell what `tell` makes, and wait while the reader is behind; on the run's own loop, wherever this runs."""
+        reader, loop = self.reader, self.loop
+        if reader is None or loop is None:
+            tell()
+        elif loop is asyncio.get_running_loop():
+            await reader.put(tell())
+        else:  # a sync node's thread made a sync call, which runs on the portal's loop
+            await Errand(loop, reader, self.lock, tell).done()
 
     def headers(self, span: int) -> dict[str, str]:
         """What a request made within `span` carries along to another system."""
-        found: dict[str, str] = {}
-        for each in self._observations:
-            if each.propagator is not None:
-                with suppress(Exception):
-                    found.update(each.propagator.headers(self.run_id, span))
-        return found
+        return carried(self._propagators, self.run_id, span) if self._propagators else {}
 
 
 class Scope(Entry):
@@ -220,13 +219,10 @@ class Scope(Entry):
     ) -> None:
         """Something happened in it."""
         channel = self.channel
-        if channel.loop is not asyncio.get_running_loop():
-            # a sync node's thread made a sync call, which runs on the portal's loop
-            await _elsewhere(channel.loop, lambda: self.send(kind, data, attempt=attempt, duration=duration))
-            return
-        event = channel.tell(kind, self, data, duration, attempt, self.span)
-        if channel.reader is not None:
-            await channel.reader.put(event)
+        if channel.reader is None:
+            channel.tell(kind, self, data, duration, attempt, self.span)
+        else:
+            await channel.put(lambda: channel.tell(kind, self, data, duration, attempt, self.span))
 
     def remark(self, kind: str, data: Mapping[str, object] = _NOTHING, *, attempt: int = 1) -> None:
         """`send` without waiting for anybody, from any thread."""
@@ -234,13 +230,10 @@ class Scope(Entry):
         channel.leave(channel.tell(kind, self, data, None, attempt, self.span))
 
     async def begin(self, kind: str, data: Mapping[str, object] = _NOTHING) -> None:
-        channel = self.channel
-        if channel.loop is not asyncio.get_running_loop():
-            await _elsewhere(channel.loop, lambda: self.begin(kind, data))
-            return
-        event = self._begun(kind, data, 1)
-        if channel.reader is not None:
-            await channel.reader.put(event)
+        if self.channel.reader is None:
+            self._begun(kind, data, 1)
+        else:
+            await self.channel.put(lambda: self._begun(kind, data, 1))
 
     async def end(
         self,
@@ -251,16 +244,13 @@ class Scope(Entry):
         attempt: int = 1,
     ) -> None:
         """It is over. `parts` is where its time went, where that is known; else it follows from what ran inside."""
-        channel = self.channel
-        if channel.loop is not asyncio.get_running_loop():
-            await _elsewhere(channel.loop, lambda: self.end(kind, data, parts=parts, attempt=attempt))
-            return
-        event = self._over(kind, data, parts, attempt)
-        if channel.reader is not None:
-            await channel.reader.put(event)
+        if self.channel.reader is None:
+            self._over(kind, data, parts, attempt)
+        else:
+            await self.channel.put(lambda: self._over(kind, data, parts, attempt))
 
     def enter(self, kind: str, data: Mapping[str, object] = _NOTHING, *, attempt: int = 1) -> None:
-        """`begin` without waiting for anybody, on the run's own loop; from any other where it does not count."""
+        """`begin` without waiting for anybody, from any thread."""
         event = self._begun(kind, data, attempt)
         if self.channel.reader is not None:
             self.channel.leave(event)
@@ -270,27 +260,19 @@ class Scope(Entry):
     ) -> None:
         """`end` without waiting for anybody, from any thread: for what was cancelled, and for attempts. Nothing where
         it has not begun, or is over."""
-        if not self.span or self.over:
-            return
-        channel = self.channel
-        if self.counts and _running_loop() is not channel.loop:
-            with suppress(RuntimeError):  # the loop is closed: nobody adds up any more
-                channel.loop.call_soon_threadsafe(self._left, kind, data, parts, attempt)
-            return
-        self._left(kind, data, parts, attempt)
-
-    def _left(self, kind: str, data: Mapping[str, object], parts: Parts | None, attempt: int) -> None:
-        self.channel.leave(self._over(kind, data, parts, attempt))
+        if self.span and not self.over:
+            self.channel.leave(self._over(kind, data, parts, attempt))
 
     def _begun(self, kind: str, data: Mapping[str, object], attempt: int) -> ExecutionEvent:
         channel = self.channel
         self.started = now = channel.clock.monotonic()
         outer = self.outer
         if outer is not None and self.counts:
-            account = outer._account
-            if account is None:
-                account = outer._account = Account(outer.started, outer.own)
-            account.begin(self, now)
+            with channel.lock:
+                account = outer._account
+                if account is None:
+                    account = outer._account = Account(outer.started, outer.own)
+                account.begin(self, now)
         event = channel.tell(kind, self, data, None, attempt, None, now)
         self.span = event.span
         return event
@@ -302,11 +284,12 @@ class Scope(Entry):
         if self.facts is not None:
             data = {**self.facts, **data}
         if self.counts:
-            if parts is None:
-                parts = self._parts(now)
+            with channel.lock:
+                if parts is None:
+                    parts = self._parts(now)
+                if self.outer is not None and self.outer._account is not None:
+                    self.outer._account.end(self, now, parts)
             data = {**data, "breakdown": parts} if data else {"breakdown": parts}
-            if self.outer is not None and self.outer._account is not None:
-                self.outer._account.end(self, now, parts)
         return channel.tell(kind, self, data, now - self.started, attempt, self.span, now)
 
     def _parts(self, now: float) -> Parts:
@@ -315,11 +298,22 @@ class Scope(Entry):
         parts = {self.own: now - self.started} if account is None else account.total(now)
         if not self._waits:
             return parts
-        waited = sum(self._waits.values())
-        return merged({**parts, self.own: max(0.0, parts.get(self.own, 0.0) - waited)}, self._waits)
+        waited, own = sum(self._waits.values()), parts.get(self.own, 0.0)
+        share = min(1.0, own / waited) if waited else 0.0  # of a hedged one some of it ran beside something else
+        rest = {**parts, self.own: own - share * waited}
+        told = merged(rest, {name: seconds * share for name, seconds in self._waits.items()})
+        return {name: seconds for name, seconds in told.items() if seconds > 0.0}
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("agentflow_scope", default=None)
+
+
+def step_out(token: Token[Scope | None]) -> None:
+    """What was current before `current_scope.set` gave this token is current again."""
+    try:  # noqa: SIM105 - suppress() would cost each visit
+        current_scope.reset(token)
+    except ValueError:  # closed from outside, in another context
+        pass
 
 
 def scope_within(channel: Channel, path: str, node: str, visit: int, own: str = "own") -> Scope:
@@ -369,24 +363,13 @@ def emit_blocking(kind: str, data: Mapping[str, object] = _NOTHING) -> None:
     scope = current_scope.get()
     if scope is None:
         return
-    sending = scope.send(kind, data)
-    try:
-        delivered = asyncio.run_coroutine_threadsafe(sending, scope.channel.loop)
-    except RuntimeError:  # the loop is closed: the thread outlived its run, and nobody watches any more
-        sending.close()
-    else:
-        with suppress(CancelledError):  # the loop is closing
-            delivered.result()
+    channel = scope.channel
+    if channel.reader is None or channel.loop is None:
+        channel.tell(kind, scope, data, span=scope.span)
+        return
+    told = partial(channel.tell, kind, scope, data, span=scope.span)
+    Errand(channel.loop, channel.reader, channel.lock, told).wait()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     return asyncio._get_running_loop()
-
-
-async def _elsewhere(loop: asyncio.AbstractEventLoop, make: Callable[[], Awaitable[None]]) -> None:
-    """Do it on the loop that the run belongs to."""
-
-    async def there() -> None:
-        await make()
-
-    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(there(), loop))

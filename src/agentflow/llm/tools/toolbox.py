@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from agentflow.core.observability.audit.seat import current_audit
-from agentflow.core.observability.scope import Scope, current_scope
+from agentflow.core.observability.scope import Scope, current_scope, step_out
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.core.threads import call_in_thread
 from agentflow.errors import ConfigurationError, ToolArgumentsError, ToolError, describe
@@ -138,10 +137,9 @@ class Toolbox:
             try:
                 value = await self._audited(call, scope)
             finally:
-                with suppress(ValueError):  # closed from outside, in another context
-                    current_scope.reset(token)
-        except ToolError as error:
-            await scope.end("tool_error", _facts(call, scope, error=error.message, error_type=_cause(error)))
+                step_out(token)
+        except Exception as error:
+            await scope.end("tool_error", _facts(call, scope, **_failure(error)))
             raise
         except BaseException:
             scope.leave("tool_cancelled", facts)
@@ -225,5 +223,8 @@ def _facts(call: ToolCall, scope: Scope, **facts: object) -> dict[str, object]:
     return told
 
 
-def _cause(error: ToolError) -> str:
-    return type(error.__cause__ or error).__name__
+def _failure(error: Exception) -> dict[str, object]:
+    """What the event says of it; what is no ToolError came before the call: the audit log refused it."""
+    if isinstance(error, ToolError):
+        return {"error": error.message, "error_type": type(error.__cause__ or error).__name__}
+    return {"error": describe(error), "error_type": type(error).__name__}

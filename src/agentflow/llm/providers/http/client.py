@@ -137,9 +137,12 @@ class AiohttpTransport:
         scope = None if attempt is None else attempt.scope
         if scope is not None:
             scope.note(method=method, url=target.where, address=target.url.host, port=target.url.port)
-            headers = {**(headers or {}), **scope.channel.headers(scope.span)}
+            carried = scope.channel.headers(scope.span)
+            if carried:  # what was asked for wins over what only watches
+                options["headers"] = SecretHeaders({**carried, **self._headers})
         if headers:
-            options["headers"] = SecretHeaders({**self._headers, **checked_headers(headers, self._provider)})
+            own = checked_headers(headers, self._provider)
+            options["headers"] = SecretHeaders({**options["headers"], **own})
         if self._proxy is not None:
             options["proxy"], options["proxy_headers"] = self._proxy.url, self._proxy.headers
         call = Call(self._provider, model, target.where, self._proxy, self._limits, total, loop.time())

@@ -172,6 +172,8 @@ class CircuitBreaker:
     @property
     def state(self) -> BreakerState:
         """The state at this moment: half open as soon as its time is over, though nobody has called yet."""
+        if self._ledger.machine.phase.closed:
+            return BreakerState.CLOSED  # time alone opens nothing, so there is nothing to wait for
         return self._ledger.at(lambda machine, now: machine.move_to(now).state)
 
     @property

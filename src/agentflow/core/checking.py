@@ -9,9 +9,11 @@ of a score. With nobody watching it is not asked.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from agentflow.core.cancellation import failure_of
 from agentflow.core.observability.feedback import verdict
 from agentflow.core.observability.scope import current_scope
 from agentflow.errors import describe
@@ -35,6 +37,7 @@ async def judge(check: Callable[[object], Awaitable[Score]], result: object) -> 
         if score is None:
             return
         said = verdict(score=float(score))
-    except Exception as error:  # noqa: BLE001 - whoever judges changes nothing of what it judges
-        said = {"source": "checker", "error": describe(error), "error_type": type(error).__name__}
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whoever judges changes nothing
+        failure = failure_of(error)
+        said = {"source": "checker", "error": describe(failure), "error_type": type(failure).__name__}
     await scope.send("feedback", said)

@@ -202,3 +202,87 @@ def test_cancelled_work_is_told_as_such_to_whoever_watches():
     clock.run(main())
     assert seen.kinds == ["flow_start", "node_start", "node_cancelled", "flow_cancelled"]
     assert [event.duration for event in seen.events[2:]] == [5, 5]
+
+
+# ---- observers that go too far -------------------------------------------------------------------------------
+
+
+class Raising(Inline):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def observe(self, event: ExecutionEvent) -> None:
+        super().observe(event)
+        raise self.error
+
+
+async def test_an_observer_that_raises_a_cancellation_cancels_nothing():
+    with observe(Raising(asyncio.CancelledError())) as raising:
+        assert (await FLOW.run()).status == "done"
+    assert (raising.seen, raising.failed) == (4, 4)
+
+
+async def test_an_observer_that_ends_its_thread_goes_on_in_it():
+    leaving = Raising(SystemExit(1))
+    leaving.inline = False  # type: ignore[misc]
+    with observe(leaving) as observation:
+        await FLOW.run()
+        assert observation.flush(30)
+    assert leaving.kinds == KINDS
+    assert observation.failed == 4
+
+
+async def test_an_observer_that_is_closed_during_a_run_is_told_nothing_more():
+    seen = Inline()
+    observation = observe(seen)
+
+    @node
+    async def close(state: SharedState) -> None:
+        observation.close()
+        observation.close()
+
+    await AsyncFlow(close >> work, name="flow").run()
+    assert seen.kinds == KINDS[:2]
+    assert observation.seen == 2
+
+
+async def test_an_observer_may_observe_close_and_run_flows():
+    seen, inner = Inline(), list[Observation]()
+
+    class Busy(Inline):
+        def observe(self, event: ExecutionEvent) -> None:
+            if event.kind == "flow_start" and not inner:
+                inner.append(observe(seen))
+                Flow(work, name="inside").run()
+                inner[0].close()
+            super().observe(event)
+
+    with observe(Busy()) as busy:
+        await FLOW.run()
+    assert seen.kinds == KINDS
+    assert {event.path.partition("/")[0] for event in seen.events} == {"inside"}
+    assert (busy.seen, busy.failed) == (8, 0)
+
+
+async def test_the_patience_with_observers_is_no_part_of_how_long_a_run_took(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("agentflow.core.flow._PATIENCE", 0.3)
+    stuck = Stuck()
+    began = asyncio.get_running_loop().time()
+    result = await FLOW.run(observers=[stuck])
+    stuck.go.set()
+    assert asyncio.get_running_loop().time() - began >= 0.3
+    assert result.duration < 0.3
+
+
+def test_a_child_does_not_wait_for_what_its_parent_has_still_to_deliver():
+    stuck = Stuck()
+    with observe(stuck) as observation:
+        asyncio.run(FLOW.run())
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            os._exit(0 if observation.flush(30) and stuck.seen == 0 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        stuck.go.set()
+        assert observation.flush(30)
+    assert stuck.seen == 4

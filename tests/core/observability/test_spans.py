@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from tests.support.span_rules import misfits
 
 from agentflow.clock import VirtualClock
 from agentflow.core import (
@@ -13,6 +14,8 @@ from agentflow.core import (
     AsyncNode,
     Each,
     ExecutionEvent,
+    FaultInjector,
+    Hedge,
     Parallel,
     Pipeline,
     RateLimiter,
@@ -22,6 +25,7 @@ from agentflow.core import (
     node,
 )
 from agentflow.core.observability.attribution import Parts
+from agentflow.core.observability.scope import current_scope
 from agentflow.errors import AgentFlowError
 
 
@@ -131,6 +135,46 @@ def test_waits_for_a_nodes_guards_are_found_and_are_not_its_own_time():
     assert seen.breakdown("flow") == pytest.approx({"limiter": 1, "own": 4, "backoff": 5}, abs=1e-3)
 
 
+def test_what_a_hedged_node_waits_for_beside_its_own_work_adds_up():
+    """The first request runs for nine seconds; the second, which wins, waits three for the limiter beside it."""
+    clock = VirtualClock()
+    slow = iter([9.0, 1.0])
+
+    class Hedged(AsyncNode[None, None]):
+        async def exec(self, item: None) -> None:
+            outer = current_scope.get()
+            assert outer is not None
+            call = outer.inside("generation")
+            await call.begin("model_start")
+            try:
+                await asyncio.sleep(next(slow))
+            finally:
+                call.leave("model_cancelled")
+
+    limiter = RateLimiter(requests_per_minute=15, burst=1 / 15, clock=clock)
+    guard = Pipeline("work", hedge=Hedge(after=1.0, clock=clock), limiter=limiter, clock=clock)
+    seen = run(AsyncFlow(Hedged(name="x", guard=guard), name="flow", clock=clock), clock)
+    assert misfits(seen.events) == []
+    assert [event.kind for event in seen.events].count("limiter_wait") == 1
+
+
+def test_an_error_that_is_not_ours_ends_a_flow_as_an_error():
+    clock = VirtualClock()
+    faults = FaultInjector(error=lambda: OSError("cable"), error_rate=1.0, clock=clock)
+    guard = Pipeline("work", faults=faults, clock=clock)
+    seen = Seen()
+
+    async def main() -> None:
+        with suppress(OSError):
+            await AsyncFlow(sleeper("x", 1), name="flow", clock=clock, guard=guard).run({}, observers=[seen])
+
+    clock.run(main())
+    assert [(event.kind, event.data.get("error_type")) for event in seen.events] == [
+        ("flow_start", None),
+        ("flow_error", "OSError"),
+    ]
+
+
 def test_failed_nodes_have_a_breakdown_too():
     @node
     async def fail(state: SharedState) -> None:
@@ -205,6 +249,22 @@ def test_a_node_class_checks_by_a_method():
     clock = VirtualClock()
     seen = run(AsyncFlow(Answer(), clock=clock), clock)
     assert [event.data["score"] for event in seen.events if event.kind == "feedback"] == [0.5]
+
+
+def test_a_checker_that_waits_for_something_cancelled_fails_alone():
+    async def check(answer: str) -> float:
+        gone = asyncio.get_running_loop().create_future()
+        gone.cancel()
+        return await gone
+
+    @node(writes="answer", check=check)
+    async def answer() -> str:
+        return "fine"
+
+    clock = VirtualClock()
+    events = run(AsyncFlow(answer, clock=clock), clock).events
+    assert [event.data["error_type"] for event in events if event.kind == "feedback"] == ["RuntimeError"]
+    assert events[-1].kind == "flow_success"
 
 
 # ---- where a run went ----------------------------------------------------------------------------------------

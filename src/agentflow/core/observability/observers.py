@@ -62,11 +62,12 @@ class Observation:
         self.seen = 0
         self.failed = 0
         self.dropped = 0
-        self.last_error: Exception | None = None
+        self.last_error: BaseException | None = None
         self.chunks = bool(getattr(observer, "chunks", False))
         self.content = bool(getattr(observer, "content", False))
         self.propagator = observer if isinstance(observer, Propagator) else None
         self._everywhere = everywhere
+        self._over = False
         self._relay = None if getattr(observer, "inline", False) else _Relay(self._hand_over, self._name())
         self.see: Callable[[ExecutionEvent], None] = self._hand_over if self._relay is None else self._queue
 
@@ -85,6 +86,8 @@ class Observation:
         _forget(self)
         if self._relay is not None:
             self._relay.close(timeout)
+        else:
+            self._over = True  # runs that began before still know it
 
     def __enter__(self) -> Observation:
         return self
@@ -101,10 +104,14 @@ class Observation:
         return f"observer {type(self.observer).__name__}"
 
     def _hand_over(self, event: ExecutionEvent) -> None:
+        if self._over:
+            return
         self.seen += 1
         try:
             self._observe(event)
-        except Exception as error:  # noqa: BLE001 - whoever watches changes nothing of what it watches
+        except BaseException as error:  # whoever watches changes nothing of what it watches
+            if self._relay is None and isinstance(error, SystemExit | KeyboardInterrupt):
+                raise  # the process is to end; a thread of our own goes on with the next event
             self.failed += 1
             self.last_error = error.with_traceback(None)
             if _worth_a_line(self.failed):
@@ -138,12 +145,19 @@ class _Relay:
 
     @property
     def behind(self) -> bool:
+        self._mine()
         return bool(self._events) or self._busy
+
+    def _mine(self) -> None:
+        """After a fork the child has not the thread, and what waited for that is the parent's."""
+        if self._process != os.getpid():
+            closed = self._closed
+            self._renew()
+            self._closed = closed
 
     def put(self, event: ExecutionEvent) -> bool:
         """Whether there was room. An event that comes after the end is one that nobody asked for any more."""
-        if self._process != os.getpid():
-            self._renew()
+        self._mine()
         with self._changed:
             if self._closed:
                 return True
@@ -157,6 +171,7 @@ class _Relay:
         return True
 
     def flush(self, timeout: float) -> bool:
+        self._mine()
         if threading.current_thread() is self._thread:
             return True  # an observer that flushes itself
         end = time.monotonic() + timeout
@@ -214,6 +229,16 @@ def _forget(observation: Observation) -> None:
 def joined(more: Iterable[Observer]) -> tuple[Observation, ...]:
     """Those who watch everything, and beside them those who watch one run."""
     return (*_everywhere, *[Observation(observer) for observer in more])
+
+
+def _renew_lock() -> None:
+    """After a fork: a thread that the child does not have may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _worth_a_line(count: int) -> bool:

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from agentflow.clock import VirtualClock
-from agentflow.core import AsyncFlow, ExecutionEvent, SharedState, node, observe
+from agentflow.core import AsyncFlow, ExecutionEvent, SharedState, emit, node, observe
 from agentflow.core.observability.kinds import KINDS
 from agentflow.core.observability.logs import configure_logging
 from agentflow.core.observability.run_log import RunLog, level_of
@@ -62,6 +62,26 @@ def test_a_record_bears_the_events_time_place_and_data() -> None:
         "seconds": 2.0,
         "data": {"model": "gpt-4o", "cost": 0.25, "provider": "openai"},
     }
+
+
+def test_prompts_and_answers_are_left_out_also_where_somebody_else_wants_them() -> None:
+    class Curious:
+        content = chunks = True
+
+        def observe(self, event: ExecutionEvent) -> None: ...
+
+    @node
+    async def ask(state: SharedState) -> None:
+        for kind in ("model_success", "chunk"):
+            await emit(kind, {"answer": "private"} if kind != "chunk" else {"content": "private"})
+
+    stream = io.StringIO()
+    with configure_logging(json=True, stream=stream, level="DEBUG"), observe(RunLog()) as log, observe(Curious()):
+        VirtualClock().run(AsyncFlow(ask, name="shop").run({}))
+        assert log.flush()
+    assert '"model_success"' in stream.getvalue()
+    assert '"chunk"' not in stream.getvalue()
+    assert "private" not in stream.getvalue()
 
 
 def test_what_nobody_wants_to_read_is_not_written() -> None:

@@ -17,10 +17,14 @@ from typing import Final, TypeAlias
 
 from agentflow.core.observability.attribution import ORDER
 
-__all__ = ["FACTS", "FIELDS", "KINDS", "Fact", "Kind", "Schema", "event_schema", "kinds_table"]
+__all__ = ["CONTENT", "FACTS", "FIELDS", "KINDS", "Fact", "Kind", "Schema", "event_schema", "kinds_table"]
 
 Schema: TypeAlias = Mapping[str, object]
 """A JSON Schema, or a part of one."""
+
+CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls"})
+"""The facts that hold prompts and answers. Events bear them where one observer wants them; whoever writes events down
+and was not told to keep contents leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)

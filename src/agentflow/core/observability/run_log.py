@@ -7,7 +7,7 @@
     WARNING  agentflow.runs: retry article/write#1, 429 from the provider: …
 
 Each record bears the event's time, run, node, path and span, and as extras `event` (the kind), `seconds`, `attempt` and
-`data`. Prompts and answers are not in it.
+`data`. Prompts and answers are not in it, also where another observer wants them, so that events bear them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.kinds import KINDS
+from agentflow.core.observability.kinds import CONTENT, KINDS
 
 __all__ = ["RunLog", "level_of"]
 
@@ -37,8 +37,8 @@ class RunLog:
 
     def observe(self, event: ExecutionEvent) -> None:
         level = level_of(event)
-        if not self._logger.isEnabledFor(level):
-            return
+        if event.kind == "chunk" or not self._logger.isEnabledFor(level):
+            return  # a piece of an answer is content
         record = self._logger.makeRecord(
             self._logger.name, level, __file__, 0, _sentence(event), (), None, extra=_extras(event)
         )
@@ -76,7 +76,7 @@ def _extras(event: ExecutionEvent) -> dict[str, object]:
         "span": event.span,
         "tenant": event.data.get("tenant") or "",
         "event": event.kind,
-        "data": dict(event.data),
+        "data": {name: value for name, value in event.data.items() if name not in CONTENT},
     }
     if event.duration is not None:
         extras["seconds"] = event.duration

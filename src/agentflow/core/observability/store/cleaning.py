@@ -23,15 +23,12 @@ from uuid import UUID
 
 from agentflow.core.observability.attribution import ORDER
 from agentflow.core.observability.events import ExecutionEvent, execution_event
-from agentflow.core.observability.kinds import FACTS, KINDS
+from agentflow.core.observability.kinds import CONTENT, FACTS, KINDS
 from agentflow.core.observability.redaction import Redactor
 
-__all__ = ["CONTENT", "Cleaner", "Redact", "to_json"]
+__all__ = ["Cleaner", "Redact", "to_json"]
 
 Redact: TypeAlias = "Redactor | Callable[[str], str]"
-
-CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls"})
-"""The entries of `data` that hold prompts and answers."""
 
 _OURS: Final = frozenset(FACTS) | frozenset(ORDER)
 """Names that events are documented to use: what stands under them is redacted, they themselves need not be."""

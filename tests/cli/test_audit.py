@@ -140,6 +140,13 @@ def test_the_log_of_models_yml_is_the_one_that_is_meant(invoke, place: Path, mon
     assert len(invoke("audit", "show").stdout.splitlines()) == 4
 
 
+def test_an_anchor_that_is_not_there_is_said(invoke, log: Path, place: Path) -> None:
+    (place / "models.yml").write_text("audit: {anchor: elsewhere/heads.jsonl}\n")
+    shown = invoke("audit", "verify")
+    assert shown.exit_code == 0
+    assert f"note: the anchor of models.yml is not there: {place / 'elsewhere' / 'heads.jsonl'}" in shown.stderr
+
+
 def test_a_named_folder_needs_no_sound_models_yml(invoke, log: Path, place: Path) -> None:
     (place / "models.yml").write_text("models: [")
     assert invoke("audit", "verify").exit_code == 3

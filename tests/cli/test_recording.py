@@ -115,11 +115,27 @@ def test_whoever_says_no_is_obeyed(invoke, hello: Path, place: Path, monkeypatch
     assert "agentflow trace" not in shown.stderr
 
 
-def test_a_broken_models_yml_stops_no_flow_that_does_not_need_it(invoke, hello: Path, place: Path) -> None:
-    (place / "models.yml").write_text("models: [")
+@pytest.mark.parametrize("broken", ["models: [", "observability: {run: false}", "audit: {fsync: sometimes}"])
+def test_a_broken_models_yml_stops_a_flow_before_it_begins(invoke, hello: Path, place: Path, broken: str) -> None:
+    """Nobody knows whether it asked for an audit, or for nothing to be kept."""
+    (place / "models.yml").write_text(broken)
     shown = invoke("run", "flow.py", "-i", "name=Ada")
-    assert (shown.exit_code, shown.stdout) == (0, "Hello Ada\n")
-    assert invoke("trace").exit_code == 0
+    assert (shown.exit_code, shown.stdout) == (3, "")
+    assert "models.yml:" in shown.stderr
+    assert not (place / ".agentflow").exists()
+
+
+def test_a_broken_models_yml_keeps_nobody_from_looking_and_is_said(
+    invoke, hello: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("run", "flow.py", "-i", "name=Ada").exit_code == 0
+    (place / "models.yml").write_text("observability: {run: mine.db}")
+    monkeypatch.setattr(type(AgentFlow), "_registry", None)
+    shown = invoke("trace")
+    assert shown.exit_code == 0
+    assert "hello ran to its end" in shown.stdout
+    assert "note: the usual file is read" in shown.stderr
+    assert "models.yml:" in shown.stderr
 
 
 def test_prompts_and_answers_are_not_kept(invoke, place: Path) -> None:

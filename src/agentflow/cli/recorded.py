@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -50,12 +49,14 @@ def open_runs(file: str | None) -> RunReader:
 
 
 def _configured_file() -> Path | None:
-    """Where models.yml has runs recorded; a broken one says nothing here."""
+    """Where models.yml has runs recorded. A broken one keeps nobody from looking, but may have named another file."""
     from agentflow.llm.agentflow import AgentFlow  # whoever names the file does not wait for it
 
-    with suppress(AgentFlowError):
+    try:
         return AgentFlow.registry.observing.runs_path
-    return None
+    except AgentFlowError as error:
+        click.echo(f"note: the usual file is read, as the configuration cannot be: {error}", err=True)
+        return None
 
 
 def run_named(reader: RunReader, word: str) -> RunRecord:

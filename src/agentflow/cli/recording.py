@@ -7,7 +7,8 @@
 --no-record and AGENTFLOW_RUNS win over `observability: {runs: …}` of models.yml, which wins over .agentflow/runs.db.
 What else models.yml turns on is started here as well, so that it sees flows that ask no model.
 
-Nothing that goes wrong with the file stops or delays a run: what could not be kept is said afterwards, and only that.
+Nothing that goes wrong with the file of runs stops or delays a run: what could not be kept is said afterwards, and only
+that. A models.yml that cannot be read does stop it: it may ask for an audit, or for nothing to be kept.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _PATIENCE: Final = 2.0  # seconds that the end of a command waits for the disk
 
 class Recording:
     """`wanted` is False for --no-record. Afterwards `recorded` says whether what ran can be shown, and `trouble` why
-    not, or what of it is missing. Entering raises what parts of models.yml raise that cannot be started."""
+    not, or what of it is missing. Entering raises what is wrong with models.yml, and what parts of it raise that cannot
+    be started."""
 
     def __init__(self, *, wanted: bool) -> None:
         self.trouble: str | None = None
@@ -45,11 +47,11 @@ class Recording:
 
     def __enter__(self) -> Recording:
         file = named_file() if self._wanted else OFF
-        registry = _configured()
-        if registry is not None and not registry.observing.running:
+        registry = AgentFlow.registry
+        if not registry.observing.running:
             self._registry = registry
             registry.observe(runs=file is None)
-        if file is None and registry is not None and registry.observing.wants_runs is not None:
+        if file is None and registry.observing.wants_runs is not None:
             self._store = registry.observing.runs
         elif file != OFF:
             self._keep(file or DEFAULT_PATH)
@@ -81,14 +83,8 @@ class Recording:
         else:
             whole = store.flush(_PATIENCE)  # it belongs to models.yml, and is closed with the rest of it
         if not whole or store.lost:
-            missing = count_of(store.lost, "event") if store.lost else "this"
+            missing = (
+                f"{count_of(store.lost, 'event')} {'was' if store.lost == 1 else 'were'}" if store.lost else "this was"
+            )
             why = trouble or store.trouble or ", ".join(store.losses)
             self.trouble = f"{missing} not recorded in {store.path}{f': {why}' if why else ''}"
-
-
-def _configured() -> ModelRegistry | None:
-    """None where models.yml cannot be read: whoever needs it says what is wrong with it."""
-    try:
-        return AgentFlow.registry
-    except AgentFlowError:
-        return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.bench import Bench, Slow
 
-from agentflow.core import AsyncFlow, SharedState, node, observe
+from agentflow.core import AsyncFlow, ExecutionEvent, SharedState, node, observe
 from agentflow.core.observability.audit import AuditLog, Entry, read, use_audit, verify
 from agentflow.errors import AuditError, NodeError, ServerError
 from agentflow.llm.content import ToolCall
@@ -163,6 +163,31 @@ def test_where_it_must_be_recorded_and_cannot_be_nothing_is_done(tmp_path: Path)
         with pytest.raises(AuditError):
             bench.run(flow.run({}))
     assert bench.registry.provider("toy").requests == []  # type: ignore[attr-defined]
+
+
+def test_a_tool_that_must_be_recorded_and_cannot_be_has_failed_and_was_not_cancelled(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit", KEY, background=False)
+    bench = bench_of(tmp_path, Response((ToolCall("c1", "add", {}),), "m", "toy"), "never")
+    called: list[str] = []
+    kinds: list[str] = []
+
+    class Closing:
+        inline = True
+
+        def observe(self, event: ExecutionEvent) -> None:
+            kinds.append(event.kind)
+            if event.kind == "tool_start":
+                log.close()
+
+    async def add() -> int:
+        """Add."""
+        called.append("add")
+        return 1
+
+    with use_audit(log), observe(Closing()), pytest.raises(AuditError):
+        bench.run(bench.ask().tools(add).execute())
+    assert called == []
+    assert kinds[-2:] == ["tool_start", "tool_error"]
 
 
 def test_a_record_names_the_trace_that_others_know_it_by(tmp_path: Path, log: AuditLog) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
-from tests.llm.conftest import Exchange, Serve
+from tests.llm.conftest import Exchange, LoopbackServer, Serve
 from tests.support.bench import Bench, Slow
 
 from agentflow.clock import VirtualClock
@@ -187,13 +187,19 @@ def test_each_attempt_is_a_span_within_its_call(tmp_path: Path, streaming: bool)
     assert (error["status"], error["request_id"], error["error_type"]) == (502, "r0", "ServerError")
 
 
-async def test_an_attempt_says_where_it_went_and_carries_what_watchers_want(serve: Serve, tmp_path: Path) -> None:
-    async def answer(exchange: Exchange) -> None:
-        await exchange.respond({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]})
+def registry_at(server: LoopbackServer, tmp_path: Path) -> ModelRegistry:
+    lab = f"{{kind: openai, base_url: '{server.url}', api_key_env: OPENAI_API_KEY}}"
+    (tmp_path / "models.yml").write_text(f"providers: {{lab: {lab}}}\n")
+    return ModelRegistry.load(environ={"OPENAI_API_KEY": "sk-not-to-be-seen"}, cwd=tmp_path, home=tmp_path)
 
+
+async def answer(exchange: Exchange) -> None:
+    await exchange.respond({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]})
+
+
+async def test_an_attempt_says_where_it_went_and_carries_what_watchers_want(serve: Serve, tmp_path: Path) -> None:
     server = await serve(answer)
-    (tmp_path / "models.yml").write_text(f"providers: {{lab: {{kind: openai, base_url: '{server.url}'}}}}\n")
-    registry = ModelRegistry.load(environ={"OPENAI_API_KEY": "sk-not-to-be-seen"}, cwd=tmp_path, home=tmp_path)
+    registry = registry_at(server, tmp_path)
     seen = Carrying()
     with observe(seen):
         reply = await LLMClientBuilder(lambda: registry, Call(model="lab/m")).prompt("Hi").execute_full()
@@ -206,6 +212,69 @@ async def test_an_attempt_says_where_it_went_and_carries_what_watchers_want(serv
     assert isinstance(end.data["connect"], float)
     assert reply.run_id == start.run_id
     assert "sk-not-to-be-seen" not in repr(seen.events)
+
+
+class Meddling(Seen):
+    """Gives these as the headers of requests to other systems."""
+
+    def __init__(self, given: object) -> None:
+        super().__init__()
+        self.given = given
+
+    def headers(self, run_id: str, span: int) -> Mapping[str, str]:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"traceparent": "00-1\r\nauthorization: mine"},
+        {"trace\nparent": "00-1"},
+        {"traceparent": "schön"},
+        {"traceparent": 7},
+        {7: "traceparent"},
+        {"traceparent": "x" * 100_000},
+        {"Authorization": "Bearer mine", "Host": "elsewhere", "Content-Length": "1", "Transfer-Encoding": "chunked"},
+        {"user-agent": "mine"},
+        ["traceparent"],
+        None,
+        ValueError("no headers today"),
+    ],
+    ids=["a line break", "a name that is none", "letters", "a number", "a number's", "endless", "what is ours",
+         "what was asked for", "a list", "nothing", "an error"],
+)  # fmt: skip
+async def test_no_header_of_a_watcher_breaks_or_changes_a_request(serve: Serve, tmp_path: Path, given: object) -> None:
+    server = await serve(answer)
+    registry, seen = registry_at(server, tmp_path), Carrying()
+    with observe(seen), observe(Meddling(given)):
+        assert await LLMClientBuilder(lambda: registry, Call(model="lab/m")).prompt("Hi").execute() == "Hi"
+    await registry.aclose()
+    headers = server.requests[0].headers
+    assert headers["traceparent"] == f"00-{seen.one('attempt_start').run_id}-{seen.one('attempt_start').span}"
+    assert (headers["authorization"], headers["user-agent"]) == ("Bearer sk-not-to-be-seen", "agentflow")
+    assert headers["host"] == server.url.split("/")[2]
+    assert "mine" not in repr(headers)
+
+
+async def test_each_attempt_carries_its_own_span(serve: Serve, tmp_path: Path) -> None:
+    answers = iter([503, 200])
+
+    async def bumpy(exchange: Exchange) -> None:
+        status = next(answers)
+        await (answer(exchange) if status == 200 else exchange.respond({"error": {"message": "busy"}}, status))
+
+    server = await serve(bumpy)
+    registry, seen = registry_at(server, tmp_path), Carrying()
+    quick = RetryPolicy(max_attempts=2, base_delay=0.001)
+    with observe(seen):
+        await LLMClientBuilder(lambda: registry, Call(model="lab/m")).prompt("Hi").retry(quick).execute()
+    await registry.aclose()
+    spans = [event.span for event in seen.events if event.kind == "attempt_start"]
+    assert len(spans) == 2
+    told = [request.headers["traceparent"] for request in server.requests]
+    assert told == [f"00-{seen.events[0].run_id}-{span}" for span in spans]
 
 
 # ---- streams that are left early -----------------------------------------------------------------------------
@@ -301,6 +370,15 @@ def test_an_answer_names_its_run(tmp_path: Path, streaming: bool) -> None:
     seen = watched(bench, ask, Seen())
     bench.run(ask())
     assert [reply.run_id for reply in replies] == [seen.events[0].run_id, None]
+
+
+def test_a_stream_is_watched_that_was_made_before_there_was_a_loop(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, ["one ", "two"])
+    seen = Seen()
+    with observe(seen):
+        stream = bench.ask().execute_streaming()
+        assert bench.run(stream.collect()).text == "one two"
+    assert seen.kinds == ["model_start", "attempt_start", "attempt_success", "model_success"]
 
 
 # ---- contents ------------------------------------------------------------------------------------------------

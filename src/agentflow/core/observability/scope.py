@@ -261,7 +261,9 @@ class Scope(Entry):
         """`end` without waiting for anybody, from any thread: for what was cancelled, and for attempts. Nothing where
         it has not begun, or is over."""
         if self.span and not self.over:
-            self.channel.leave(self._over(kind, data, parts, attempt))
+            event = self._over(kind, data, parts, attempt)
+            if self.channel.reader is not None:
+                self.channel.leave(event)
 
     def _begun(self, kind: str, data: Mapping[str, object], attempt: int) -> ExecutionEvent:
         channel = self.channel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Image, ToolCall
 from agentflow.llm.messages import Message, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.scripted import ScriptedAnswer, ScriptedProvider
+
+
+@dataclass
+class Age:
+    years: int
+
 
 EVEN = RetryPolicy(max_attempts=3, base_delay=1.0, jitter="none")
 
@@ -395,6 +402,13 @@ def test_prompts_and_answers_are_told_only_where_somebody_wants_them(tmp_path: P
     seen = watched(bench, ask, Seen(content=True))
     assert seen.one("model_start").data["messages"] == [{"role": "user", "content": "secret prompt\n[image image/png]"}]
     assert seen.one("model_success").data["answer"] == "secret answer"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_does_not_fit_is_quoted_only_where_contents_are_wanted(tmp_path: Path, wanted: bool) -> None:
+    bench = bench_of(tmp_path, "a secret that is no JSON", '{"years": 7}')
+    seen = watched(bench, bench.ask().output(Age).execute, Seen(content=wanted))
+    assert ("secret" in str(seen.one("output_retry").data["problem"])) is wanted
 
 
 def test_pieces_are_told_only_where_somebody_wants_them(tmp_path: Path) -> None:

@@ -132,6 +132,12 @@ class Channel:
         with suppress(RuntimeError):  # the loop is closed: nobody reads any more
             loop.call_soon_threadsafe(reader.leave, event)
 
+    @property
+    def quotes(self) -> bool:
+        """Whether a model may be quoted in what is decided about it: to who reads the run's own stream, or wants
+        contents."""
+        return self.content or self.reader is not None
+
     async def put(self, tell: Callable[[], ExecutionEvent]) -> None:
         """Tell what `tell` makes, and wait while the reader is behind; on the run's own loop, wherever this runs."""
         reader, loop = self.reader, self.loop

@@ -218,7 +218,7 @@ async def _tell_refused(call: ToolCall, scope: Scope | None, reason: str, **fact
 def _facts(call: ToolCall, scope: Scope, **facts: object) -> dict[str, object]:
     """What is told of a call; its arguments to who reads the run's own stream, or wants contents."""
     told: dict[str, object] = {"tool": call.name, "call_id": call.id, **facts}
-    if scope.channel.content or scope.channel.reader is not None:
+    if scope.channel.quotes:
         told["arguments"] = call.arguments
     return told
 

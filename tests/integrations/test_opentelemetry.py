@@ -516,6 +516,62 @@ def test_what_is_not_sampled_says_so_to_whom_it_asks_and_is_measured_all_the_sam
     assert point.sum == 2.0
 
 
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF)])
+def test_inside_a_run_that_is_not_sampled_nothing_is_kept_but_calls_of_models_and_all_is_measured(
+    sampler: Sampler,
+) -> None:
+    memory = Memory(sampler=sampler)
+    run = Telling(memory.observer)
+    flow = run.begin("flow_start", "article")
+    write = run.begin("node_start", "write", inside=flow)
+    model = run.begin("model_start", "", MODEL, inside=write)
+    attempt = run.begin("attempt_start", "", inside=model)
+    tool = run.begin("tool_start", "", {"tool": "weather"}, inside=write)
+    assert memory.observer.open_spans == 2
+    flags = {memory.observer.headers("run-1", span.number)["traceparent"][-2:] for span in (write, model, attempt)}
+    assert all(int(each, 16) & 1 == 0 for each in flags)
+    run.happen("retry", write)
+    run.wait(2.0)
+    run.end("attempt_success", attempt, HTTP)
+    run.end("model_success", model, ANSWER)
+    for kind, span in (("tool_success", tool), ("node_success", write), ("flow_success", flow)):
+        run.end(kind, span)
+    [point] = memory.points("gen_ai.client.operation.duration")
+    assert point.attributes["server.address"] == "api.openai.com"
+    assert [point.sum for point in memory.points("gen_ai.execute_tool.duration")] == [2.0]
+    assert [point.sum for point in memory.points("gen_ai.invoke_workflow.duration")] == [2.0]
+    assert (memory.spans, memory.observer.open_spans, memory.observer.losses.unplaced) == ([], 0, 0)
+
+
+async def test_inside_a_run_that_is_not_sampled_its_trace_is_current_all_the_same() -> None:
+    memory = Memory(sampler=ParentBased(ALWAYS_OFF))
+    seen = []
+
+    @node
+    async def look(state: Any) -> None:
+        seen.append(get_current_span().get_span_context())
+
+    left, right = look.named("left"), look.named("right")
+    with observe(memory.observer):
+        await AsyncFlow(look >> Parallel(left, right), name="article").run()
+    assert [(each.is_valid, each.trace_flags.sampled) for each in seen] == [(True, False)] * 3
+    assert len({each.trace_id for each in seen}) == 1
+
+
+def test_when_the_first_span_of_a_run_that_is_not_sampled_is_put_out_its_trace_goes_on() -> None:
+    memory = Memory(sampler=ParentBased(ALWAYS_OFF), max_open_spans=1)
+    run = Telling(memory.observer)
+    flow = run.begin("flow_start", "article")
+    other = Telling(memory.observer, "run-2").begin("model_start", "fast", MODEL)  # puts the flow out
+    write = run.begin("node_start", "write", inside=flow)
+    assert memory.observer.headers("run-1", write.number)["traceparent"][-2:] in ("00", "02")
+    for kind, span in (("node_success", write), ("flow_success", flow)):
+        run.end(kind, span)
+    assert other.number == 1
+    assert memory.spans == []
+    assert memory.observer.open_spans == 0
+
+
 def test_a_caller_that_decided_is_followed() -> None:
     memory = Memory(sampler=ParentBased(ALWAYS_ON))
     tracer = Memory(sampler=ALWAYS_OFF).tracers.get_tracer("caller")

@@ -98,6 +98,18 @@ def test_the_board_fits_the_terminal(width: int) -> None:
     assert "l = rate limit 100%" in file.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 200])
+def test_what_is_in_flight_and_spent_is_said_in_any_width(width: int) -> None:
+    file = io.StringIO()
+    board = figures(*several(3, ago=20.0), now=NOW)
+    picture = board_picture(board, width=width, colours=False, where="a/long/way/to/the/file/of/.agentflow/runs.db")
+    Console(file=file, width=width).print(picture)
+    title, sums = file.getvalue().splitlines()[:2]
+    assert "last event" in title
+    assert "$1.50 in" in sums
+    assert "0 runs" in sums
+
+
 def test_an_empty_board_says_that_nothing_has_happened() -> None:
     file = io.StringIO()
     Console(file=file, width=120).print(board_picture(figures(), width=120, colours=False, where="x"))

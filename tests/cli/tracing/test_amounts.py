@@ -31,8 +31,10 @@ def test_durations_take_seven_signs_at_most(seconds: float, said: str) -> None:
 
 def test_money_that_nobody_knows_is_not_nothing() -> None:
     assert (dollars(None), dollars(0.0), dollars(0.0, more=True)) == ("?", "$0", "$0+?")
-    assert [dollars(each) for each in (0.00002, 0.00123, 0.0123, 1234.5)] == [
-        "$2.0e-05",
+    assert [dollars(each) for each in (3e-9, 0.0000151, 0.00002, 0.00123, 0.0123, 1234.5)] == [
+        "<$0.0000001",
+        "$0.0000151",
+        "$0.00002",
         "$0.00123",
         "$0.0123",
         "$1,234.50",

@@ -56,6 +56,17 @@ def test_what_runs_and_what_was_cut_off_says_what_was_at_work() -> None:
     assert "was cut off" in answers_to(trace_of(events, over=True)).did
 
 
+def test_a_call_that_goes_on_is_not_blamed_on_the_event_loop() -> None:
+    run = RunEvents()
+    node = run.begin("node", "f/write#1", run.begin("flow", "f"))
+    run.begin("model", "f/write#1", node, model="m")
+    slow = answers_to(trace_of(run.events, now=3.0)).slow
+    assert slow == (
+        "Most of the 3.00 s went into what has not ended yet, and tells then what it waited for: 3.00 s (100%), "
+        "in m of write."
+    )
+
+
 def test_a_run_without_models_cost_nothing_and_one_of_unknown_price_is_not_free() -> None:
     run = RunEvents()
     run.end(run.begin("flow", "f"))

@@ -30,8 +30,10 @@ def dollars(amount: float | None, *, more: bool = False) -> str:
         return "?"
     if amount == 0.0:
         text = "$0"
+    elif amount < 0.0000001:
+        text = "<$0.0000001"
     elif amount < 0.0001:
-        text = f"${amount:.1e}"
+        text = f"${amount:.7f}".rstrip("0")
     elif amount < 0.01:
         text = f"${amount:.5f}".rstrip("0")
     elif amount < 1.0:

@@ -9,11 +9,11 @@ cost.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agentflow.cli.tracing.amounts import count_of, dollars, duration, per_cent, tokens
-from agentflow.cli.tracing.categories import in_order
+from agentflow.cli.tracing.categories import Category, category, in_order
 from agentflow.cli.tracing.rows import label
 from agentflow.core.observability.critical_path import Stretch, stretches
 from agentflow.core.observability.totals import Totals, by_model, by_node, totals, totals_by
@@ -24,6 +24,13 @@ __all__ = ["Answers", "answers_to", "failure_of"]
 
 _NOTICEABLE: Final = 0.5
 """Seconds. Nobody wants advice on a run that was shorter."""
+
+_PENDING: Final = replace(
+    category("unattributed"),
+    name="pending",
+    meaning="what has not ended yet, and tells then what it waited for",
+    remedy="",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +116,11 @@ def _slow(trace: Trace) -> str:
     root = trace.root
     if root is None or trace.duration <= 0.0:
         return "It took no time."
-    path = stretches(root)
+    path = tuple(map(_as_far_as_known, stretches(root)))
     spent: dict[str, float] = {}
     for stretch in path:
         spent[stretch.category] = spent.get(stretch.category, 0.0) + stretch.duration
-    parts = sorted(in_order(spent), key=lambda part: -part[1])
+    parts = sorted(_parts(spent), key=lambda part: -part[1])
     first, seconds = parts[0]
     most = "Most" if seconds > trace.duration / 2 else "The largest part"
     sentence = (
@@ -131,19 +138,29 @@ def _slow(trace: Trace) -> str:
     return sentence
 
 
-def _guard(category: str, path: tuple[Stretch, ...]) -> str:
+def _as_far_as_known(stretch: Stretch) -> Stretch:
+    """What has not ended tells only then whether it waited or worked: until then nobody's event loop is to blame."""
+    unknown = stretch.category == "unattributed" and stretch.span.is_open
+    return replace(stretch, category=_PENDING.name) if unknown else stretch
+
+
+def _parts(spent: dict[str, float]) -> list[tuple[Category, float]]:
+    return [(_PENDING if each.name == _PENDING.name else each, took) for each, took in in_order(spent)]
+
+
+def _guard(name: str, path: tuple[Stretch, ...]) -> str:
     """Whose wait it was, where it was always the same guard's."""
-    kind = {"queue": "shedder_wait", "limiter": "limiter_wait", "pool": "pool_wait"}.get(category)
-    spans = {each.span.number: each.span for each in path if each.category == category}
+    kind = {"queue": "shedder_wait", "limiter": "limiter_wait", "pool": "pool_wait"}.get(name)
+    spans = {each.span.number: each.span for each in path if each.category == name}
     names = {str(mark.data.get("guard", "")) for span in spans.values() for mark in span.marks if mark.kind == kind}
     return f" of {names.pop()}" if len(names) == 1 and names != {""} else ""
 
 
-def _longest(category: str, path: tuple[Stretch, ...], root: Span) -> str:
+def _longest(name: str, path: tuple[Stretch, ...], root: Span) -> str:
     """Where the most of it was, where that is not the run itself."""
     found: dict[int, float] = {}
     for each in path:
-        if each.category == category:
+        if each.category == name:
             found[each.span.number] = found.get(each.span.number, 0.0) + each.duration
     number = max(found, key=lambda each: found[each])
     span = next(each.span for each in path if each.span.number == number)

@@ -51,18 +51,22 @@ def _head(figures: Figures, where: str, width: int) -> Text:
     spent, unpriced = sum(line.dollars for line in figures.models), sum(line.unpriced for line in figures.models)
     per_minute = sum(line.per_minute for line in figures.models)
     ago = "never" if figures.last is None else f"{duration(max(0.0, figures.time - figures.last))} ago"
-    text = Text.assemble(
+    wide = width >= _ROOM_FOR_ALL
+    title = Text.assemble(
         ("agentflow top", "bold"),
-        (f"  {datetime.fromtimestamp(figures.time):%H:%M:%S}  {where}  last event {ago}\n", "dim"),
-        (count_of(flows, "run"), "bold cyan" if flows else ""),
-        " and ",
-        (count_of(calls, "model call"), "bold cyan" if calls else ""),
-        f" in flight · {per_minute:.0f} calls in the last minute · ",
-        (dollars(spent, more=unpriced > 0), "bold"),
-        " in the last hour",
+        (f"  {datetime.fromtimestamp(figures.time):%H:%M:%S}  last event {ago}  {where}", "dim"),
     )
-    text.truncate(width * 2)
-    return text
+    sums = Text.assemble(
+        (count_of(flows, "run"), "bold cyan" if flows else ""),
+        " and " if wide else ", ",
+        (count_of(calls, "model call" if wide else "call"), "bold cyan" if calls else ""),
+        f" in flight · {per_minute:.0f}{' calls in the last minute' if wide else '/min'} · ",
+        (dollars(spent, more=unpriced > 0), "bold"),
+        " in the last hour" if wide else " in 1 h",
+    )
+    for line in (title, sums):
+        line.truncate(width, overflow="ellipsis")
+    return Text("\n").join((title, sums))
 
 
 def _table(what: str, lines: Sequence[Line], width: int, rows: int | None) -> Table:

@@ -502,7 +502,8 @@ async def _told(own: Sequence[Observation]) -> None:
             await observation.drained(_PATIENCE)
     finally:
         for observation in own:
-            observation.close(timeout=0.0)
+            if not observation.inline:  # who needs no thread may see how what outlives the run ends
+                observation.close(timeout=0.0)
 
 
 def _start_state(inputs: Inputs | None, context: object) -> SharedState:

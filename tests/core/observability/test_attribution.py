@@ -74,6 +74,16 @@ def test_a_gap_that_another_child_fills_is_not_its_own_time():
     }
 
 
+def test_what_another_thread_tells_late_counts_from_where_the_path_had_come_to():
+    account = Account(0, "own")
+    first, late = Entry(), Entry()
+    account.begin(first, 0)
+    account.end(first, 4, {"generation": 4})
+    account.begin(late, 2)
+    account.end(late, 6, {"limiter": 4})
+    assert account.total(6) == {"generation": 4, "limiter": 2}
+
+
 def test_what_is_kept_does_not_grow_with_the_number_of_children():
     account = Account(0, "own")
     for number in range(10_000):

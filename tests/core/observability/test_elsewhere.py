@@ -131,6 +131,16 @@ def test_a_thread_that_outlives_its_run_goes_on_and_is_told_of(
     assert misfits(seen.events) == []
 
 
+def test_an_observer_of_one_run_sees_what_outlives_it_end() -> None:
+    flow, go, outcome = a_thread_beside(calls)
+    seen = Seen()
+    asyncio.run(cancelled(flow.run(observers=[seen])))
+    go.set()
+    until(lambda: outcome)
+    assert seen.kinds[-3:] == CALL
+    assert misfits(seen.events) == []
+
+
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "standing still"])
 def test_nobody_waits_for_a_reader_whose_loop_runs_no_more(closed: bool) -> None:
     reader, scopes = Kept(), list[Scope]()

@@ -90,6 +90,9 @@ class Account:
             path = self._path = dict(entry.before)
         if entry.began > entry.since:
             self._fill(path, entry)
+        elif entry.began < entry.since:  # told late, by another thread: what it ran before that is accounted for
+            share = (now - entry.since) / (now - entry.began)
+            parts = {name: seconds * share for name, seconds in parts.items()}
         for name, seconds in parts.items():
             path[name] = path.get(name, 0.0) + seconds
         self._frontier = now

@@ -71,6 +71,11 @@ class Observation:
         self._relay = None if getattr(observer, "inline", False) else _Relay(self._hand_over, self._name())
         self.see: Callable[[ExecutionEvent], None] = self._hand_over if self._relay is None else self._queue
 
+    @property
+    def inline(self) -> bool:
+        """Whether it is told at once, in no thread of its own."""
+        return self._relay is None
+
     def flush(self, timeout: float = _PATIENCE) -> bool:
         """Wait until the observer has seen all that happened until now. Whether it has, within `timeout` seconds."""
         return self._relay is None or self._relay.flush(timeout)

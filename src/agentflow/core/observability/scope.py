@@ -239,7 +239,8 @@ class Scope(Entry):
         if self.channel.reader is None:
             self._begun(kind, data, 1)
         else:
-            await self.channel.put(lambda: self._begun(kind, data, 1))
+            now = self.channel.clock.monotonic()  # the run's loop may come to it later
+            await self.channel.put(lambda: self._begun(kind, data, 1, now))
 
     async def end(
         self,
@@ -253,7 +254,8 @@ class Scope(Entry):
         if self.channel.reader is None:
             self._over(kind, data, parts, attempt)
         else:
-            await self.channel.put(lambda: self._over(kind, data, parts, attempt))
+            now = self.channel.clock.monotonic()
+            await self.channel.put(lambda: self._over(kind, data, parts, attempt, now))
 
     def enter(self, kind: str, data: Mapping[str, object] = _NOTHING, *, attempt: int = 1) -> None:
         """`begin` without waiting for anybody, from any thread."""
@@ -271,9 +273,11 @@ class Scope(Entry):
             if self.channel.reader is not None:
                 self.channel.leave(event)
 
-    def _begun(self, kind: str, data: Mapping[str, object], attempt: int) -> ExecutionEvent:
+    def _begun(self, kind: str, data: Mapping[str, object], attempt: int, now: float | None = None) -> ExecutionEvent:
         channel = self.channel
-        self.started = now = channel.clock.monotonic()
+        if now is None:
+            now = channel.clock.monotonic()
+        self.started = now
         outer = self.outer
         if outer is not None and self.counts:
             with channel.lock:
@@ -285,9 +289,12 @@ class Scope(Entry):
         self.span = event.span
         return event
 
-    def _over(self, kind: str, data: Mapping[str, object], parts: Parts | None, attempt: int) -> ExecutionEvent:
+    def _over(
+        self, kind: str, data: Mapping[str, object], parts: Parts | None, attempt: int, now: float | None = None
+    ) -> ExecutionEvent:
         channel = self.channel
-        now = channel.clock.monotonic()
+        if now is None:
+            now = channel.clock.monotonic()
         self.over = True
         if self.facts is not None:
             data = {**self.facts, **data}

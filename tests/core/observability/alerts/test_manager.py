@@ -333,7 +333,9 @@ def test_a_short_program_hears_of_its_alerts_too() -> None:
     assert bench.told.states == ["firing"]
 
 
-def test_the_end_waits_for_actions_no_longer_than_its_grace_and_counts_what_is_lost() -> None:
+def test_the_end_waits_for_actions_no_longer_than_its_grace_and_counts_what_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def for_ever(alert: Alert) -> None:
         await asyncio.Event().wait()
 
@@ -349,6 +351,7 @@ def test_the_end_waits_for_actions_no_longer_than_its_grace_and_counts_what_is_l
     bench.clock.run(main())
     counts = bench.manager.counts().actions["stuck"]
     assert (counts.told, counts.dropped, counts.waiting) == (0, 2, 0)
+    assert caplog.messages == ["the alert action stuck was not done in time: 2 alerts were not told"]
 
 
 def test_it_can_be_started_again_also_on_another_loop() -> None:

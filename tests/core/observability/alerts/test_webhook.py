@@ -236,6 +236,25 @@ class Posts:
         return answer
 
 
+def test_what_is_given_up_before_its_next_attempt_says_why_there_had_to_be_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse(target: Target, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str]]:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.25):
+                await Webhook("http://127.0.0.1:9/T0/secret", base_delay=1.0, clock=clock, post=refuse).act(ALERT)
+
+    clock = VirtualClock()
+    clock.run(main())
+    [said] = caplog.messages
+    assert said.startswith("a webhook was given up between two attempts: ")
+    assert "Connection refused" in said
+    assert "secret" not in said
+
+
 def test_the_waits_double_and_are_bounded() -> None:
     clock = VirtualClock()
     posts = Posts(clock, *[(500, {})] * 6)

@@ -41,7 +41,18 @@ class ActionCounts:
 class Lane:
     """Belongs to one event loop at a time; on a new one it goes on with what was left."""
 
-    __slots__ = ("_action", "_busy", "_dropped", "_failed", "_last_error", "_name", "_task", "_told", "_waiting")
+    __slots__ = (
+        "_action",
+        "_busy",
+        "_dropped",
+        "_failed",
+        "_last_error",
+        "_name",
+        "_task",
+        "_told",
+        "_unfinished",
+        "_waiting",
+    )
 
     def __init__(self, name: str, action: Action) -> None:
         self._name = name
@@ -50,6 +61,7 @@ class Lane:
         self._busy = False
         self._task: asyncio.Task[None] | None = None
         self._told = self._failed = self._dropped = 0
+        self._unfinished = 0  # what was broken off: dropped, and said with the rest when the lane is closed
         self._last_error: str | None = None
 
     def put(self, alert: Alert) -> None:
@@ -75,13 +87,16 @@ class Lane:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        if self._waiting:
-            self._drop(len(self._waiting))
-            self._waiting.clear()
+        unfinished = self._unfinished + len(self._waiting)
+        self._unfinished = 0
+        self._waiting.clear()
+        if unfinished:
+            self._dropped += unfinished
+            _log.warning("the alert action %s was not done in time: %d alerts were not told", self._name, unfinished)
 
     def counts(self) -> ActionCounts:
         waiting = len(self._waiting) + self._busy
-        return ActionCounts(self._told, self._failed, self._dropped, waiting, self._last_error)
+        return ActionCounts(self._told, self._failed, self._dropped + self._unfinished, waiting, self._last_error)
 
     # ---- within
 
@@ -100,8 +115,8 @@ class Lane:
                 await self._action.act(alert)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this action's own trouble
                 self._fail(error)
-            except BaseException:
-                self._drop(1)
+            except asyncio.CancelledError:
+                self._unfinished += 1
                 raise
             else:
                 self._told += 1

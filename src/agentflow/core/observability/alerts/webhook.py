@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,9 +23,10 @@ from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.alerts.alert import Alert
 from agentflow.core.observability.alerts.post import Target, post
 from agentflow.core.observability.alerts.signature import signed
+from agentflow.core.observability.redaction import redact
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.robustness.retry_after import retry_after
-from agentflow.errors import AlertActionError, ConfigurationError, OperationTimeoutError
+from agentflow.errors import AlertActionError, ConfigurationError, OperationTimeoutError, describe
 
 __all__ = ["Post", "Webhook"]
 
@@ -32,6 +34,7 @@ Post: TypeAlias = Callable[[Target, Mapping[str, str], bytes], Awaitable[tuple[i
 """Sends a request; returns the answer's status and headers."""
 
 _LONGEST_WAIT: Final = 60.0  # seconds that a receiver may ask for
+_log = logging.getLogger("agentflow.alerts")
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -68,7 +71,21 @@ class Webhook:
 
     async def act(self, alert: Alert) -> None:
         body = json.dumps(alert.to_json(), ensure_ascii=True, separators=(",", ":")).encode("ascii")
-        await self._policy().run(lambda: self._attempt(alert.id, body), clock=self.clock)
+        failed: list[Exception] = []
+
+        async def attempt() -> None:
+            try:
+                await self._attempt(alert.id, body)
+            except Exception as error:
+                failed[:] = [error]
+                raise
+
+        try:
+            await self._policy().run(attempt, clock=self.clock)
+        except asyncio.CancelledError:
+            if failed:  # it would have been tried again, and nobody else hears why it had to be
+                _log.warning("a webhook was given up between two attempts: %s", redact(describe(failed[0]))[:500])
+            raise
 
     async def _attempt(self, message_id: str, body: bytes) -> None:
         target, secret = self._target(), self._secret()

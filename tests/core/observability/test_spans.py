@@ -175,6 +175,23 @@ def test_an_error_that_is_not_ours_ends_a_flow_as_an_error():
     ]
 
 
+def test_what_passes_until_the_end_is_told_is_accounted_for_as_well():
+    clock = VirtualClock()
+
+    @node
+    async def ask(state: SharedState) -> None:
+        outer = current_scope.get()
+        assert outer is not None
+        call = outer.inside("unattributed")
+        await call.begin("model_start")
+        await asyncio.sleep(3)
+        await call.end("model_success", parts={"generation": 2.5, "unattributed": 0.25})
+
+    seen = run(AsyncFlow(ask, name="flow", clock=clock), clock)
+    assert misfits(seen.events) == []
+    assert seen.breakdown("flow") == {"generation": 2.5, "unattributed": 0.5}
+
+
 def test_failed_nodes_have_a_breakdown_too():
     @node
     async def fail(state: SharedState) -> None:

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+_EXACT: Final = 1e-6  # seconds
 _NO_PARTS: Final[Parts] = MappingProxyType({})
 
 
@@ -300,8 +301,7 @@ class Scope(Entry):
             data = {**self.facts, **data}
         if self.counts:
             with channel.lock:
-                if parts is None:
-                    parts = self._parts(now)
+                parts = self._parts(now) if parts is None else _whole(parts, now - self.started)
                 if self.outer is not None and self.outer._account is not None:
                     self.outer._account.end(self, now, parts)
             data = {**data, "breakdown": parts} if data else {"breakdown": parts}
@@ -318,6 +318,12 @@ class Scope(Entry):
         rest = {**parts, self.own: own - share * waited}
         told = merged(rest, {name: seconds * share for name, seconds in self._waits.items()})
         return {name: seconds for name, seconds in told.items() if seconds > 0.0}
+
+
+def _whole(parts: Parts, seconds: float) -> Parts:
+    """The parts, with what has passed since they were added up: a busy thread may have to wait for its turn to tell."""
+    rest = seconds - sum(parts.values())
+    return parts if rest < _EXACT else merged(parts, {"unattributed": rest})
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("agentflow_scope", default=None)

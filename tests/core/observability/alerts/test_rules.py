@@ -12,6 +12,7 @@ from agentflow.core.observability.alerts.preset_fields import PRESETS
 from agentflow.core.observability.alerts.presets import breaker_open, burn_rate, cost_per_hour, error_rate, latency
 from agentflow.core.observability.alerts.quantities import BurnRate, Metric, Ratio
 from agentflow.core.observability.alerts.rule import AlertRule, NoData
+from agentflow.core.observability.alerts.spelling import doubts
 from agentflow.core.observability.alerts.threshold import Absent, Condition, Threshold
 from agentflow.errors import ConfigurationError
 
@@ -169,6 +170,28 @@ def test_a_misfit_is_named_with_what_is_allowed(fields: dict[str, Any], words: s
 def test_what_is_no_mapping_is_refused(mapping: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^alerts\.rules\.0: found .*, allowed is a mapping"):
         AlertRule.from_mapping(mapping, path="alerts.rules.0")
+
+
+def test_a_statistic_that_the_metric_has_not_is_found_before_it_is_needed() -> None:
+    said = complaint(metric="flow_runs", stat="p95")
+    assert "stat: flow_runs is a counter, and a counter has no 'p95'; it has total, rate" in said
+    assert read(metric="a_metric_of_mine", stat="p95").quantity == Metric("a_metric_of_mine", "p95")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"metric": "flow_run"}, ["flow_run, which AgentFlow does not count; did you mean flow_runs?"]),
+        ({"metric": None, "ratio": {"of": "model_call", "to": "model_calls"}}, ["did you mean model_calls?"]),
+        ({"metric": "flow_runs"}, []),
+        ({"metric": "orders_waiting"}, []),
+    ],
+)
+def test_a_metric_that_is_almost_one_of_ours_is_doubted(fields: dict[str, Any], said: list[str]) -> None:
+    rule = AlertRule.from_mapping({name: value for name, value in (SLOW | fields).items() if value is not None})
+    found = list(doubts([rule]))
+    assert len(found) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, found, strict=True))
 
 
 def test_a_long_value_is_not_repeated_whole() -> None:

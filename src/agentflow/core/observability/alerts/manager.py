@@ -36,6 +36,7 @@ from agentflow.core.observability.alerts.reader import Reader, Source
 from agentflow.core.observability.alerts.rule import AlertRule
 from agentflow.core.observability.alerts.settings import read_settings
 from agentflow.core.observability.alerts.silence import Silence
+from agentflow.core.observability.alerts.spelling import doubts
 from agentflow.core.observability.redaction import redact
 from agentflow.core.portal import run_blocking
 from agentflow.errors import ConfigurationError, describe
@@ -101,6 +102,8 @@ class AlertManager:
         self._evaluations = self._failed = self._unwatched = 0
         self._last_error: str | None = None
         _check_names(rules, self._lanes)
+        for doubt in doubts(rules):
+            _log.warning(doubt)
 
     @classmethod
     def from_mapping(

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
+from agentflow.core.observability.metric_names import METRICS
+from agentflow.core.observability.series import check_stat
 from agentflow.core.observability.snapshot import MetricsSnapshot, Series
 from agentflow.core.observability.windows import LONGEST
 from agentflow.errors import ConfigurationError
@@ -60,6 +62,11 @@ class Metric:
         if self.stat is not None and not _STATS.fullmatch(self.stat):
             allowed = "total, rate, value, count, sum, mean, min, max and percentiles such as p95"
             raise ConfigurationError(f"stat: found {self.stat!r}, allowed are {allowed}")
+        if self.stat is not None and (kind := METRICS.get(self.name)) is not None:
+            try:
+                check_stat(kind, self.stat)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"stat: {self.name} is a {kind}, and {error}") from None
         _check_window("window", self.window)
 
     def read(self, snapshot: MetricsSnapshot, by: Sequence[str]) -> dict[Group, float | None]:

@@ -45,7 +45,10 @@ class Observer(Protocol):
 
 @runtime_checkable
 class Propagator(Protocol):
-    """An inline observer that also says what a request to another system carries along, such as `traceparent`."""
+    """An inline observer that also says what a request to another system carries along, such as `traceparent`.
+
+    What is no header is left out, and so is what decides where a request goes, whose it is, or what it asks for.
+    """
 
     def headers(self, run_id: str, span: int, /) -> Mapping[str, str]: ...
 

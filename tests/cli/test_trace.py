@@ -228,3 +228,23 @@ def test_the_table_of_costs_has_a_sum_and_says_what_it_does_not_know(invoke, rec
     shown = invoke("cost").stdout
     assert "$0.5000+?" in shown
     assert "nobody knows the price of 1 call" in shown
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200", "", "wide", "0"])
+@pytest.mark.parametrize("words", [("runs",), ("cost", "--by", "flow"), ("trace", "aa01"), ("top", "--once")])
+def test_a_pipe_is_as_wide_as_columns_says(
+    invoke, recorded: Path, monkeypatch: pytest.MonkeyPatch, columns: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = invoke(*words)
+    assert shown.exit_code == 0
+    room = int(columns) if columns.isdigit() and int(columns) else 160
+    assert max(map(len, shown.stdout.splitlines())) <= room
+
+
+def test_a_narrow_table_keeps_names_ids_and_what_was_spent(invoke, recorded: Path, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    runs = next(line for line in invoke("runs").stdout.splitlines() if line.startswith("aa01"))
+    assert all(word in runs for word in ("digest", "done", "$0.2500"))
+    costs = next(line for line in invoke("cost", "--by", "flow").stdout.splitlines() if line.startswith("digest"))
+    assert "$0.2500" in costs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final, Literal
@@ -13,12 +12,14 @@ import click
 from agentflow.cli.debug import debug_option
 from agentflow.cli.recorded import file_option, open_runs, since_option
 from agentflow.cli.tracing.amounts import count_of, spent, tokens
+from agentflow.cli.tracing.screen import screen
 from agentflow.core.observability.store import CostRow
 
 __all__ = ["command"]
 
 By = Literal["model", "flow", "day", "provider", "tenant"]
 _BAR: Final = 24
+_NARROW: Final = 80  # from here on names need the room
 
 
 @click.command("cost", short_help="Say what was spent.")
@@ -54,10 +55,11 @@ def _facts(row: CostRow) -> dict[str, object]:
 
 def _print(by: str, rows: Sequence[CostRow]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
+    console = screen(otherwise=160)
+    bar = _BAR if console.width >= _NARROW else 0
     table = Table(
         Column(by, overflow="fold", footer="all"),
         Column("cost", justify="right", no_wrap=True, footer=_cost(rows)),
@@ -77,13 +79,13 @@ def _print(by: str, rows: Sequence[CostRow]) -> None:
         table.add_row(
             Text(row.key or "(none)"),
             _cost([row]),
-            Text("█" * round(row.cost / most * _BAR) if most else "", style="#b8860b"),
+            Text("█" * round(row.cost / most * bar) if most else "", style="#b8860b"),
             f"{row.calls:,}",
             Text(_some(row.failed_calls), style="red"),
             tokens(row.input_tokens),
             tokens(row.output_tokens),
         )
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    console.print(table)
     unknown = sum(row.unpriced for row in rows)
     if unknown:
         click.echo(f"?: nobody knows the price of {count_of(unknown, 'call')}; models.yml may name it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import click
 from agentflow.cli.debug import debug_option
 from agentflow.cli.recorded import file_option, open_runs, since_option
 from agentflow.cli.tracing.amounts import count_of, duration, spent, tokens
+from agentflow.cli.tracing.screen import screen
 from agentflow.core.observability.store import LossRecord, RunRecord
 from agentflow.core.observability.store.records import RunStatus
 
@@ -22,6 +22,7 @@ __all__ = ["command"]
 
 _STYLES: Final = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "lost": "yellow"}
 _NARROW: Final = 100
+_NARROWER: Final = 80
 
 
 @click.command("runs", short_help="List what has been recorded.")
@@ -68,20 +69,18 @@ def _as_json(run: RunRecord) -> dict[str, object]:
 
 def _print(runs: Sequence[RunRecord]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    width = None if sys.stdout.isatty() else 160
-    console = Console(file=sys.stdout, width=width, highlight=False)
-    wide = console.width >= _NARROW
+    console = screen(otherwise=160)
+    wide, narrow = console.width >= _NARROW, console.width < _NARROWER
     columns = [
         Column("run", no_wrap=True),  # an id is there to be copied, so it is never cut
         Column("what", ratio=1, no_wrap=True, overflow="ellipsis"),
-        Column("status"),
-        Column("began", no_wrap=True),
+        Column("status", no_wrap=True),
+        *([] if narrow else [Column("began", no_wrap=True)]),
         Column("took", justify="right", no_wrap=True),
-        Column("calls", justify="right"),
+        *([] if narrow else [Column("calls", justify="right")]),
         *([Column("tokens", justify="right", no_wrap=True)] if wide else []),
         Column("cost", justify="right", no_wrap=True),
     ]
@@ -92,9 +91,9 @@ def _print(runs: Sequence[RunRecord]) -> None:
             run.id,
             Text.assemble(_clean(_called(run)), (f"  {_clean(run.error or '')}" if run.error else "", "red")),
             Text(run.status, style=_STYLES[run.status]),
-            _began(run.started),
+            *([] if narrow else [_began(run.started)]),
             duration(run.duration if run.duration is not None else max(0.0, run.seen - run.started)),
-            f"{run.calls:,}" if run.calls else "",
+            *([] if narrow else [f"{run.calls:,}" if run.calls else ""]),
             *([used] if wide else []),
             spent(run.cost, run.calls - run.failed_calls, run.unpriced) if run.calls else "",
         )

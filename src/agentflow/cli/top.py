@@ -18,6 +18,7 @@ from agentflow.cli.keys import pressed_keys
 from agentflow.cli.recorded import file_option, open_runs
 from agentflow.cli.tracing.board import HOUR, Board
 from agentflow.cli.tracing.board_picture import board_picture
+from agentflow.cli.tracing.screen import piped_width
 from agentflow.core.observability.store import RunReader, RunRecord
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def command(once: bool, interval: float, file: str | None) -> None:
         watching = _Watching(reader)
         console = Console(file=sys.stdout, highlight=False)
         if once or not console.is_terminal or console.is_dumb_terminal:
-            width = console.width if console.is_terminal else int(os.environ.get("COLUMNS") or 120)
+            width = console.width if console.is_terminal else piped_width(120)
             console = Console(file=sys.stdout, width=width, highlight=False)
             console.print(watching.picture(console, rows=None))
         else:

@@ -7,8 +7,6 @@ agentflow trace 4f9a --html page.html      one file for a browser
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +17,7 @@ from agentflow.cli.files import unwritable, write_whole
 from agentflow.cli.recorded import file_option, open_runs, run_named, trace_in
 from agentflow.cli.tracing.amounts import count_of
 from agentflow.cli.tracing.as_json import trace_json
+from agentflow.cli.tracing.screen import screen
 from agentflow.core.observability.store import RunReader, RunRecord
 from agentflow.core.observability.trace import Trace
 
@@ -88,12 +87,8 @@ def _write_page(trace: Trace, html: Path, *, quiet: bool) -> None:
 
 
 def _show(trace: Trace, *, everything: bool) -> None:
-    from rich.console import Console
-
     from agentflow.cli.tracing.waterfall import picture
 
-    # Into a pipe whole lines go, as wide as COLUMNS says.
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or _PIPED_WIDTH)
-    console = Console(file=sys.stdout, width=width, highlight=False)
+    console = screen(otherwise=_PIPED_WIDTH)
     colours = console.color_system is not None and not console.no_color
     console.print(picture(trace, width=console.width, colours=colours, most=None if everything else 8))

@@ -6,7 +6,6 @@ Elsewhere than on a terminal: a line for each thing that ends, then the picture;
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import click
 
 from agentflow.cli.tracing.amounts import duration
 from agentflow.cli.tracing.as_json import event_json
+from agentflow.cli.tracing.screen import piped_width
 from agentflow.cli.tracing.waterfall import picture
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.store import RunReader, RunRecord
@@ -44,7 +44,7 @@ def follow_run(reader: RunReader, record: RunRecord, *, as_json: bool, everythin
     if console.is_terminal and not console.is_dumb_terminal:
         _live(following, console)
     else:
-        console = Console(file=sys.stdout, width=int(os.environ.get("COLUMNS") or 120), highlight=False)
+        console = Console(file=sys.stdout, width=piped_width(120), highlight=False)
         for event in following.until_the_end():
             _say(event)
     console.print(following.picture(console, most=None if everything else 8))

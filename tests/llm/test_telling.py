@@ -476,3 +476,15 @@ def test_the_clock_of_a_call_is_the_registrys(tmp_path: Path) -> None:
     success = watched(bench, bench.ask().execute, Seen()).one("model_success")
     assert (success.at, success.duration) == (30.0, 30.0)
     assert success.data["timing"]["generation"] == 30.0  # type: ignore[index]
+
+
+def test_a_beginning_that_broke_is_told_as_a_lost_request(tmp_path: Path) -> None:
+    """It was paid for, though nobody said how much of it: what it may have cost stands beside the answer's cost."""
+    price = "models: {m: {provider: toy, price: {input: 1.0, output: 1000000.0}}}"
+    anew = RetryPolicy(max_attempts=2, base_delay=1.0, jitter="none", after_first_chunk=True)
+    bench = bench_of(tmp_path, ["one two ", ServerError("cut")], ["all ", "of it"], yml=price)
+    seen = watched(bench, bench.ask("m").retry(anew).streaming().execute, Seen())
+    told = seen.one("model_success").data
+    assert told["lost_requests"] == 1
+    assert isinstance(told["lost_cost"], float)
+    assert 1.0 < told["lost_cost"] < 4.0  # two or three tokens at a dollar each

@@ -121,6 +121,11 @@ class Asked:
         self._first = None
         return await self._guards.pipeline.again(work, self._operation, broken, failure, self._repetition)
 
+    def begun_anew(self, broken: Bill) -> None:
+        """What came before has been paid for. Where it said what it has used, the answer's usage holds it already."""
+        if broken.usage is None:
+            self._wasted = [*(self._wasted or ()), broken.cost_so_far]
+
     def began(self) -> float:
         """The first piece of a stream is here, now."""
         self._first = now = self._guards.clock.monotonic()

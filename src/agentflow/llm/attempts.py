@@ -230,6 +230,7 @@ class Attempts:
                         raise failure
                 finally:
                     failure = None  # its traceback knows this frame
+                asked.begun_anew(bill)
                 held, restart = anew, True
             timing = asked.timing()
             self._account(timing)

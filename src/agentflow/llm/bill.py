@@ -100,6 +100,10 @@ class Bill:
         facts: dict[str, object] = {**usage_facts(usage), "cost": cost}
         return facts if self.usage is not None else {**facts, "estimated": True}
 
+    @property
+    def cost_so_far(self) -> float | None:
+        return self._so_far()[1]
+
     def _so_far(self) -> tuple[Usage, float | None]:
         if self.usage is not None:
             return self.usage, self._cost

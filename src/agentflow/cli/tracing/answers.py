@@ -78,7 +78,7 @@ def _did(trace: Trace, total: Totals) -> str:
             return f"{root.name} was cancelled after {took}{made}."
         case "running":
             return f"{root.name} has been running for {took}{made}. At work: {_at_work(root)}."
-    return f"{root.name} was cut off after {took}{made}: nobody said how it ended. Last at work: {_at_work(root)}."
+    return f"{root.name} was cut off, last heard of after {took}{made}. Last at work: {_at_work(root)}."
 
 
 def _made(trace: Trace, total: Totals) -> str:

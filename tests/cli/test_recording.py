@@ -73,6 +73,14 @@ def test_a_file_that_cannot_be_written_is_said_and_the_run_goes_on(invoke, hello
     assert invoke("run", "-q", "flow.py", "-i", "name=Ada").stderr == ""
 
 
+def test_what_could_not_be_recorded_is_said_once_and_to_the_quiet_not_at_all(spawn, hello: Path, place: Path) -> None:
+    (place / ".agentflow").write_text("a file where a folder should be")
+    _, said = spawn("run", "flow.py", "-i", "name=Ada").communicate(timeout=30)
+    assert said.decode().count("runs.db") == 1
+    _, said = spawn("run", "-q", "flow.py", "-i", "name=Ada").communicate(timeout=30)
+    assert said == b""
+
+
 def test_a_name_that_is_no_file_is_said_and_the_run_goes_on(invoke, hello: Path, monkeypatch) -> None:
     monkeypatch.setenv("AGENTFLOW_RUNS", ":memory:")
     shown = invoke("run", "flow.py", "-i", "name=Ada")

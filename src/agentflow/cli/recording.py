@@ -13,6 +13,7 @@ that. A models.yml that cannot be read does stop it: it may ask for an audit, or
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Final
 
@@ -26,6 +27,9 @@ from agentflow.llm.config.registry import ModelRegistry
 
 __all__ = ["Recording"]
 
+_UNHEARD: Final = (
+    logging.NullHandler()
+)  # where no logging is set up, what the store logs would be said beside `trouble`
 _PATIENCE: Final = 2.0  # seconds that the end of a command waits for the disk
 
 
@@ -46,6 +50,7 @@ class Recording:
         return self._store is not None and self.trouble is None
 
     def __enter__(self) -> Recording:
+        logging.getLogger("agentflow.runs").addHandler(_UNHEARD)
         file = named_file() if self._wanted else OFF
         registry = AgentFlow.registry
         if not registry.observing.running:

@@ -40,6 +40,7 @@ def test_a_folder_that_cannot_be_made_loses_all_and_says_why(tmp_path: Path, cap
     assert store.trouble is not None
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2  # once, and a sum at the end
     assert "6 events are not in" in caplog.text
+    assert "runs.db: disk 6" in caplog.text
 
 
 def test_what_could_not_be_written_is_written_when_it_can_be(tmp_path: Path) -> None:

@@ -164,9 +164,8 @@ class Writer:
                 mark.set()
         self._bring_in([])  # what was lost with the last ones
         if self.losses.total:
-            _log.warning(
-                "%d events are not in %s: %s", self.losses.total, self._delivery.file.path, self.losses.by_reason
-            )
+            reasons = ", ".join(f"{reason} {events}" for reason, events in self.losses.by_reason.items())
+            _log.warning("%d events are not in %s: %s", self.losses.total, self._delivery.file.path, reasons)
         self._delivery.close()
 
     def _bring_in(self, events: list[ExecutionEvent]) -> None:

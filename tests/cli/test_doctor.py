@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from agentflow import AgentFlow
 from agentflow.cli.servers import Answer, Server, probe
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -150,3 +151,21 @@ def test_a_line_of_dotenv_that_assigns_nothing_is_worth_a_note(invoke, place: Pa
     assert f"· {place / '.env'}:2: this line assigns nothing" in shown.stdout
     assert shown.exit_code == 0
     assert KEY not in shown.stdout
+
+
+@pytest.mark.usefixtures("usual")
+def test_where_runs_are_kept_and_whether_the_audit_log_has_its_key(
+    invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "· runs are kept in .agentflow/runs.db\n" in invoke("doctor").stdout
+    monkeypatch.setattr(type(AgentFlow), "_registry", None)
+    (place / "models.yml").write_text("observability: {runs: false}\naudit: {key_env: TRAIL_KEY}\n")
+    shown = invoke("doctor")
+    assert shown.exit_code == 1
+    assert "· no runs are kept\n" in shown.stdout
+    assert "✗ audit: the audit log needs a key: set TRAIL_KEY to at least 32 random characters\n" in shown.stdout
+    monkeypatch.setattr(type(AgentFlow), "_registry", None)
+    monkeypatch.setenv("TRAIL_KEY", "0123456789abcdef" * 3)
+    shown = invoke("doctor")
+    assert f"✓ audit log in {place / '.agentflow/audit'}: TRAIL_KEY is set\n" in shown.stdout
+    assert "0123456789abcdef" not in shown.stdout

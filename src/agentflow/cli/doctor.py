@@ -18,7 +18,10 @@ import click
 
 from agentflow.cli.debug import debug_option
 from agentflow.cli.failures import FAILED
+from agentflow.cli.recorded import OFF, named_file
 from agentflow.cli.servers import USUAL, Answer, probe
+from agentflow.core.observability.audit.keys import AuditKeys
+from agentflow.core.observability.store import DEFAULT_PATH
 from agentflow.errors import AgentFlowError
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.config.registry import ModelRegistry
@@ -79,6 +82,24 @@ def _configured() -> Iterator[Finding]:
     yield from _keys(registry, said=problems)
     yield from (Finding("note", remark) for remark in registry.remarks())
     yield from _default(registry, said=problems)
+    yield from _recorded(registry)
+
+
+def _recorded(registry: ModelRegistry) -> Iterator[Finding]:
+    """Where runs are kept, and whether the audit log, without which nothing runs, has its key."""
+    observing = registry.observing
+    named = named_file()
+    kept = named != OFF if named is not None else observing.wants_runs is not False
+    yield Finding(
+        "note", f"runs are kept in {named or observing.runs_path or DEFAULT_PATH}" if kept else "no runs are kept"
+    )
+    try:
+        settings = observing.audit_settings
+        if settings is not None:
+            AuditKeys.from_environment(settings.key_env, observing.audit_environment(settings.key_env))
+            yield Finding("ok", f"audit log in {settings.path}: {settings.key_env} is set")
+    except AgentFlowError as error:
+        yield Finding("bad", f"audit: {error}")
 
 
 def _default(registry: ModelRegistry, *, said: Sequence[str]) -> Iterator[Finding]:

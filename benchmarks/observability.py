@@ -27,7 +27,7 @@ from pathlib import Path
 from agentflow import AgentFlow, AsyncFlow, ModelRegistry, Response, ScriptedProvider, Usage, node
 from agentflow.core import ExecutionEvent, Observer, SharedState
 from agentflow.core.observability.audit import AuditLog, use_audit
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.core.observability.observers import observe
 from agentflow.core.observability.store import RunStore
 from results import Report, median, note, number, options

@@ -30,7 +30,7 @@ import pytest
 from agentflow import AgentFlow, ModelRegistry
 from agentflow.cli.main import commands
 from agentflow.core.observability.alerts import AlertManager, states
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.core.robustness.breaker_state import diagram
 from agentflow.llm.config.document import parse
 from agentflow.llm.config.loader import read_layer

@@ -16,7 +16,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.support.every_metric import let_everything_happen
 
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.core.observability.observers import observe
 from agentflow.integrations.prometheus import PrometheusCollector
 

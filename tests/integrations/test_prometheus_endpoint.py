@@ -22,9 +22,9 @@ from wsgiref.validate import validator
 import pytest
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.core.observability.observers import observations
-from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError, MissingExtraError
 from agentflow.integrations.prometheus import (
     MetricsServer,

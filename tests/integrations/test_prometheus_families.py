@@ -15,11 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families as parsed_te
 from tests.support.every_metric import let_everything_happen
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.histogram import Distribution
-from agentflow.core.observability.metric_names import METRICS
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.histogram import Distribution
+from agentflow.core.observability.metrics.names import METRICS
+from agentflow.core.observability.metrics.snapshot import Exemplar, MetricsSnapshot, Series
 from agentflow.core.observability.observers import Observation
-from agentflow.core.observability.snapshot import Exemplar, MetricsSnapshot, Series
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.prometheus import Losses, PrometheusCollector, trace_of
 from agentflow.integrations.prometheus.catalogue import CATALOGUE

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from agentflow.clock import VirtualClock
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.core.observability.observers import Observation
-from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.prometheus import Losses, PrometheusCollector, SnapshotFolder
 from agentflow.integrations.prometheus.exposition import text
@@ -147,7 +147,7 @@ def test_other_processes_losses_are_shown(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.integrations.prometheus import SnapshotFolder
 metrics = MetricsCollector()
 with SnapshotFolder(sys.argv[1], metrics, every=0.01):

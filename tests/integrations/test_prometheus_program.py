@@ -17,8 +17,8 @@ from tests.conftest import ROOT
 from tests.support.every_metric import let_everything_happen
 from tests.support.prometheus_program import Prometheus, prometheus, promtool
 
-from agentflow.core.observability.metric_names import METRICS
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.names import METRICS
 from agentflow.core.observability.observers import observe
 from agentflow.integrations.prometheus import PrometheusCollector, serve_metrics
 from agentflow.integrations.prometheus.exposition import text

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from agentflow import AsyncFlow, node
 from agentflow.core.observability import observe
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.integrations.opentelemetry import OpenTelemetryObserver
 from agentflow.integrations.prometheus import PrometheusCollector
 from agentflow.integrations.prometheus.exposition import open_metrics

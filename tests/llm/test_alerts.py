@@ -18,7 +18,7 @@ from agentflow.core.observability.alerts import (
     error_rate,
     latency,
 )
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.core.observability.observers import observe
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import AgentFlowError, ServerError

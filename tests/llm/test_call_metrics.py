@@ -12,9 +12,9 @@ import pytest
 from tests.support.bench import Bench, Slow
 
 from agentflow.core import AsyncFlow, SharedState, node
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.core.observability.observers import observe
-from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.errors import AgentFlowError, ServerError
 from agentflow.llm.messages import Usage
 from agentflow.llm.providers.scripted import ScriptedProvider

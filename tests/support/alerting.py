@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agentflow.core.observability.alerts.alert import Alert
 from agentflow.core.observability.alerts.states import AlertState
-from agentflow.core.observability.series import Series
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.series import Series
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 
 __all__ = ["ALERT", "Gauges"]
 

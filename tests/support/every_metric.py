@@ -10,7 +10,7 @@ import itertools
 
 from tests.support.run_events import RunEvents
 
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 
 __all__ = ["let_everything_happen"]
 

@@ -88,7 +88,7 @@ def _said(error: BaseException, *, debugging: bool) -> str:
 
 def keyless(text: str) -> str:
     """A text without the keys in it; addresses stay, because whoever mends it may need them."""
-    from agentflow.core.observability.redaction import Redactor  # not for `agentflow --help`
+    from agentflow.core.observability.redaction.redactor import Redactor  # not for `agentflow --help`
 
     return Redactor(emails=False, cards=False).redact(text)
 

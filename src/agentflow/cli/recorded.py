@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from agentflow.core.observability.store import DEFAULT_PATH, RunReader, RunRecord
-from agentflow.core.observability.trace import Trace, trace_of
+from agentflow.core.observability.trace.tree import Trace, trace_of
 from agentflow.errors import AgentFlowError, UnknownRunError
 
 __all__ = [

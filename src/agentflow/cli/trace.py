@@ -19,7 +19,7 @@ from agentflow.cli.tracing.amounts import count_of
 from agentflow.cli.tracing.as_json import trace_json
 from agentflow.cli.tracing.screen import screen
 from agentflow.core.observability.store import RunReader, RunRecord
-from agentflow.core.observability.trace import Trace
+from agentflow.core.observability.trace.tree import Trace
 
 __all__ = ["command"]
 

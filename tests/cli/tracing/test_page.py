@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from tests.support.run_events import RunEvents, busy_run
 
 from agentflow.cli.tracing.page import page_of
-from agentflow.core.observability.trace import trace_of
+from agentflow.core.observability.trace.tree import trace_of
 
 
 class _Reader(HTMLParser):

@@ -18,7 +18,7 @@ from tests.support.run_events import busy_run
 
 from agentflow.cli.tracing.categories import CATEGORIES
 from agentflow.cli.tracing.page import page_of
-from agentflow.core.observability.trace import trace_of
+from agentflow.core.observability.trace.tree import trace_of
 
 pytestmark = pytest.mark.service
 

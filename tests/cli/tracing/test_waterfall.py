@@ -12,7 +12,7 @@ from agentflow.cli.tracing.answers import answers_to
 from agentflow.cli.tracing.bars import axis, cells_of
 from agentflow.cli.tracing.rows import Group, rows_of
 from agentflow.cli.tracing.waterfall import picture
-from agentflow.core.observability.trace import trace_of
+from agentflow.core.observability.trace.tree import trace_of
 
 
 def drawn(trace, *, width: int = 80, colours: bool = False, most: int | None = 8, height: int | None = None) -> str:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.support.run_events import RunEvents
 
 from agentflow.core.observability.attribution import Account, Entry, Parts
-from agentflow.core.observability.critical_path import stretches
-from agentflow.core.observability.trace import trace_of
+from agentflow.core.observability.trace.critical_path import stretches
+from agentflow.core.observability.trace.tree import trace_of
 
 
 @dataclass

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from agentflow.clock import VirtualClock
 from agentflow.core import AsyncFlow, SharedState, node, observe
-from agentflow.core.observability.log_lines import JsonLines, Redacting, TextLines
-from agentflow.core.observability.logs import BindScope, configure_logging
+from agentflow.core.observability.logs.lines import JsonLines, Redacting, TextLines
+from agentflow.core.observability.logs.setup import BindScope, configure_logging
 
 KEY = "sk-proj-4f9aB81xQz77LmNp20rT"
 

@@ -20,8 +20,8 @@ from tests.support.run_events import RunEvents
 
 from agentflow.clock import VirtualClock
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.metrics import MetricsCollector
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 
 
@@ -300,7 +300,7 @@ def test_what_a_finalizer_tells_in_the_middle_of_counting_stops_nobody() -> None
 PROCESS = """
 import asyncio, sys
 from agentflow.core import AsyncFlow, node
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 metrics = MetricsCollector()
 @node
 async def write(state): metrics.record("seconds", float(sys.argv[1]))
@@ -332,7 +332,7 @@ def test_a_forked_process_begins_anew_even_while_another_thread_counts() -> None
     """So its numbers can be merged into its parent's, and the lock that was held at the fork holds nobody up."""
     program = """
 import os, sys, threading
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 metrics = MetricsCollector()
 metrics.count("it", 5.0)
 held, go = threading.Event(), threading.Event()

@@ -15,10 +15,10 @@ from tests.support.run_events import RunEvents
 from agentflow.clock import VirtualClock
 from agentflow.core import AsyncFlow, Each, Key, RetryPolicy, SharedState, node
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.metric_names import METRICS
-from agentflow.core.observability.metrics import MetricsCollector
-from agentflow.core.observability.open_spans import OpenSpans
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.names import METRICS
+from agentflow.core.observability.metrics.open_spans import OpenSpans
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.errors import AgentFlowError
 
 GPT = {"provider": "openai", "model": "gpt"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.core.observability.histogram import EMPTY, ERROR, SMALLEST, Distribution, bucket_of, middle
+from agentflow.core.observability.metrics.histogram import EMPTY, ERROR, SMALLEST, Distribution, bucket_of, middle
 
 magnitudes = st.floats(SMALLEST, 2.0**62)
 values = st.one_of(magnitudes, magnitudes.map(lambda value: -value), st.just(0.0), st.integers(-1000, 1000).map(float))

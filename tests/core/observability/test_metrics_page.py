@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.support.every_metric import let_everything_happen
 
 from agentflow.clock import VirtualClock
-from agentflow.core.observability.metric_names import METRICS
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.names import METRICS
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 BOOKKEEPING = {"series_overflow": {"metric"}, "samples_refused": {"reason"}}

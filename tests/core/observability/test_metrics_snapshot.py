@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow.clock import VirtualClock
-from agentflow.core.observability.metrics import MetricsCollector
-from agentflow.core.observability.series import Series, check_stat
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.series import Series, check_stat
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.core.observability.windows import LONGEST, SLOT, Parts, Recent, check_window
+from agentflow.core.observability.metrics.windows import LONGEST, SLOT, Parts, Recent, check_window
 from agentflow.errors import ConfigurationError
 
 happened = st.lists(st.tuples(st.floats(0.0, 900.0), st.integers(1, 9)), max_size=60)

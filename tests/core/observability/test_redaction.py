@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.core.observability.known_secrets import KnownSecrets
-from agentflow.core.observability.personal_data import is_card
-from agentflow.core.observability.redaction import Redactor, redact
+from agentflow.core.observability.redaction.known_secrets import KnownSecrets
+from agentflow.core.observability.redaction.personal_data import is_card
+from agentflow.core.observability.redaction.redactor import Redactor, redact
 from agentflow.errors import ConfigurationError
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"

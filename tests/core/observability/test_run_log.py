@@ -11,8 +11,8 @@ import pytest
 from agentflow.clock import VirtualClock
 from agentflow.core import AsyncFlow, ExecutionEvent, SharedState, emit, node, observe
 from agentflow.core.observability.kinds import KINDS
-from agentflow.core.observability.logs import configure_logging
-from agentflow.core.observability.run_log import RunLog, level_of
+from agentflow.core.observability.logs.run_log import RunLog, level_of
+from agentflow.core.observability.logs.setup import configure_logging
 
 
 def event(kind: str, **data: object) -> ExecutionEvent:

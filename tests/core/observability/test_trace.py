@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.support.run_events import START, RunEvents, busy_run
 
 from agentflow.core.observability.attribution import Account, Entry
-from agentflow.core.observability.critical_path import critical_spans, stretches
-from agentflow.core.observability.totals import by_model, by_node, place_of, totals, totals_by
-from agentflow.core.observability.trace import trace_of
+from agentflow.core.observability.trace.critical_path import critical_spans, stretches
+from agentflow.core.observability.trace.totals import by_model, by_node, place_of, totals, totals_by
+from agentflow.core.observability.trace.tree import trace_of
 
 
 def by_category(span) -> dict[str, float]:

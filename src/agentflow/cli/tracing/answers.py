@@ -15,9 +15,9 @@ from typing import Final
 from agentflow.cli.tracing.amounts import count_of, dollars, duration, per_cent, tokens
 from agentflow.cli.tracing.categories import Category, category, in_order
 from agentflow.cli.tracing.rows import label
-from agentflow.core.observability.critical_path import Stretch, stretches
-from agentflow.core.observability.totals import Totals, by_model, by_node, totals, totals_by
-from agentflow.core.observability.trace import Span, Trace
+from agentflow.core.observability.trace.critical_path import Stretch, stretches
+from agentflow.core.observability.trace.totals import Totals, by_model, by_node, totals, totals_by
+from agentflow.core.observability.trace.tree import Span, Trace
 
 __all__ = ["Answers", "answers_to", "failure_of"]
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from agentflow.cli.tracing.answers import answers_to
-from agentflow.core.observability.critical_path import critical_spans, stretches
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.totals import Totals, by_model, by_node, totals, totals_by
-from agentflow.core.observability.trace import Mark, Span, Trace
+from agentflow.core.observability.trace.critical_path import critical_spans, stretches
+from agentflow.core.observability.trace.totals import Totals, by_model, by_node, totals, totals_by
+from agentflow.core.observability.trace.tree import Mark, Span, Trace
 
 __all__ = ["event_json", "trace_json"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from agentflow.cli.tracing.rows import Group
-from agentflow.core.observability.critical_path import Stretch, stretches
-from agentflow.core.observability.trace import Span
+from agentflow.core.observability.trace.critical_path import Stretch, stretches
+from agentflow.core.observability.trace.tree import Span
 
 __all__ = ["axis", "cells_of", "painted"]
 

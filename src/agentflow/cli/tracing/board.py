@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.metrics import MetricsCollector
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 
 __all__ = ["Board", "Figures", "Line", "Trouble"]
 

@@ -19,7 +19,7 @@ from agentflow.cli.tracing.screen import piped_width
 from agentflow.cli.tracing.waterfall import picture
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.store import RunReader, RunRecord
-from agentflow.core.observability.trace import trace_of
+from agentflow.core.observability.trace.tree import trace_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

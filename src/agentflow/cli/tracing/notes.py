@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentflow.cli.tracing.amounts import duration
-from agentflow.core.observability.trace import Mark, Span
+from agentflow.core.observability.trace.tree import Mark, Span
 
 __all__ = ["Note", "note_of", "notes_of"]
 

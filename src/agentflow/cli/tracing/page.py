@@ -26,8 +26,8 @@ from agentflow.cli.tracing.page_facts import Facts
 from agentflow.cli.tracing.page_graph import graph_picture
 from agentflow.cli.tracing.page_tables import calls_at_work, models_table, nodes_table, spent_on, time_table
 from agentflow.cli.tracing.page_waterfall import legend, page_rows, waterfall_table
-from agentflow.core.observability.totals import totals
-from agentflow.core.observability.trace import Span, Trace
+from agentflow.core.observability.trace.totals import totals
+from agentflow.core.observability.trace.tree import Span, Trace
 
 __all__ = ["page_of"]
 

@@ -14,8 +14,8 @@ from agentflow.cli.tracing.bars import cells_of
 from agentflow.cli.tracing.categories import category, in_order
 from agentflow.cli.tracing.markup import Html, element
 from agentflow.cli.tracing.rows import Group
-from agentflow.core.observability.critical_path import Stretch, stretches
-from agentflow.core.observability.trace import Span
+from agentflow.core.observability.trace.critical_path import Stretch, stretches
+from agentflow.core.observability.trace.tree import Span
 
 __all__ = ["UNITS", "colour_class", "share_bar", "span_bar", "strip"]
 

@@ -17,7 +17,7 @@ from agentflow.cli.tracing.notes import note_of
 from agentflow.cli.tracing.page_bars import colour_class, share_bar
 from agentflow.cli.tracing.page_waterfall import anchor
 from agentflow.cli.tracing.rows import Group, Row, label
-from agentflow.core.observability.trace import Span
+from agentflow.core.observability.trace.tree import Span
 
 __all__ = ["Facts"]
 

@@ -16,8 +16,8 @@ from agentflow.cli.tracing.layout import Layout, Line, Point, laid_out
 from agentflow.cli.tracing.markup import Html, element, joined
 from agentflow.cli.tracing.page_bars import colour_class
 from agentflow.core.observability.attribution import Parts, merged
-from agentflow.core.observability.totals import Totals, place_of, totals
-from agentflow.core.observability.trace import Trace
+from agentflow.core.observability.trace.totals import Totals, place_of, totals
+from agentflow.core.observability.trace.tree import Trace
 
 __all__ = ["graph_picture"]
 

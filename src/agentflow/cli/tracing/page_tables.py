@@ -11,9 +11,9 @@ from agentflow.cli.tracing.categories import WAITS, in_order
 from agentflow.cli.tracing.markup import Html, element, joined
 from agentflow.cli.tracing.page_bars import UNITS, colour_class, share_bar
 from agentflow.core.observability.attribution import Parts, merged
-from agentflow.core.observability.critical_path import stretches
-from agentflow.core.observability.totals import Totals, by_model, place_of, totals, totals_by
-from agentflow.core.observability.trace import Trace
+from agentflow.core.observability.trace.critical_path import stretches
+from agentflow.core.observability.trace.totals import Totals, by_model, place_of, totals, totals_by
+from agentflow.core.observability.trace.tree import Trace
 
 __all__ = ["calls_at_work", "models_table", "nodes_table", "spent_on", "time_table"]
 

@@ -12,8 +12,8 @@ from agentflow.cli.tracing.markup import Html, element, joined
 from agentflow.cli.tracing.notes import notes_of
 from agentflow.cli.tracing.page_bars import UNITS, colour_class, span_bar
 from agentflow.cli.tracing.rows import Group, Row, rows_of
-from agentflow.core.observability.totals import Totals, totals
-from agentflow.core.observability.trace import Span, Trace
+from agentflow.core.observability.trace.totals import Totals, totals
+from agentflow.core.observability.trace.tree import Span, Trace
 
 __all__ = ["anchor", "legend", "page_rows", "waterfall_table"]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from agentflow.core.observability.critical_path import critical_spans
-from agentflow.core.observability.totals import Totals, totals
-from agentflow.core.observability.trace import Span, Trace
+from agentflow.core.observability.trace.critical_path import critical_spans
+from agentflow.core.observability.trace.totals import Totals, totals
+from agentflow.core.observability.trace.tree import Span, Trace
 
 __all__ = ["Group", "Row", "label", "rows_of"]
 

@@ -20,9 +20,9 @@ from agentflow.cli.tracing.bars import axis, cells_of
 from agentflow.cli.tracing.categories import WAITS, category, in_order
 from agentflow.cli.tracing.notes import notes_of
 from agentflow.cli.tracing.rows import Group, Row, rows_of
-from agentflow.core.observability.critical_path import stretches
-from agentflow.core.observability.totals import Totals, totals
-from agentflow.core.observability.trace import Span, Trace
+from agentflow.core.observability.trace.critical_path import stretches
+from agentflow.core.observability.trace.totals import Totals, totals
+from agentflow.core.observability.trace.tree import Span, Trace
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from agentflow.core.observability.audit import AuditLog, acting_as, use_audit
     from agentflow.core.observability.feedback import verdict
     from agentflow.core.observability.kinds import KINDS, event_schema
-    from agentflow.core.observability.known_secrets import know_secret
-    from agentflow.core.observability.log_lines import JsonLines, TextLines
-    from agentflow.core.observability.logs import BindScope, configure_logging
-    from agentflow.core.observability.metrics import MetricsCollector
-    from agentflow.core.observability.redaction import Redactor, redact
-    from agentflow.core.observability.run_log import RunLog
-    from agentflow.core.observability.snapshot import MetricsSnapshot, Series
+    from agentflow.core.observability.logs.lines import JsonLines, TextLines
+    from agentflow.core.observability.logs.run_log import RunLog
+    from agentflow.core.observability.logs.setup import BindScope, configure_logging
+    from agentflow.core.observability.metrics.collector import MetricsCollector
+    from agentflow.core.observability.metrics.snapshot import MetricsSnapshot, Series
+    from agentflow.core.observability.redaction.known_secrets import know_secret
+    from agentflow.core.observability.redaction.redactor import Redactor, redact
     from agentflow.core.observability.store import RunReader, RunStore
-    from agentflow.core.observability.trace import Trace, trace_of
+    from agentflow.core.observability.trace.tree import Trace, trace_of
 
 __all__ = [
     "KINDS",
@@ -63,15 +63,16 @@ _HOMES = {
     "audit": "AuditLog acting_as use_audit",
     "feedback": "verdict",
     "kinds": "KINDS event_schema",
-    "known_secrets": "know_secret",
-    "log_lines": "JsonLines TextLines",
-    "logs": "BindScope configure_logging",
-    "metrics": "MetricsCollector",
-    "redaction": "Redactor redact",
-    "run_log": "RunLog",
-    "snapshot": "MetricsSnapshot Series",
+    "redaction.known_secrets": "know_secret",
+    "logs.lines": "JsonLines TextLines",
+    "logs.setup": "BindScope configure_logging",
+    "metrics.collector": "MetricsCollector",
+    "redaction.redactor": "Redactor redact",
+    "logs.run_log": "RunLog",
+    "metrics.series": "Series",
+    "metrics.snapshot": "MetricsSnapshot",
     "store": "RunReader RunStore",
-    "trace": "Trace trace_of",
+    "trace.tree": "Trace trace_of",
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from agentflow.core.observability.plain import Plain, plain
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.opentelemetry.semconv import CONTENT_VARIABLE
 

@@ -26,7 +26,7 @@ from opentelemetry.propagate import inject
 from opentelemetry.trace import TracerProvider
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.integrations.opentelemetry import semconv as names
 from agentflow.integrations.opentelemetry.content import Scribe, capture, capture_from
 from agentflow.integrations.opentelemetry.details import Details

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from agentflow.core.observability.known_secrets import know_secret
+from agentflow.core.observability.redaction.known_secrets import know_secret
 from agentflow.errors import ConfigurationError, MissingExtraError
 from agentflow.integrations.opentelemetry.content import capture, capture_from
 

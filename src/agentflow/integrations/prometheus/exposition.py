@@ -15,7 +15,7 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.errors import MissingExtraError
 from agentflow.integrations.prometheus.catalogue import CATALOGUE, checked_bounds
 from agentflow.integrations.prometheus.families import Family, TraceId, families

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agentflow.core.observability.snapshot import Exemplar, Kind, Series
+from agentflow.core.observability.metrics.snapshot import Exemplar, Kind, Series
 from agentflow.integrations.prometheus.catalogue import CATALOGUE, Entry
 from agentflow.integrations.prometheus.names import family_name, label_names, label_value, number, unit_of
 

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Final
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.observability.snapshot import MetricsSnapshot, Series
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot, Series
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.prometheus.exposition import Snapshots
 from agentflow.integrations.prometheus.losses import Losses

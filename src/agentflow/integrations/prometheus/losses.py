@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Protocol, runtime_checkable
 
+from agentflow.core.observability.metrics.snapshot import Series
 from agentflow.core.observability.observers import Observation, observations
-from agentflow.core.observability.snapshot import Series
 
 __all__ = ["Losses", "Lossy", "no_overflow"]
 

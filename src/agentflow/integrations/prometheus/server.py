@@ -24,7 +24,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Final
 
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.core.observability.observers import Observation, observe
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.prometheus.answering import Reply, Request, answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.core.observability.observers import observe
 from agentflow.errors import ConfigurationError
 from agentflow.integrations.prometheus.exposition import PrometheusCollector, Snapshots

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from agentflow.clock import Clock
 from agentflow.core.observability.alerts import AlertManager, AlertRule
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.errors import ConfigurationError
 from agentflow.llm.config.document import Path
 from agentflow.llm.config.observability import AlertSection

@@ -27,8 +27,8 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from agentflow.clock import Clock
-from agentflow.core.observability.known_secrets import know_secret
 from agentflow.core.observability.observers import Observer, observe
+from agentflow.core.observability.redaction.known_secrets import know_secret
 from agentflow.errors import AgentFlowError, ConfigurationError, describe
 from agentflow.llm.config.integrations import integration
 from agentflow.llm.config.keys import KeyRing
@@ -39,7 +39,7 @@ from agentflow.llm.config.shared_parts import lock, shared
 if TYPE_CHECKING:
     from agentflow.core.observability.alerts import AlertManager
     from agentflow.core.observability.audit import AuditLog, AuditSettings, ContentCipher
-    from agentflow.core.observability.metrics import MetricsCollector
+    from agentflow.core.observability.metrics.collector import MetricsCollector
     from agentflow.core.observability.store import RunStore
 
 __all__ = ["Observing"]
@@ -188,8 +188,8 @@ class Observing:
             self.audit.record(AuditAction.CONFIG_LOADED, resource=layer.source, data=facts)
 
     def _logs(self, parts: ExitStack, said: Mapping[str, Any]) -> None:
-        from agentflow.core.observability.logs import configure_logging
-        from agentflow.core.observability.run_log import RunLog
+        from agentflow.core.observability.logs.run_log import RunLog
+        from agentflow.core.observability.logs.setup import configure_logging
 
         as_json, level = said.get("json", False), said.get("level", "INFO")
         parts.enter_context(shared(("logs", as_json, level), lambda: configure_logging(json=as_json, level=level)))
@@ -210,7 +210,7 @@ class Observing:
             self.runs = parts.enter_context(shared(("runs", path), kept))
 
     def _count(self, parts: ExitStack, said: Mapping[str, Any]) -> None:
-        from agentflow.core.observability.metrics import MetricsCollector
+        from agentflow.core.observability.metrics.collector import MetricsCollector
 
         @contextmanager
         def counting() -> Iterator[MetricsCollector]:

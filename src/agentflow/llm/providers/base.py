@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from agentflow.core.observability.known_secrets import know_secret
+from agentflow.core.observability.redaction.known_secrets import know_secret
 from agentflow.llm.content import Json
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, ModelInfo, Request, Response, StreamChunk
 

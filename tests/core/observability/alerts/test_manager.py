@@ -21,9 +21,9 @@ from agentflow.core.observability.alerts.quantities import Metric
 from agentflow.core.observability.alerts.rule import AlertRule, NoData
 from agentflow.core.observability.alerts.threshold import Absent, Threshold
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.core.observability.observers import observe
-from agentflow.core.observability.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 
 HOT = AlertRule("hot", Metric("load"), Threshold(">", 10.0), by=("model",))

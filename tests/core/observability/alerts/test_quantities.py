@@ -8,7 +8,7 @@ from tests.support.alerting import Gauges
 from agentflow.clock import VirtualClock
 from agentflow.core.observability.alerts.quantities import BurnRate, Metric, Ratio
 from agentflow.core.observability.alerts.threshold import Absent, Threshold
-from agentflow.core.observability.metrics import MetricsCollector
+from agentflow.core.observability.metrics.collector import MetricsCollector
 
 FAILED = Metric("model_calls", where={"status": "error"})
 ALL = Metric("model_calls")

@@ -31,7 +31,7 @@ from agentflow.core.observability.audit import (
     verify,
 )
 from agentflow.core.observability.audit.segment import Segment
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.errors import AuditError, AuditLockedError, ConfigurationError
 
 SENTINEL = "sk-sentinel-0123456789abcdefghijklmn"

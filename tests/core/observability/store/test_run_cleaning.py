@@ -22,7 +22,7 @@ from tests.support.recorded import read, record
 
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.observability.kinds import CONTENT, FACTS
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.core.observability.store.cleaning import Cleaner, to_json
 from agentflow.core.observability.store.rows import event_of, event_row
 

@@ -17,7 +17,7 @@ from tests.support.recorded import a_call, a_run, child, read, record
 
 from agentflow.core import AsyncFlow, SharedState, node, observe
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.core.observability.store import RunReader, RunStore
 from agentflow.core.observability.store import intake as intake_module
 from agentflow.core.observability.store.intake import Intake

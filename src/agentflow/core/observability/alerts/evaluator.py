@@ -18,7 +18,7 @@ from agentflow.core.observability.alerts.rule import AlertRule
 from agentflow.core.observability.alerts.silence import Silence
 from agentflow.core.observability.alerts.states import AlertState
 from agentflow.core.observability.alerts.watch import Watch, Word
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.errors import ConfigurationError
 
 __all__ = ["Evaluation", "Evaluator", "Readings"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from agentflow.core.observability.alerts.action import Action
 from agentflow.core.observability.alerts.alert import Alert
-from agentflow.core.observability.redaction import redact
+from agentflow.core.observability.redaction.redactor import redact
 from agentflow.errors import describe
 
 __all__ = ["ActionCounts", "Lane"]

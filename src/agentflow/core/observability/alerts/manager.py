@@ -37,7 +37,7 @@ from agentflow.core.observability.alerts.rule import AlertRule
 from agentflow.core.observability.alerts.settings import read_settings
 from agentflow.core.observability.alerts.silence import Silence
 from agentflow.core.observability.alerts.spelling import doubts
-from agentflow.core.observability.redaction import redact
+from agentflow.core.observability.redaction.redactor import redact
 from agentflow.core.portal import run_blocking
 from agentflow.errors import ConfigurationError, describe
 

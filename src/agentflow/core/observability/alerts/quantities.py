@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
-from agentflow.core.observability.metric_names import METRICS
-from agentflow.core.observability.series import check_stat
-from agentflow.core.observability.snapshot import MetricsSnapshot, Series
-from agentflow.core.observability.windows import LONGEST
+from agentflow.core.observability.metrics.names import METRICS
+from agentflow.core.observability.metrics.series import check_stat
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot, Series
+from agentflow.core.observability.metrics.windows import LONGEST
 from agentflow.errors import ConfigurationError
 
 __all__ = ["BurnRate", "Group", "Metric", "Quantity", "Ratio"]

@@ -15,7 +15,7 @@ from contextvars import Context
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from agentflow.core.observability.alerts.evaluator import Readings
-from agentflow.core.observability.snapshot import MetricsSnapshot
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot
 from agentflow.core.threads import call_in_thread
 from agentflow.errors import OperationTimeoutError
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from agentflow.core.observability.alerts.quantities import BurnRate, Metric, Quantity, Ratio
 from agentflow.core.observability.alerts.rule import AlertRule
-from agentflow.core.observability.metric_names import METRICS
+from agentflow.core.observability.metrics.names import METRICS
 
 __all__ = ["doubts"]
 

@@ -23,7 +23,7 @@ from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.alerts.alert import Alert
 from agentflow.core.observability.alerts.post import Target, post
 from agentflow.core.observability.alerts.signature import signed
-from agentflow.core.observability.redaction import redact
+from agentflow.core.observability.redaction.redactor import redact
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.robustness.retry_after import retry_after
 from agentflow.errors import AlertActionError, ConfigurationError, OperationTimeoutError, describe

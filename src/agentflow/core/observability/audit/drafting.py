@@ -19,7 +19,7 @@ from agentflow.core.observability.audit.deed import Deed
 from agentflow.core.observability.audit.keys import AuditKey
 from agentflow.core.observability.audit.record import Draft
 from agentflow.core.observability.plain import Plain
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 
 __all__ = ["Drafter", "is_heavy"]
 

@@ -45,7 +45,7 @@ from agentflow.core.observability.audit.opening import Terms, open_chain
 from agentflow.core.observability.audit.policies import Fsync, OnFailure, Retention, Rotation, checked_fsync
 from agentflow.core.observability.audit.record import Draft
 from agentflow.core.observability.audit.upkeep import HEAD_SECONDS, Upkeep
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.errors import AuditError, ConfigurationError
 
 __all__ = ["AuditLog", "AuditStatus"]

@@ -21,7 +21,7 @@ from agentflow.core.observability.audit.content import ContentCipher, ContentMod
 from agentflow.core.observability.audit.keys import AuditKeys
 from agentflow.core.observability.audit.log import AuditLog
 from agentflow.core.observability.audit.policies import Fsync, OnFailure, Retention, Rotation, checked_fsync
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.errors import ConfigurationError
 
 __all__ = ["DEFAULT_KEY_ENV", "DEFAULT_PATH", "AuditSettings", "RedactSettings", "open_audit", "read_settings"]

@@ -24,7 +24,7 @@ from uuid import UUID
 from agentflow.core.observability.attribution import ORDER
 from agentflow.core.observability.events import ExecutionEvent, execution_event
 from agentflow.core.observability.kinds import CONTENT, FACTS, KINDS
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 
 __all__ = ["Cleaner", "Redact", "to_json"]
 

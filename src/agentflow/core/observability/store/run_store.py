@@ -30,7 +30,7 @@ from typing import Final, Literal, TypeAlias
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.core.observability.store.cleaning import Cleaner
 from agentflow.core.observability.store.process import Process, this_process
 from agentflow.core.observability.store.retention import Retention

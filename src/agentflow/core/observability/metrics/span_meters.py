@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.meters import Counter, Gauge, Histogram, Sample
-from agentflow.core.observability.metric_families import Families
+from agentflow.core.observability.metrics.families import Families
+from agentflow.core.observability.metrics.meters import Counter, Gauge, Histogram, Sample
 
 __all__ = ["ATTEMPT", "FLOW", "LARGEST", "MODEL", "NODE", "TOOL", "SpanMeters", "Spec", "amount", "text"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Final
 
-from agentflow.core.observability.series import Exemplar, Kind, Series, check_stat
-from agentflow.core.observability.series_record import from_record, number, to_record
+from agentflow.core.observability.metrics.series import Exemplar, Kind, Series, check_stat
+from agentflow.core.observability.metrics.series_record import from_record, number, to_record
 from agentflow.errors import ConfigurationError
 
 __all__ = ["Exemplar", "Kind", "MetricsSnapshot", "Series", "check_stat"]

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias, TypeVar
 
 from agentflow.clock import Clock
-from agentflow.core.observability.meters import Counter, Gauge, Histogram
-from agentflow.core.observability.redaction import redact
-from agentflow.core.observability.series import Kind, Series
-from agentflow.core.observability.windows import SLOT
+from agentflow.core.observability.metrics.meters import Counter, Gauge, Histogram
+from agentflow.core.observability.metrics.series import Kind, Series
+from agentflow.core.observability.metrics.windows import SLOT
+from agentflow.core.observability.redaction.redactor import redact
 
 __all__ = ["BOOKKEEPING", "Families"]
 

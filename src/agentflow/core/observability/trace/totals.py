@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final, TypeAlias
 
-from agentflow.core.observability.trace import Span, Trace
+from agentflow.core.observability.trace.tree import Span, Trace
 
 __all__ = ["Totals", "by_model", "by_node", "place_of", "totals", "totals_by"]
 

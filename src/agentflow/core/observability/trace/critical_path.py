@@ -21,7 +21,7 @@ from itertools import accumulate
 from typing import Final
 
 from agentflow.core.observability.attribution import ORDER
-from agentflow.core.observability.trace import Mark, Span
+from agentflow.core.observability.trace.tree import Mark, Span
 
 __all__ = ["Stretch", "critical_spans", "stretches"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agentflow.core.observability.series import Kind
+from agentflow.core.observability.metrics.series import Kind
 
 __all__ = ["METRICS"]
 

@@ -20,8 +20,8 @@ import threading
 from types import TracebackType
 from typing import Final, TextIO
 
-from agentflow.core.observability.log_lines import BOUND, JsonLines, TextLines
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.logs.lines import BOUND, JsonLines, TextLines
+from agentflow.core.observability.redaction.redactor import Redactor
 from agentflow.core.observability.scope import current_scope
 from agentflow.core.run import current_run
 

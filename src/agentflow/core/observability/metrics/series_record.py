@@ -13,9 +13,9 @@ from array import array
 from collections.abc import Callable
 from typing import TypeVar
 
-from agentflow.core.observability.histogram import EMPTY, Distribution
-from agentflow.core.observability.series import KINDS, Exemplar, Kind, Series
-from agentflow.core.observability.windows import Parts
+from agentflow.core.observability.metrics.histogram import EMPTY, Distribution
+from agentflow.core.observability.metrics.series import KINDS, Exemplar, Kind, Series
+from agentflow.core.observability.metrics.windows import Parts
 
 __all__ = ["from_record", "number", "to_record"]
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import quote
 
-from agentflow.core.observability.secret_shapes import Span
+from agentflow.core.observability.redaction.secret_shapes import Span
 
 __all__ = ["KNOWN", "KnownSecrets", "know_secret"]
 

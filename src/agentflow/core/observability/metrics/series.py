@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from agentflow.core.observability.histogram import EMPTY, Distribution
-from agentflow.core.observability.windows import Parts, check_window
+from agentflow.core.observability.metrics.histogram import EMPTY, Distribution
+from agentflow.core.observability.metrics.windows import Parts, check_window
 from agentflow.errors import ConfigurationError
 
 __all__ = ["KINDS", "Exemplar", "Kind", "Series", "check_stat"]

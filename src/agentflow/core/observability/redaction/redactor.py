@@ -19,10 +19,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from agentflow.core.observability.known_secrets import KNOWN, KnownSecrets
-from agentflow.core.observability.personal_data import CARDS, EMAILS
 from agentflow.core.observability.plain import Plain, plain
-from agentflow.core.observability.secret_shapes import SHAPES, Shape, Span, is_secret_field
+from agentflow.core.observability.redaction.known_secrets import KNOWN, KnownSecrets
+from agentflow.core.observability.redaction.personal_data import CARDS, EMAILS
+from agentflow.core.observability.redaction.secret_shapes import SHAPES, Shape, Span, is_secret_field
 from agentflow.errors import ConfigurationError
 
 __all__ = ["Redactor", "redact"]

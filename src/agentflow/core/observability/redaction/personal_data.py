@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from agentflow.core.observability.secret_shapes import Shape, Span
+from agentflow.core.observability.redaction.secret_shapes import Shape, Span
 
 __all__ = ["CARDS", "EMAILS", "is_card"]
 

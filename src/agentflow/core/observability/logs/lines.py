@@ -16,7 +16,7 @@ from json import dumps
 from typing import Final
 
 from agentflow.core.observability.plain import Plain, cut, plain
-from agentflow.core.observability.redaction import Redactor
+from agentflow.core.observability.redaction.redactor import Redactor
 
 __all__ = ["BOUND", "JsonLines", "Redacting", "TextLines"]
 

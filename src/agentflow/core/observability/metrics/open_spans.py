@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from agentflow.core.observability.meters import Gauge
-from agentflow.core.observability.span_meters import SpanMeters
+from agentflow.core.observability.metrics.meters import Gauge
+from agentflow.core.observability.metrics.span_meters import SpanMeters
 
 __all__ = ["OpenRun", "OpenSpans"]
 

@@ -23,12 +23,12 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.observability.event_metrics import EventMetrics
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.metric_families import BOOKKEEPING, Families
-from agentflow.core.observability.metric_names import METRICS
-from agentflow.core.observability.snapshot import MetricsSnapshot, Series
-from agentflow.core.observability.span_meters import LARGEST
+from agentflow.core.observability.metrics.event_metrics import EventMetrics
+from agentflow.core.observability.metrics.families import BOOKKEEPING, Families
+from agentflow.core.observability.metrics.names import METRICS
+from agentflow.core.observability.metrics.snapshot import MetricsSnapshot, Series
+from agentflow.core.observability.metrics.span_meters import LARGEST
 from agentflow.errors import ConfigurationError
 
 __all__ = ["MetricsCollector"]

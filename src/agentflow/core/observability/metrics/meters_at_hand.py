@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.metric_families import Families
-from agentflow.core.observability.span_meters import ATTEMPT, FLOW, MODEL, NODE, TOOL, SpanMeters, Spec, text
+from agentflow.core.observability.metrics.families import Families
+from agentflow.core.observability.metrics.span_meters import ATTEMPT, FLOW, MODEL, NODE, TOOL, SpanMeters, Spec, text
 
 __all__ = ["ITEM", "MetersAtHand", "asked", "flow_of"]
 

@@ -16,9 +16,9 @@ import operator
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from agentflow.core.observability.histogram import SMALLEST, Distribution, bucket_of
-from agentflow.core.observability.series import Exemplar, Series
-from agentflow.core.observability.windows import Recent
+from agentflow.core.observability.metrics.histogram import SMALLEST, Distribution, bucket_of
+from agentflow.core.observability.metrics.series import Exemplar, Series
+from agentflow.core.observability.metrics.windows import Recent
 
 __all__ = ["Counter", "Gauge", "Histogram", "Sample"]
 

@@ -17,10 +17,10 @@ from threading import RLock
 from typing import Final, TypeAlias
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.meters_at_hand import ITEM, MetersAtHand, asked, flow_of
-from agentflow.core.observability.metric_families import Families
-from agentflow.core.observability.open_spans import OpenSpans
-from agentflow.core.observability.span_meters import MODEL, SpanMeters, amount, text
+from agentflow.core.observability.metrics.families import Families
+from agentflow.core.observability.metrics.meters_at_hand import ITEM, MetersAtHand, asked, flow_of
+from agentflow.core.observability.metrics.open_spans import OpenSpans
+from agentflow.core.observability.metrics.span_meters import MODEL, SpanMeters, amount, text
 
 __all__ = ["EventMetrics", "Handler"]
 

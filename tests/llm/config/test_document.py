@@ -11,12 +11,23 @@ from hypothesis import strategies as st
 
 from agentflow.llm.config.document import MalformedYaml, Place, locate, parse
 
+
+def is_number(text: str) -> bool:
+    """PyYAML knows YAML 1.1, where `-.1` and `1e1` are texts, and writes them without quotes; in YAML 1.2 they are
+    numbers."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 SCALARS = (
     st.none()
     | st.booleans()
     | st.integers(-(10**12), 10**12)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text("ab1.-:#'\" ~e\n", max_size=8)
+    | st.text("ab1.-:#'\" ~e\n", max_size=8).filter(lambda text: not is_number(text))
 )
 VALUES = st.recursive(
     SCALARS,

@@ -9,7 +9,7 @@ from tests.support.every_metric import let_everything_happen
 
 from agentflow.clock import VirtualClock
 from agentflow.core.observability.metrics.collector import MetricsCollector
-from agentflow.core.observability.metrics.names import METRICS
+from agentflow.core.observability.metrics.names import LABELS, METRICS
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 BOOKKEEPING = {"series_overflow": {"metric"}, "samples_refused": {"reason"}}
@@ -40,3 +40,7 @@ def test_the_page_names_the_labels_of_each() -> None:
     for series in metrics.snapshot().series:
         seen.setdefault(series.name, set()).update(series.labels)
     assert {name: labels for name, (_, labels) in tables().items()} == {name: seen[name] for name in METRICS}
+
+
+def test_what_alerts_know_of_labels_is_what_the_page_says() -> None:
+    assert {name: labels for name, (_, labels) in tables().items()} == {name: set(LABELS[name]) for name in LABELS}

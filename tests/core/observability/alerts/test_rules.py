@@ -194,6 +194,26 @@ def test_a_metric_that_is_almost_one_of_ours_is_doubted(fields: dict[str, Any], 
     assert all(words in sentence for words, sentence in zip(said, found, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"by": ["modle"]}, ["modle in `by`, which is no label of model_duration_seconds; did you mean model?"]),
+        ({"where": {"flw": "f"}, "metric": "flow_runs"}, ["flw in `where`, which is no label of flow_runs; did you"]),
+        ({"by": ["tenant"]}, ["tenant in `by`, which is no label of model_duration_seconds; it has provider, model"]),
+        ({"metric": None, "ratio": SHARE, "by": ["modle"]}, ["modle"]),
+        ({"metric": None, "ratio": {"of": "errors", "to": "model_calls"}, "by": ["model"]}, ["label of errors"]),
+        ({"by": ["provider", "model"], "where": {"model": "kimi"}}, []),
+        ({"metric": "orders_waiting", "by": ["shop"], "where": {"floor": "2"}}, []),
+        *[({"metric": None, "above": None, "name": None, "preset": preset}, []) for preset in PRESETS],
+    ],
+)
+def test_a_label_that_a_metric_of_ours_has_not_is_doubted(fields: dict[str, Any], said: list[str]) -> None:
+    rule = AlertRule.from_mapping({name: value for name, value in (SLOW | fields).items() if value is not None})
+    found = list(doubts([rule]))
+    assert len(found) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, found, strict=True))
+
+
 def test_a_long_value_is_not_repeated_whole() -> None:
     assert len(complaint(above="x" * 10_000)) < 200
 

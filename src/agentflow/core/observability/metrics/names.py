@@ -1,8 +1,9 @@
-"""Every metric that AgentFlow itself counts, and its kind. What they mean, and their labels, stands in docs/metrics.md.
+"""Every metric that AgentFlow itself counts, its kind and its labels. What they mean stands in docs/metrics.md.
 
     METRICS["node_visits"]  ──▶  "counter"
+    LABELS["node_visits"]   ──▶  ("flow", "node", "status")
 
-Units are in the names: seconds, dollars, tokens. A metric of your own may have any other name.
+Units are in the names: seconds, dollars, tokens. A metric of your own may have any other name, and any labels.
 """
 
 from __future__ import annotations
@@ -12,21 +13,62 @@ from typing import Final
 
 from agentflow.core.observability.metrics.series import Kind
 
-__all__ = ["METRICS"]
+__all__ = ["LABELS", "METRICS"]
+
+_MODEL: Final = ("provider", "model")
+_NODE: Final = ("flow", "node")
+
+_COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "flow_runs": ("flow", "status"),
+    "node_visits": (*_NODE, "status"),
+    "node_retries": _NODE,
+    "node_tokens": (*_NODE, "direction"),
+    "node_cost_dollars": _NODE,
+    "flow_tokens": ("flow", "direction"),
+    "flow_cost_dollars": ("flow",),
+    "model_calls": (*_MODEL, "status"),
+    "model_attempts": (*_MODEL, "status"),
+    "model_retries": (*_MODEL, "error_type"),
+    "model_tokens": (*_MODEL, "direction"),
+    "model_cost_dollars": _MODEL,
+    "model_unpriced_calls": _MODEL,
+    "model_lost_requests": _MODEL,
+    "tool_calls": ("tool", "status"),
+    "errors": ("scope", "error_type"),
+    "rejections": ("guard", "error_type"),
+    "breaker_transitions": ("guard", "to"),
+    "fallbacks": ("from", "to"),
+    "hedges": ("guard",),
+    "cache_lookups": ("cache", "outcome"),
+    "wait_seconds": ("scope", "name", "phase"),
+    "alert_transitions": ("rule", "state"),
+    "feedback": ("label",),
+    "samples_refused": ("reason",),
+    "series_overflow": ("metric",),
+}
+_GAUGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "flows_in_flight": ("flow",),
+    "nodes_in_flight": _NODE,
+    "model_calls_in_flight": _MODEL,
+    "breaker_open": ("guard",),
+}
+_HISTOGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "flow_duration_seconds": ("flow",),
+    "node_duration_seconds": _NODE,
+    "model_duration_seconds": _MODEL,
+    "model_first_token_seconds": _MODEL,
+    "tool_duration_seconds": ("tool",),
+    "attempt_duration_seconds": _MODEL,
+    "limiter_wait_seconds": ("guard",),
+    "shedder_wait_seconds": ("guard",),
+    "pool_wait_seconds": ("guard",),
+    "feedback_score": ("flow",),
+}
+
+LABELS: Final[Mapping[str, tuple[str, ...]]] = {**_COUNTERS, **_GAUGES, **_HISTOGRAMS}
 
 METRICS: Final[Mapping[str, Kind]] = {
-    **dict.fromkeys(
-        "flow_runs node_visits node_retries node_tokens node_cost_dollars flow_tokens flow_cost_dollars model_calls "
-        "model_attempts model_retries model_tokens model_cost_dollars model_unpriced_calls model_lost_requests "
-        "tool_calls errors rejections breaker_transitions fallbacks hedges cache_lookups wait_seconds "
-        "alert_transitions feedback samples_refused series_overflow".split(),
-        "counter",
-    ),
-    **dict.fromkeys("flows_in_flight nodes_in_flight model_calls_in_flight breaker_open".split(), "gauge"),
-    **dict.fromkeys(
-        "flow_duration_seconds node_duration_seconds model_duration_seconds model_first_token_seconds "
-        "tool_duration_seconds attempt_duration_seconds limiter_wait_seconds shedder_wait_seconds pool_wait_seconds "
-        "feedback_score".split(),
-        "histogram",
-    ),
+    **dict.fromkeys(_COUNTERS, "counter"),
+    **dict.fromkeys(_GAUGES, "gauge"),
+    **dict.fromkeys(_HISTOGRAMS, "histogram"),
 }

@@ -408,7 +408,9 @@ def test_prompts_and_answers_are_told_only_where_somebody_wants_them(tmp_path: P
 def test_what_does_not_fit_is_quoted_only_where_contents_are_wanted(tmp_path: Path, wanted: bool) -> None:
     bench = bench_of(tmp_path, "a secret that is no JSON", '{"years": 7}')
     seen = watched(bench, bench.ask().output(Age).execute, Seen(content=wanted))
-    assert ("secret" in str(seen.one("output_retry").data["problem"])) is wanted
+    told = seen.one("output_retry").data
+    assert "secret" not in str(told["problem"])
+    assert ("secret" in str(told.get("quote"))) is wanted
 
 
 def test_pieces_are_told_only_where_somebody_wants_them(tmp_path: Path) -> None:

@@ -243,8 +243,8 @@ class _Progress:
         self._misfits += 1
         scope, output = self.guards.scope, self._plan.output
         if scope is not None and output is not None:
-            told = problem if scope.channel.quotes else f"it is no {output.name}"  # the problem may quote the answer
-            await scope.send("output_retry", {"model": self.guards.config.name, "problem": told})
+            facts = {"model": self.guards.config.name, "problem": f"it is no {output.name}"}
+            await scope.send("output_retry", {**facts, "quote": problem} if scope.channel.quotes else facts)
         again = f"Your answer does not fit what was asked for: {problem}. Answer again, with all of it."
         if response.tool_calls:
             results = [ToolResult(call.id, again, call.name, is_error=True) for call in response.tool_calls]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from agentflow.clock import VirtualClock
-from agentflow.core import AsyncFlow, Each, ExecutionEvent, Flow, Observation, SharedState, node, observe
+from agentflow.core import AsyncFlow, Each, ExecutionEvent, Flow, Observation, SharedState, emit, node, observe
 from agentflow.core.observability.observers import observations
 from agentflow.core.observability.scope import Channel, Scope
 
@@ -286,3 +286,24 @@ def test_a_child_does_not_wait_for_what_its_parent_has_still_to_deliver():
         stuck.go.set()
         assert observation.flush(30)
     assert stuck.seen == 4
+
+
+async def test_each_observer_is_told_what_it_wants_and_not_what_others_do():
+    """Pieces of streams and contents go to who asked for them, whoever else watches or reads."""
+
+    @node
+    async def speak(state: SharedState) -> None:
+        await emit("chunk", {"content": "a piece"})
+        await emit("said", {"answer": "a secret", "words": 2})
+
+    class All(Inline):
+        chunks = True
+        content = True
+
+    plain, all_of_it = Inline(), All()
+    async with AsyncFlow(speak, name="flow").stream({}, observers=[plain, all_of_it]) as events:
+        read = [event async for event in events]
+    assert [event.data for event in all_of_it.events] == [event.data for event in read]
+    assert "chunk" not in plain.kinds
+    (said,) = [event for event in plain.events if event.kind == "said"]
+    assert said.data == {"words": 2}

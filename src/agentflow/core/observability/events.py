@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["ExecutionEvent", "execution_event"]
+__all__ = ["CONTENT", "ExecutionEvent", "execution_event"]
+
+CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls", "quote"})
+"""The facts that hold what was asked, answered or passed on: told to who wants contents, and to nobody else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from agentflow.core.observability.attribution import ORDER
+from agentflow.core.observability.events import CONTENT
 
 __all__ = ["CONTENT", "FACTS", "FIELDS", "KINDS", "Fact", "Kind", "Schema", "event_schema", "kinds_table"]
 
 Schema: TypeAlias = Mapping[str, object]
 """A JSON Schema, or a part of one."""
-
-CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls"})
-"""The facts that hold prompts and answers. Events bear them where one observer wants them; whoever writes events down
-and was not told to keep contents leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +170,7 @@ FACTS: Final[Mapping[str, Fact]] = {
     "to": Fact("what it is now", _TEXT),
     "number": Fact("which further request, from 1", _COUNT),
     "problem": Fact("what does not fit, in words", _TEXT),
+    "quote": Fact("the same with the answer's own words (only where content is wanted)", _TEXT),
     # alerts and feedback
     "rule": Fact("the rule's name", _TEXT),
     "state": Fact("the rule's state", _TEXT),
@@ -243,7 +241,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "rejected": Kind("a guard refused a call; nothing was sent", ("guard", *_FAILURE), ("retry_after", *_DECIDED)),
     "hedge": Kind("a second request was sent beside a slow one", ("guard",), ("number", *_DECIDED)),
     "fallback": Kind("another model stands in", ("from", "to"), _FAILURE),
-    "output_retry": Kind("an answer does not fit the type asked for, and is asked for again", ("model", "problem")),
+    "output_retry": Kind(
+        "an answer does not fit the type asked for, and is asked for again", ("model", "problem"), ("quote",)
+    ),
     "alert": Kind("a rule has changed its state", ("rule", "state"), ("previous", "severity", "value", "labels")),
     "feedback": Kind(
         "somebody says how good it was, or a checker failed", ("source",), ("score", "label", "comment", *_FAILURE)

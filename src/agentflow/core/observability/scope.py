@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from threading import RLock
@@ -24,7 +25,7 @@ from agentflow.clock import Clock
 from agentflow.core.observability.attribution import Account, Entry, Parts, merged
 from agentflow.core.observability.carried import carried
 from agentflow.core.observability.errand import Errand, Reader
-from agentflow.core.observability.events import ExecutionEvent, execution_event
+from agentflow.core.observability.events import CONTENT, ExecutionEvent, execution_event
 from agentflow.core.observability.observers import Observation, observations
 
 __all__ = [
@@ -83,7 +84,7 @@ class Channel:
         self.chunks = reader is not None or any(each.chunks for each in watching)
         self.content = any(each.content for each in watching)
         self._propagators = [each.propagator for each in watching if each.propagator is not None]
-        self._sees = tuple([each.see for each in watching])
+        self._sees = tuple([self._way_to(each) for each in watching])
         self._next = count(1).__next__
         self._time = clock.time
 
@@ -121,6 +122,12 @@ class Channel:
         for see in self._sees:
             see(event)
         return event
+
+    def _way_to(self, watching: Observation) -> Callable[[ExecutionEvent], None]:
+        """How an observer is told: what it does not want is kept from it where others want it."""
+        if watching.chunks >= self.chunks and watching.content >= self.quotes:
+            return watching.see
+        return partial(_spare, watching)
 
     def leave(self, event: ExecutionEvent) -> None:
         """Leave it with the reader, from any thread."""
@@ -324,6 +331,15 @@ def _whole(parts: Parts, seconds: float) -> Parts:
     """The parts, with what has passed since they were added up: a busy thread may have to wait for its turn to tell."""
     rest = seconds - sum(parts.values())
     return parts if rest < _EXACT else merged(parts, {"unattributed": rest})
+
+
+def _spare(watching: Observation, event: ExecutionEvent) -> None:
+    """Tell it without pieces of streams and without contents, unless it wants them."""
+    if event.kind == "chunk" and not watching.chunks:
+        return
+    if not watching.content and not CONTENT.isdisjoint(event.data):
+        event = replace(event, data={name: value for name, value in event.data.items() if name not in CONTENT})
+    watching.see(event)
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("agentflow_scope", default=None)

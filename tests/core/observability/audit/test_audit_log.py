@@ -434,7 +434,29 @@ def test_an_anchor_that_fails_is_counted_said_and_tried_again(path: Path, caplog
         failing = False
         log.tend()
         assert len(heads) == 1
-    assert "cannot be written" in caplog.text
+    assert [line for line in caplog.messages if "the audit log in" in line] == []
+    assert "an anchor of the audit log, test_an_anchor_that_fails_is_counted_said_and_tried_again" in caplog.text
+
+
+def test_an_anchor_file_that_cannot_be_written_is_named_and_the_log_goes_on(
+    path: Path, tmp_path: Path, disk: _Full, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    anchor = tmp_path / "file" / "heads.jsonl"
+    with open_log(path, anchors=[FileAnchor(anchor)], on_failure="closed", background=False) as log:
+        log.record("order.placed")
+        log._tend_safely(everything=True)
+        assert log.record("order.shipped") is not None
+        assert log.status().late == 1
+        disk.left = 0
+        with pytest.raises(AuditError):
+            log.record("order.paid")
+        disk.left = None
+    said = [line for line in caplog.messages if "cannot be written" in line]
+    assert said[0].startswith(f"an anchor of the audit log, {anchor}, cannot be written (")
+    assert str(path) in said[0]
+    assert "nothing is missing" in said[0]
+    assert said[1].startswith(f"the audit log in {path} cannot be written (")  # not hidden by the anchor
 
 
 def test_an_anchor_file_is_shared_by_processes(path: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from agentflow.core.observability.audit.folder import lines_of
 
-__all__ = ["Anchor", "FileAnchor", "heads_in"]
+__all__ = ["Anchor", "FileAnchor", "heads_in", "name_of"]
 
 Anchor: TypeAlias = Callable[[bytes], None]
 
@@ -52,6 +52,13 @@ class FileAnchor:
             return handle, False
         os.lseek(handle, -1, os.SEEK_END)
         return handle, os.read(handle, 1) != b"\n"
+
+
+def name_of(anchor: Anchor) -> str:
+    """What an anchor is called in a log: the path of a file, the name of a function."""
+    if isinstance(anchor, FileAnchor):
+        return str(anchor.path)
+    return str(getattr(anchor, "__qualname__", type(anchor).__name__))
 
 
 def heads_in(path: Path, size: int) -> Iterator[tuple[int, bytes]]:

@@ -32,7 +32,7 @@ from typing import Final
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.audit.actions import AuditAction, Outcome
-from agentflow.core.observability.audit.anchors import Anchor
+from agentflow.core.observability.audit.anchors import Anchor, name_of
 from agentflow.core.observability.audit.chain_writer import ChainWriter
 from agentflow.core.observability.audit.content import ContentCipher, ContentKeys, ContentMode, ContentSealer
 from agentflow.core.observability.audit.deed import Deed
@@ -149,7 +149,7 @@ class AuditLog:
         self._gap = Gap()
         self._used: set[tuple[str, str]] = set()
         self._closed = False
-        self._written = self._lost = self._refused = self._late = 0
+        self._written = self._lost = self._refused = self._late = self._unanchored = 0
         self._last_error: str | None = None
         self._again_at = -1.0
 
@@ -287,7 +287,7 @@ class AuditLog:
             written=self._written,
             lost=self._lost,
             refused=self._refused,
-            late=self._late,
+            late=self._late + self._unanchored,
             last_error=self._last_error,
         )
 
@@ -312,10 +312,21 @@ class AuditLog:
     def _note_failure(self, error: Exception) -> None:
         self._last_error = reason_of(error)
         failures = self._lost + self._refused + self._late
-        if failures <= 1 or failures == 10 ** (len(str(failures)) - 1):
+        if _worth_a_line(failures):
             _log.error(
                 "the audit log in %s cannot be written (%s): %d lost, %d refused, %d late",
                 self.folder.path, self._last_error, self._lost, self._refused, self._late,
+            )  # fmt: skip
+
+    def _note_unanchored(self, anchor: Anchor, error: Exception) -> None:
+        """The log is written; the second place for its heads is not to be had just now."""
+        self._unanchored += 1
+        self._last_error = reason_of(error)
+        if _worth_a_line(self._unanchored):
+            _log.error(
+                "an anchor of the audit log, %s, cannot be written (%s); in the log itself, in %s, nothing is missing: "
+                "%d late",
+                name_of(anchor), self._last_error, self.folder.path, self._unanchored,
             )  # fmt: skip
 
     # ---- upkeep ----------------------------------------------------------------------------------------------
@@ -332,8 +343,12 @@ class AuditLog:
         try:
             return self.tend(everything=everything)
         except Exception as error:  # noqa: BLE001 - an anchor is the user's; nothing is above a thread
-            self._late += 1
-            self._note_failure(error)
+            anchor = None if self._upkeep is None else self._upkeep.anchoring
+            if anchor is not None:
+                self._note_unanchored(anchor, error)
+            else:
+                self._late += 1
+                self._note_failure(error)
             return HEAD_SECONDS
 
     def _after(self, seq: int) -> None:
@@ -399,6 +414,11 @@ class AuditLog:
         self._closed = closed
         if writer is not None:
             writer.close()
+
+
+def _worth_a_line(count: int) -> bool:
+    """The first, the tenth, the hundredth, …"""
+    return count <= 1 or count == 10 ** (len(str(count)) - 1)
 
 
 async def _to_its_end(write: Callable[[Deed, bool], int | None], deed: Deed, after: bool) -> int | None:

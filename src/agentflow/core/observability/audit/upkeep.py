@@ -56,6 +56,7 @@ class Upkeep:
         self._anchored_at = clock.monotonic()
         self._retained: int | None = None
         self.head_seq = writer.seq
+        self.anchoring: Anchor | None = None  # the one that is at work, or raised at the last attempt
 
     def sync(self, seq: int) -> None:
         """Return once record `seq` is on the disk. Whoever comes first syncs for all who wait. Raises OSError."""
@@ -72,6 +73,7 @@ class Upkeep:
     def tend(self, *, everything: bool = False) -> float | None:
         """What is due; with `everything` also what is not due yet. Raises OSError, and whatever an anchor raises."""
         with self._tending:
+            self.anchoring = None
             with self._lock:
                 head = self._writer.head(self._clock.time())
             if self._durable:
@@ -94,7 +96,9 @@ class Upkeep:
             return left
         line = head.signed(self._keys.current)
         for anchor in self._anchors:
+            self.anchoring = anchor
             anchor(line)
+        self.anchoring = None
         self._anchored = head.seq
         self._anchored_at = self._clock.monotonic()
         return None

@@ -94,6 +94,20 @@ def test_a_rule_that_is_none_is_told_where_it_stands(text: str, message: str) ->
     assert message in refusal(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'audit:\n  redact:\n    patterns:\n      ticket: "TCK-[0-9]+"\n      x: "("\n',
+            "m.yml:5:7: audit.redact.patterns.x: the pattern 'x' is no regular expression: missing ), unterminated",
+        ),
+        ('audit: {redact: {patterns: {"My Pattern": a}}}', "m.yml:1:29: audit.redact.patterns.My Pattern: the name of"),
+    ],
+)
+def test_a_pattern_to_redact_that_is_none_is_told_where_it_stands(text: str, message: str) -> None:
+    assert message in refusal(text)
+
+
 def test_each_part_has_a_short_form_and_a_long_one() -> None:
     short = read_layer(
         "m.yml", "observability: {runs: a.db, metrics: true, prometheus: true, alerts: true}\naudit: true"

@@ -119,6 +119,7 @@ def read_layer(source: str, text: str) -> Layer:
         sentence = str(error)
     else:
         _check_alerts(source, text, document.observability)
+        _check_patterns(source, text, document.audit)
         return Layer(source, text, document)
     raise _misfit(source, text, data, sentence)
 
@@ -131,6 +132,20 @@ def _check_alerts(source: str, text: str, said: Observability | None) -> None:
     found = misfit(said.alerts)
     if found is not None:
         raise ConfigurationError(found[1], source=_at(source, locate(text, found[0])))
+
+
+def _check_patterns(source: str, text: str, said: Audit | bool | None) -> None:
+    """The regular expressions of `audit.redact`, each by itself."""
+    if not isinstance(said, Audit) or said.redact is msgspec.UNSET or said.redact.patterns is msgspec.UNSET:
+        return
+    from agentflow.core.observability.redaction.redactor import Redactor
+
+    for name, pattern in said.redact.patterns.items():
+        path = ("audit", "redact", "patterns", name)
+        try:
+            Redactor(patterns={name: pattern})
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{'.'.join(path)}: {error}", source=_at(source, locate(text, path))) from None
 
 
 def _parse(source: str, text: str) -> Json:

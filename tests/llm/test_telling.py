@@ -490,3 +490,32 @@ def test_a_beginning_that_broke_is_told_as_a_lost_request(tmp_path: Path) -> Non
     assert told["lost_requests"] == 1
     assert isinstance(told["lost_cost"], float)
     assert 1.0 < told["lost_cost"] < 4.0  # two or three tokens at a dollar each
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_a_call_cost_that_was_sent_and_never_answered_is_unknown_and_not_nothing(
+    tmp_path: Path, streaming: bool
+) -> None:
+    bench = Bench(tmp_path, {"toy": Slow(100.0)})
+    seen = Seen()
+
+    async def late_and_left() -> None:
+        with pytest.raises(ModelError):
+            await bench.ask().timeout(5).streaming(streaming).execute()
+        task = asyncio.create_task(bench.ask().streaming(streaming).execute())
+        await asyncio.sleep(1.0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    watched(bench, late_and_left, seen)
+    late, left = seen.one("model_error").data, seen.one("model_cancelled").data
+    assert ("cost" in late, late.get("cost")) == (True, None)
+    assert ("cost" in left, left.get("cost")) == (True, None)
+
+
+def test_what_was_refused_cost_nothing(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, ServerError("down", status=500))
+    seen = Seen()
+    with pytest.raises(ServerError):
+        watched(bench, bench.ask().retry(RetryPolicy(max_attempts=1)).execute, seen)
+    assert "cost" not in seen.one("model_error").data

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.robustness.deadline import Deadline
@@ -16,7 +16,7 @@ from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import Repetition
 from agentflow.core.robustness.timing import Timing
-from agentflow.errors import NotFoundError
+from agentflow.errors import ModelTimeoutError, NotFoundError
 from agentflow.llm.bill import Bill, input_tokens
 from agentflow.llm.guards import Guards
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked"]
 
 R = TypeVar("R")
+
+_BEFORE: Final = ("pool", "connect")  # what may take too long before anything is sent
 
 
 class Asked:
@@ -171,11 +173,19 @@ class Asked:
             self._act = None
         if self.telling is None:
             return
-        facts = self._hedged() if self.bill is None else {**self.bill.facts(), **self._hedged()}
+        facts = {**self._paid(error), **self._hedged()}
         if isinstance(error, Exception):
             await self.telling.failed(error, self.timing(), facts)
         else:
             self.telling.left(self.timing(), facts)
+
+    def _paid(self, error: BaseException) -> Mapping[str, object]:
+        """What is known of its cost. A request that was sent and not answered may have been paid for: nobody knows."""
+        if self.bill is not None:
+            return self.bill.facts()
+        if not self._operation.sent or (isinstance(error, ModelTimeoutError) and error.operation in _BEFORE):
+            return {}
+        return {"cost": None} if isinstance(error, ModelTimeoutError) or not isinstance(error, Exception) else {}
 
     async def __aenter__(self) -> Asked:
         return self

@@ -25,7 +25,7 @@ _STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled"
 
 @dataclass(slots=True)
 class Counts:
-    """Sums over model calls: `cost` is in US dollars, and `unpriced` counts answers whose cost nobody knows."""
+    """Sums over model calls: `cost` is in US dollars, and `unpriced` counts calls whose cost nobody knows."""
 
     calls: int = 0
     failed_calls: int = 0
@@ -42,7 +42,7 @@ class Counts:
         cost = _number(data.get("cost"))
         self.calls += 1
         self.failed_calls += outcome == "error"
-        self.unpriced += outcome == "success" and cost is None
+        self.unpriced += cost is None and (outcome == "success" or "cost" in data)
         self.input_tokens += _count(data.get("input_tokens"))
         self.output_tokens += _count(data.get("output_tokens"))
         self.cached_tokens += _count(data.get("cached_tokens"))

@@ -95,7 +95,7 @@ def _of(span: Span) -> _Row:
         _count(data.get("reasoning_tokens")),
         _amount(cost) + _amount(data.get("lost_cost")),
         priced,
-        span.status == "done" and not priced,
+        not priced and (span.status == "done" or "cost" in data),
         _count(data.get("lost_requests")),
         span.duration,
     )

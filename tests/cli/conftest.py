@@ -39,6 +39,12 @@ def ctrl_c_stays_python_s() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def nobody_says_how_wide_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have a narrow terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder, an empty home, no keys, no configuration loaded yet."""

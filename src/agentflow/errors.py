@@ -150,8 +150,9 @@ class MissingKeyError(ConfigurationError):
 class MissingExtraError(ConfigurationError):
     """An optional feature is not installed; the message is the exact command that installs it."""
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an extra: pip install 'agentflow-engine[{extra}]'")
+    def __init__(self, feature: str, extra: str, *, source: str | None = None) -> None:
+        super().__init__(f"{feature} needs an extra: pip install 'agentflow-engine[{extra}]'", source=source)
+        self.feature = feature
         self.extra = extra
 
 

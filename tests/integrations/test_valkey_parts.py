@@ -663,7 +663,7 @@ def test_without_the_redis_package_the_command_that_installs_it_is_named(monkeyp
     for name in ("redis", "redis.asyncio", "redis.asyncio.connection"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        MissingExtraError, match=r"shared limits needs an extra: pip install 'agentflow-engine\[valkey\]'"
+        MissingExtraError, match=r"sharing limits needs an extra: pip install 'agentflow-engine\[valkey\]'"
     ):
         ValkeyStore("redis://127.0.0.1")
 

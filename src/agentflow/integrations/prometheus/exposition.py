@@ -108,7 +108,7 @@ def _require() -> None:
     try:
         import prometheus_client  # noqa: F401
     except ImportError:
-        raise MissingExtraError("metrics for Prometheus", "prometheus") from None
+        raise MissingExtraError("Prometheus", "prometheus") from None
 
 
 def _build_info(name: str, version: str) -> Metric:

@@ -29,7 +29,7 @@ def require_redis(url: str) -> None:
     try:
         from redis.asyncio.connection import parse_url
     except ImportError:
-        raise MissingExtraError("shared limits", "valkey") from None
+        raise MissingExtraError("sharing limits", "valkey") from None
     try:
         parse_url(url)
     except Exception:  # noqa: BLE001 - its text may repeat the URL

@@ -154,6 +154,21 @@ def test_a_line_of_dotenv_that_assigns_nothing_is_worth_a_note(invoke, place: Pa
 
 
 @pytest.mark.usefixtures("usual")
+def test_whether_the_extras_that_recording_needs_are_installed(
+    invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "agentflow-engine[" not in invoke("doctor").stdout
+    (place / "models.yml").write_text("observability: {prometheus: true, opentelemetry: {sample: 1}}\n")
+    monkeypatch.setattr("agentflow.llm.config.extras._is_there", lambda module: module != "prometheus_client")
+    monkeypatch.setattr(type(AgentFlow), "_registry", None)
+    shown = invoke("doctor")
+    assert shown.exit_code == 1
+    installs = "pip install 'agentflow-engine[prometheus]'"
+    assert f"✗ observability.prometheus: Prometheus needs an extra: {installs}\n" in shown.stdout
+    assert "✓ observability.opentelemetry: agentflow-engine[otel] is installed\n" in shown.stdout
+
+
+@pytest.mark.usefixtures("usual")
 def test_where_runs_are_kept_and_whether_the_audit_log_has_its_key(
     invoke, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

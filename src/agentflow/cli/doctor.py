@@ -86,13 +86,19 @@ def _configured() -> Iterator[Finding]:
 
 
 def _recorded(registry: ModelRegistry) -> Iterator[Finding]:
-    """Where runs are kept, and whether the audit log, without which nothing runs, has its key."""
+    """Where runs are kept, and whether what records them has all that it needs: without that nothing runs."""
     observing = registry.observing
     named = named_file()
     kept = named != OFF if named is not None else observing.wants_runs is not False
     yield Finding(
         "note", f"runs are kept in {named or observing.runs_path or DEFAULT_PATH}" if kept else "no runs are kept"
     )
+    for section, extra in observing.extras.items():
+        try:
+            extra.require()
+            yield Finding("ok", f"{section}: agentflow-engine[{extra.name}] is installed")
+        except AgentFlowError as error:
+            yield Finding("bad", f"{section}: {error}")
     try:
         settings = observing.audit_settings
         if settings is not None:

@@ -191,7 +191,7 @@ def test_who_wants_no_run_kept_has_the_rest(tmp_path: Path) -> None:
         ("blind: true", ConfigurationError, r"models\.yml:3:33: .*'blind' is no observer: it has no method observe"),
         ("broken: true", ConfigurationError, r"models\.yml:3:33: .*cannot be started: OSError: no such collector"),
         ("gone: true", ConfigurationError, r"models\.yml:3:33: .*'gone' \(.*:gone\) does not load: AttributeError"),
-        ("missing: true", MissingExtraError, r"needs an extra: pip install 'agentflow-engine\[witness\]'"),
+        ("missing: true", MissingExtraError, r"models\.yml:3:33: Witnessing needs an extra: pip install"),
     ],
 )
 def test_what_cannot_be_started_says_where_and_why_and_ends_the_rest(
@@ -202,6 +202,44 @@ def test_what_cannot_be_started_says_where_and_why_and_ends_the_rest(
         registry.observe()
     assert not registry.observing.running
     assert [witness.closed for witness in Witness.made] == [1]
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        ("audit: {key_env: NO_SUCH_KEY}", ConfigurationError, r"models\.yml:3:1: .*NO_SUCH_KEY"),
+        (
+            "  alerts: {rules: [], actions: {ops: {webhook: {url: 'https://a.example', secret_env: NO_SUCH}}}}",
+            ConfigurationError,
+            r"models\.yml:3:3: .*observability\.alerts\.actions\.ops.*NO_SUCH is not set",
+        ),
+        (
+            "  opentelemetry: {headers_env: NO_SUCH}",
+            ConfigurationError,
+            r"models\.yml:3:19: observability\.opentelemetry\.headers_env: .*NO_SUCH is not set",
+        ),
+        (
+            "  opentelemetry: true",
+            MissingExtraError,
+            r"models\.yml:3:3: OpenTelemetry needs an extra: pip install 'agentflow-engine\[otel\]'",
+        ),
+        (
+            "audit: {content: encrypted, key_env: AUDIT_KEY}",
+            MissingExtraError,
+            r"models\.yml:3:9: encrypted content in the audit log needs an extra",
+        ),
+    ],
+)
+def test_what_can_be_known_beforehand_is_told_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, error: type[Exception], message: str
+) -> None:
+    there = {"NO_SUCH"} if "NO_SUCH" not in said else {"opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"}
+    monkeypatch.setattr("agentflow.llm.config.extras._is_there", there.__contains__)
+    registry = load(tmp_path, f"observability:\n  integrations: {{witness: true}}\n{said}\n")
+    with pytest.raises(error, match=message):
+        registry.observe()
+    assert Witness.made == []
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["models.yml"]
 
 
 def test_an_audit_log_without_a_key_is_refused(tmp_path: Path) -> None:

@@ -19,18 +19,20 @@ from typing import Any, Final
 
 from agentflow.clock import Clock
 from agentflow.core.observability.alerts import AlertManager, AlertRule
+from agentflow.core.observability.alerts.settings import read_settings
 from agentflow.core.observability.metrics.collector import MetricsCollector
 from agentflow.errors import ConfigurationError
 from agentflow.llm.config.document import Path
 from agentflow.llm.config.observability import AlertSection
 from agentflow.llm.config.schema import set_fields
 
-__all__ = ["USUAL", "AlertThread", "as_mapping", "misfit"]
+__all__ = ["USUAL", "AlertThread", "as_mapping", "check", "misfit"]
 
 USUAL: Final = ("latency", "error-rate", "cost-per-hour", "breaker-open")
 """The presets that `alerts: true` stands for."""
 
 _PLACE: Final = ("observability", "alerts")
+_PATH: Final = ".".join(_PLACE)
 _FIELD: Final = re.compile(r"[^\s:]+(?: [^.:]*)?\.([\w.-]+): ")
 _log: Final = logging.getLogger("agentflow.alerts")
 
@@ -55,6 +57,11 @@ def misfit(said: bool | list[dict[str, Any]] | AlertSection) -> tuple[Path, str]
     return None
 
 
+def check(said: Mapping[str, object], clock: Clock) -> None:
+    """Raises ConfigurationError for what no manager would be made of: an action's variable that is not set, …"""
+    read_settings(said, _PATH, clock=clock)
+
+
 class AlertThread:
     """Evaluates until `close()`, which evaluates once more and gives actions the manager's `grace`."""
 
@@ -71,7 +78,7 @@ class AlertThread:
     @classmethod
     def of(cls, said: Mapping[str, object], metrics: MetricsCollector, clock: Clock) -> AlertThread:
         """Raises ConfigurationError."""
-        return cls(AlertManager.from_mapping(metrics, said, clock=clock, path="observability.alerts"))
+        return cls(AlertManager.from_mapping(metrics, said, clock=clock, path=_PATH))
 
     def close(self, patience: float = 10.0) -> None:
         """Wait for its end, for so many seconds. Doing it twice does it once."""

@@ -2,6 +2,7 @@
 
     registry.observe()     audit ─ logs ─ runs ─ metrics ─ Prometheus ─ OpenTelemetry ─ integrations ─ alerts
                            started in this order, closed in the other; one that cannot start closes those before it
+                           what can be known beforehand (keys, secrets, extras) is checked before the first
 
     with registry.observe() as observing:
         await flow.run({"topic": "tides"})
@@ -15,13 +16,14 @@ written, opened or started.
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -29,7 +31,8 @@ from msgspec import UNSET, Struct
 from agentflow.clock import Clock
 from agentflow.core.observability.observers import Observer, observe
 from agentflow.core.observability.redaction.known_secrets import know_secret
-from agentflow.errors import AgentFlowError, ConfigurationError, describe
+from agentflow.errors import AgentFlowError, ConfigurationError, MissingExtraError, describe
+from agentflow.llm.config.extras import EXTRAS, Extra
 from agentflow.llm.config.integrations import integration
 from agentflow.llm.config.keys import KeyRing
 from agentflow.llm.config.loader import Configuration
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["Observing"]
 
 T = TypeVar("T")
+
+_SYSTEMS: Final = ("prometheus", "opentelemetry")
 
 
 class Observing:
@@ -98,7 +103,8 @@ class Observing:
             return None
         from agentflow.core.observability.audit import read_settings
 
-        settings = read_settings(cast("dict[str, object]", msgspec.to_builtins(self._configuration.audit)))
+        with self._placed("audit"):
+            settings = read_settings(cast("dict[str, object]", msgspec.to_builtins(self._configuration.audit)))
         anchor = None if settings.anchor is None else str(_from(self._cwd, settings.anchor))
         return replace(settings, path=str(_from(self._cwd, settings.path)), anchor=anchor)
 
@@ -109,6 +115,13 @@ class Observing:
         for each in text.split(","):  # the current one and earlier ones
             know_secret(each)
         return {name: text} if text else {}
+
+    @property
+    def extras(self) -> Mapping[str, Extra]:
+        """What is wanted that needs packages beside AgentFlow's own, by its section."""
+        said, audit = self._configuration.observability, self._configuration.audit
+        wanted = {f"observability.{name}": EXTRAS[name] for name in _SYSTEMS if _on(getattr(said, name))}
+        return wanted | ({"audit.content": EXTRAS["aes_gcm"]} if audit and audit.content == "encrypted" else {})
 
     @property
     def _wanted(self) -> bool:
@@ -123,6 +136,7 @@ class Observing:
         """
         with lock():
             if self._parts is None:
+                self._check()
                 with ExitStack() as parts:
                     self._start(parts, runs)
                     self._parts = parts.pop_all()
@@ -147,6 +161,29 @@ class Observing:
     ) -> None:
         self.close()
 
+    def _check(self) -> None:
+        """What a part would not start without, as far as it can be known beforehand."""
+        for section, extra in self.extras.items():
+            with self._placed(*section.split(".")):
+                extra.require()
+        with self._placed("audit"):
+            if (settings := self.audit_settings) is not None:
+                from agentflow.core.observability.audit import AuditKeys
+
+                AuditKeys.from_environment(settings.key_env, self.audit_environment(settings.key_env))
+        said = self._configuration.observability
+        variable = _fields(said.opentelemetry).get("headers_env")
+        if variable is not None and not os.environ.get(variable):
+            path = ("observability", "opentelemetry", "headers_env")
+            what = f"{'.'.join(path)}: the environment variable {variable} is not set"
+            raise ConfigurationError(what, source=self._configuration.place(*path))
+        alerts = said.alerts
+        with self._placed("observability", "alerts"):
+            if alerts is not UNSET and _on(alerts):
+                from agentflow.llm.config.alerting import as_mapping, check
+
+                check(as_mapping(alerts), self._clock)
+
     # ---- the parts, in their order ---------------------------------------------------------------------------
 
     def _start(self, parts: ExitStack, runs: bool) -> None:
@@ -159,7 +196,7 @@ class Observing:
             self._runs(parts, self.runs_path, _fields(said.runs))
         if _on(said.metrics) or _on(said.prometheus) or _on(said.alerts):
             self._count(parts, _fields(said.metrics))
-        for name in ("prometheus", "opentelemetry"):
+        for name in _SYSTEMS:
             if _on(getattr(said, name)):
                 self._connect(parts, name, _fields(getattr(said, name)), name)
         for name, settings in ({} if said.integrations is UNSET else said.integrations).items():
@@ -265,6 +302,11 @@ class Observing:
         """An error of a part says where in models.yml it was turned on."""
         try:
             yield
+        except MissingExtraError as error:
+            if error.source is not None:
+                raise
+            source = self._configuration.place(*path)
+            raise MissingExtraError(error.feature, error.extra, source=source) from error
         except ConfigurationError as error:
             if error.source is not None or type(error) is not ConfigurationError:
                 raise

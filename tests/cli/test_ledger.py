@@ -8,7 +8,9 @@ import pytest
 
 from agentflow import END, AsyncFlow, Each, LLMNode, SharedState, emit, node
 from agentflow.cli.ledger import Ledger, span
+from agentflow.cli.tracing.answers import answers_to
 from agentflow.core import ExecutionEvent
+from agentflow.core.observability.trace.tree import trace_of
 from agentflow.errors import NodeError
 
 
@@ -48,6 +50,30 @@ def test_nested_nodes_stand_below_their_flow_wherever_they_came_in() -> None:
     assert [(row.name, row.depth) for row in rows] == [("a", 0), ("inner", 0), ("x", 1), ("y", 1), ("b", 0)]
 
 
+async def _seen(flow: AsyncFlow) -> tuple[Ledger, list[ExecutionEvent]]:
+    ledger, told = Ledger(), []
+    async with flow.stream({"list": [1, 2, 3]}) as events:
+        async for event in events:
+            ledger.see(event, 0.0)
+            told.append(event)
+    return ledger, told
+
+
+async def test_what_was_done_is_counted_as_the_trace_counts_it() -> None:
+    async def plain(item: object) -> object:
+        return item
+
+    @node(reads="list", writes="list")
+    async def keep(list: object) -> object:
+        return list
+
+    inner = AsyncFlow(keep.named("x") >> keep.named("y"), name="inner")
+    each_inner = Each(AsyncFlow(keep.named("z"), name="small"), over="list", into="b", collect="list", name="flows")
+    ledger, told = await _seen(AsyncFlow(inner >> Each(plain, over="list", into="a", name="functions") >> each_inner))
+    assert ledger.summary() == "7 node visits, 3 items"  # x, y, functions, flows and three times z
+    assert answers_to(trace_of(told)).did.endswith(f": {ledger.summary()}.")
+
+
 async def test_the_items_of_every_kind_of_each_are_counted() -> None:
     async def plain(item: object) -> object:
         return item
@@ -66,10 +92,7 @@ async def test_the_items_of_every_kind_of_each_are_counted() -> None:
         >> Each(one, over="list", into="b", name="nodes")
         >> Each(inner, over="list", into="c", collect="out2", name="flows"),
     )
-    ledger = Ledger()
-    async with flow.stream({"list": [1, 2, 3]}) as events:
-        async for event in events:
-            ledger.see(event, 0.0)
+    ledger, _ = await _seen(flow)
     assert [row.label for row in ledger.rows] == ["functions (3 items)", "nodes (3 items)", "flows (3 items)"]
 
 
@@ -84,7 +107,7 @@ async def test_model_calls_are_counted_and_their_words_kept_while_they_speak() -
     assert "The moon pulls the sea." in heard
     assert heard[-1] == ""
     assert ledger.model_calls == 1
-    assert ledger.summary().startswith("1 node, 1 model call, ")
+    assert ledger.summary().startswith("1 node visit, 1 model call, ")
 
 
 async def test_a_failed_node_is_neither_finished_nor_under_way() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentflow.cli.tracing.amounts import count_of
 from agentflow.core.observability.events import ExecutionEvent
 
 __all__ = ["Ledger", "Row", "span"]
@@ -55,6 +56,8 @@ class Ledger:
     def __init__(self) -> None:
         self._rows: dict[tuple[str, ...], Row] = {}
         self._said: dict[str, str] = {}
+        self.node_visits = 0
+        self.items = 0
         self.model_calls = 0
         self.output_tokens = 0
 
@@ -72,6 +75,7 @@ class Ledger:
         """Take one event; the row it changed, if any."""
         match event.kind:
             case "node_start" | "flow_start":
+                self._count(event)
                 return self._started(event, now)
             case "node_success" | "flow_success" | "node_error" | "flow_error":
                 return self._ended(event, now, failed=event.kind.endswith("error"))
@@ -84,11 +88,12 @@ class Ledger:
         return None
 
     def summary(self) -> str:
-        """What was done, in a few words."""
-        done = [row for row in self.rows if row.visits]
-        parts = [f"{len(done)} node{'s' * (len(done) != 1)}"]
+        """What was done, in a few words, and counted as `agentflow trace` counts it."""
+        parts = [count_of(self.node_visits, "node visit")]
+        if self.items:
+            parts.append(count_of(self.items, "item"))
         if self.model_calls:
-            parts.append(f"{self.model_calls} model call{'s' * (self.model_calls != 1)}")
+            parts.append(count_of(self.model_calls, "model call"))
         if self.output_tokens:
             parts.append(f"{self.output_tokens:,} tokens written")
         return ", ".join(parts)
@@ -98,6 +103,13 @@ class Ledger:
         finished = [row.label for row in self.rows if row.finished]
         under_way = [row.label for row in self.rows if row.running]
         return f"finished: {', '.join(finished) or 'nothing'}; under way: {', '.join(under_way) or 'nothing'}"
+
+    def _count(self, event: ExecutionEvent) -> None:
+        """A flow in a flow is no visit of its own: its nodes are."""
+        if event.kind == "node_start":
+            is_item = event.path.rpartition("/")[2].isdigit()
+            self.items += is_item
+            self.node_visits += not is_item
 
     def _started(self, event: ExecutionEvent, now: float) -> Row | None:
         names, beyond = _places(event.path)

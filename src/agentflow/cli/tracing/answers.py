@@ -1,7 +1,7 @@
 """The three questions that everyone asks of a run, answered in sentences: what did it do, why was it slow, what did it
 cost.
 
-    digest ran to its end in 2.53 s: 4 nodes, 6 model calls.
+    digest ran to its end in 2.53 s: 4 node visits, 6 model calls.
     1.00 s of it (40%) went into waiting for the rate limit of lab, most of it in summarise[5]; …
     $0.0369 for 6 calls, 5.4k tokens read and 720 written; nobody knows the price of fast (3 calls).
 """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,17 @@ def test_a_name_that_fits_none_or_several_is_bad_input(invoke, recorded: Path, w
     shown = invoke("trace", word)
     assert shown.exit_code == 2
     assert said in shown.stderr
+
+
+@pytest.mark.parametrize("word", ["last", "zz"])
+def test_in_an_empty_file_it_is_said_that_nothing_is_recorded_and_how_to(invoke, place: Path, word: str) -> None:
+    record(place, story("aa01"))
+    with closing(sqlite3.connect(place / FILE)) as connection, connection:
+        connection.execute("DELETE FROM runs")
+    shown = invoke("trace", word)
+    assert shown.exit_code == 1
+    assert f"nothing is recorded in {place / FILE} yet: `agentflow run` records runs" in shown.stderr
+    assert repr(word) not in shown.stderr
 
 
 @pytest.mark.parametrize("command", ["trace", "runs", "cost", "top"])

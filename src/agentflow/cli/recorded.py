@@ -16,7 +16,7 @@ import click
 
 from agentflow.core.observability.store import DEFAULT_PATH, RunReader, RunRecord
 from agentflow.core.observability.trace.tree import Trace, trace_of
-from agentflow.errors import AgentFlowError, UnknownRunError
+from agentflow.errors import AgentFlowError, RunStoreError
 
 __all__ = [
     "OFF",
@@ -60,13 +60,13 @@ def _configured_file() -> Path | None:
 
 
 def run_named(reader: RunReader, word: str) -> RunRecord:
-    """The run of that id or of its beginning, or the `last` one. Raises UnknownRunError."""
-    if word != "last":
-        return reader.find(word)
-    found = reader.runs(limit=1)
-    if not found:
-        raise UnknownRunError(word, path=reader.path)
-    return found[0]
+    """The run of that id or of its beginning, or the `last` one. Raises UnknownRunError, and RunStoreError where there
+    is none at all."""
+    newest = reader.runs(limit=1)
+    if not newest:
+        how = "`agentflow run` records runs, and in a program `observe(RunStore())` does"
+        raise RunStoreError(f"nothing is recorded in {reader.path} yet: {how}", path=reader.path)
+    return newest[0] if word == "last" else reader.find(word)
 
 
 def trace_in(reader: RunReader, record: RunRecord) -> Trace:

@@ -85,8 +85,22 @@ def test_the_system_text_is_heard(invoke) -> None:
     assert shown.stdout.count(".") == 1
 
 
-def test_ctrl_c_says_that_the_answer_is_not_whole(spawn, place: Path) -> None:
-    """The server accepts and then says nothing."""
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+HALF = b'data: {"choices": [{"index": 0, "delta": {"content": "Half an ans"}}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("said", "printed", "told"),
+    [
+        (b"", b"", b"interrupted; there is no answer yet"),
+        (HEAD + HALF, b"Half an ans\n", b"interrupted; what stands above is not the whole answer"),
+    ],
+    ids=["mute", "half"],
+)
+def test_ctrl_c_says_whether_there_is_a_part_of_the_answer(
+    spawn, place: Path, said: bytes, printed: bytes, told: bytes
+) -> None:
+    """The server accepts, says nothing or the half, and then nothing more."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -96,24 +110,23 @@ def test_ctrl_c_says_that_the_answer_is_not_whole(spawn, place: Path) -> None:
         connection, _ = server.accept()
         with connection:
             assert connection.recv(1)
+            connection.sendall(said)
+            first = process.stdout.read(len(b"Half an ans")) if printed else b""
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (130, b"")
-    assert err.strip() == b"interrupted; what stands above is not the whole answer"
+    assert (process.returncode, first + out) == (130, printed)
+    assert err.strip() == told
 
 
 def test_an_answer_that_breaks_off_ends_its_line_before_the_error(invoke, place: Path) -> None:
     import socket
     import threading
 
-    piece = b'data: {"choices": [{"index": 0, "delta": {"content": "Half an ans"}}]}\n\n'
-
     def answer(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:
             connection.recv(65536)
-            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-            connection.sendall(head + piece)
+            connection.sendall(HEAD + HALF)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"

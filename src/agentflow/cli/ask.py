@@ -40,37 +40,53 @@ def command(words: tuple[str, ...], model: str | None, system: str | None, strea
     if notice is not None:
         click.echo(notice, err=True)
     builder = AgentFlow.model().prompt(prompt)
-    recording = Recording(wanted=not no_record)
+    recording, answer = Recording(wanted=not no_record), _Answer()
     try:
         with recording:
-            asyncio.run(_answer(builder if system is None else builder.system(system), stream=stream))
+            asyncio.run(answer.print(builder if system is None else builder.system(system), stream=stream))
     except KeyboardInterrupt:
-        leave_interrupted("\ninterrupted; what stands above is not the whole answer")
+        what = "what stands above is not the whole answer" if answer.begun else "there is no answer yet"
+        leave_interrupted(f"\ninterrupted; {what}")
     finally:
         if recording.trouble is not None:
             click.echo(f"note: {recording.trouble}", err=True)
 
 
-async def _answer(builder: LLMClientBuilder, *, stream: bool) -> None:
-    if not stream:
+class _Answer:
+    """`begun` says whether something of it has been printed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._last)
+
+    async def print(self, builder: LLMClientBuilder, *, stream: bool) -> None:
+        if stream:
+            _note(await self._print_as_it_comes(builder))
+            return
         reply = await builder.execute_full()
-        click.echo(text_of(reply).rstrip("\n"))
+        self._last = text_of(reply).rstrip("\n")
+        click.echo(self._last)
         _note(reply.finish_reason)
-        return
-    last, finish = "", None
-    try:
-        async with builder.execute_streaming() as chunks:
-            async for chunk in chunks:
-                if chunk.restart:
-                    click.echo("\nnote: the stream broke; the answer begins anew", err=True)
-                click.echo(chunk.content, nl=False)  # flushes
-                last, finish = chunk.content or last, chunk.finish_reason or finish
-            if not last:
-                text_of(await chunks.collect())
-    finally:
-        if last and not last.endswith("\n"):
-            click.echo()
-    _note(finish)
+
+    async def _print_as_it_comes(self, builder: LLMClientBuilder) -> str | None:
+        """Why it ended, as far as the provider says it."""
+        finish = None
+        try:
+            async with builder.execute_streaming() as chunks:
+                async for chunk in chunks:
+                    if chunk.restart:
+                        click.echo("\nnote: the stream broke; the answer begins anew", err=True)
+                    click.echo(chunk.content, nl=False)  # flushes
+                    self._last, finish = chunk.content or self._last, chunk.finish_reason or finish
+                if not self._last:
+                    text_of(await chunks.collect())
+        finally:
+            if self._last and not self._last.endswith("\n"):
+                click.echo()
+        return finish
 
 
 _CUT_OFF: Final = {"length": "max_tokens is reached", "content_filter": "the provider blocked the rest"}

@@ -174,7 +174,7 @@ the two medians beside it.
 """
 
 
-def page(reports: Sequence[Report], *, minutes: int = 20) -> str:
+def page(reports: Sequence[Report], *, minutes: int = 25) -> str:
     """All benchmarks on one page, what was promised first."""
     rows = [promise.row() for report in reports for promise in report.promises]
     summary = ["## Promised and measured", Table("", ["what", "promised", "measured", ""], rows).markdown()]

@@ -13,10 +13,11 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from agentflow.core.observability.redaction.secret_shapes import Span
+if TYPE_CHECKING:  # every program that has a key loads this, and few the shapes
+    from agentflow.core.observability.redaction.secret_shapes import Span
 
 __all__ = ["KNOWN", "KnownSecrets", "know_secret"]
 

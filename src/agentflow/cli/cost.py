@@ -49,8 +49,7 @@ def command(by: By, since: float | None, wants_json: bool, file: str | None) -> 
 def _facts(row: CostRow) -> dict[str, object]:
     facts = asdict(row)
     del facts["key"]
-    unknown = row.unpriced and row.unpriced >= row.calls - row.failed_calls and not row.cost
-    return {**facts, "cost": None if unknown else row.cost}
+    return {**facts, "cost": row.known_cost}
 
 
 def _print(by: str, rows: Sequence[CostRow]) -> None:

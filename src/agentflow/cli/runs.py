@@ -63,8 +63,7 @@ def command(
 
 
 def _as_json(run: RunRecord) -> dict[str, object]:
-    unknown = run.unpriced and run.unpriced >= run.calls - run.failed_calls and not run.cost
-    return {**asdict(run), "cost": None if unknown else run.cost}
+    return {**asdict(run), "cost": run.known_cost}
 
 
 def _print(runs: Sequence[RunRecord]) -> None:

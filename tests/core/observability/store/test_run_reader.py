@@ -13,7 +13,7 @@ from tests.support.recorded import a_call, a_run, record
 from tests.support.run_events import START, RunEvents
 
 from agentflow.core.observability.events import ExecutionEvent
-from agentflow.core.observability.store import RunReader, RunStore
+from agentflow.core.observability.store import CostRow, RunReader, RunStore
 from agentflow.errors import ConfigurationError, RunStoreError, UnknownRunError
 
 HOUR = 3600.0
@@ -377,3 +377,15 @@ def test_an_empty_file_says_that_nothing_was_recorded(path: Path) -> None:
     path.touch()
     with pytest.raises(RunStoreError, match="no run has been recorded"):
         RunReader(path)
+
+
+@pytest.mark.parametrize(
+    ("calls", "failed", "unpriced", "cost", "known"),
+    [(3, 0, 0, 0.0, 0.0), (3, 0, 1, 0.0, 0.0), (3, 0, 3, 0.0, None), (3, 2, 1, 0.0, None), (3, 0, 1, 0.5, 0.5)],
+    ids=["all free", "some free", "none known", "the one that answered unknown", "some priced"],
+)
+def test_a_cost_is_known_as_far_as_one_call_has_one(
+    calls: int, failed: int, unpriced: int, cost: float, known: float | None
+) -> None:
+    row = CostRow("m", calls, failed, unpriced, 0, 0, 0, 0, cost)
+    assert row.known_cost == known

@@ -58,7 +58,7 @@ class RunRecord:
     @property
     def known_cost(self) -> float | None:
         """The cost as far as it is known; None where nothing of it is."""
-        return None if self.unpriced and not self.cost else self.cost
+        return _known(self.cost, self.calls - self.failed_calls, self.unpriced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,13 @@ class CostRow:
 
     @property
     def known_cost(self) -> float | None:
-        return None if self.unpriced and not self.cost else self.cost
+        """As of a run."""
+        return _known(self.cost, self.calls - self.failed_calls, self.unpriced)
+
+
+def _known(cost: float, answered: int, unpriced: int) -> float | None:
+    """One call that is known to be free is enough for a cost of nothing to be known."""
+    return None if unpriced and unpriced >= answered and not cost else cost
 
 
 @dataclass(frozen=True, slots=True)

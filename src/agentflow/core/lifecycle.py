@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from agentflow.core.cancellation import failure_of
 from agentflow.core.checking import Score, judge
-from agentflow.core.observability.scope import Scope, current_scope, step_out
+from agentflow.core.observability.scope import Scope, current_scope, scope_within, step_out
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Remark, Tell
 from agentflow.core.robustness.pipeline import Pipeline
@@ -55,12 +55,7 @@ class Place:
     def scope(self) -> Scope | None:
         """What is told of this visit stands in it; None where nobody watches."""
         channel = self.frame.run.channel
-        if channel is None:
-            return None
-        outer = current_scope.get()
-        if outer is not None and outer.channel is not channel:
-            outer = None
-        return Scope(channel, self.path, self.name or self._owner(), self.number, outer)
+        return None if channel is None else scope_within(channel, self.path, self.name or self._owner(), self.number)
 
     def _owner(self) -> str:
         return self.name or (self.within._owner() if self.within else "")

@@ -59,7 +59,7 @@ class Observation:
     `seen`, `failed` and `dropped` count events: those it was given, those it raised at, those it had no room for.
     """
 
-    def __init__(self, observer: Observer, *, everywhere: bool = False) -> None:
+    def __init__(self, observer: Observer) -> None:
         self.observer = observer
         self._observe = observer.observe
         self.seen = 0
@@ -69,7 +69,6 @@ class Observation:
         self.chunks = bool(getattr(observer, "chunks", False))
         self.content = bool(getattr(observer, "content", False))
         self.propagator = observer if isinstance(observer, Propagator) else None
-        self._everywhere = everywhere
         self._over = False
         self._relay = None if getattr(observer, "inline", False) else _Relay(self._hand_over, self._name())
         self.see: Callable[[ExecutionEvent], None] = self._hand_over if self._relay is None else self._queue
@@ -217,7 +216,7 @@ def observe(observer: Observer) -> Observation:
     Returns the observation, a context manager; `close()` ends it.
     """
     global _everywhere
-    observation = Observation(observer, everywhere=True)
+    observation = Observation(observer)
     with _lock:
         _everywhere = (*_everywhere, observation)
     return observation

@@ -164,7 +164,7 @@ class Channel:
 class Scope(Entry):
     """Something that begins and ends within a run: a flow, a visit of a node, a model call, an attempt, a tool.
 
-    inner = scope.within("article/write#1", "write", 1)
+    inner = scope_within(channel, "article/write#1", "write", 1)
     await inner.begin("node_start")
     await inner.end("node_success")               ── or inner.leave("node_cancelled"), which waits for nobody
 
@@ -210,9 +210,6 @@ class Scope(Entry):
         self.facts: dict[str, object] | None = None
         self._account: Account | None = None
         self._waits = _NO_PARTS
-
-    def within(self, path: str, node: str, visit: int, own: str = "own") -> Scope:
-        return Scope(self.channel, path, node, visit, self, own)
 
     def inside(self, own: str = "own") -> Scope:
         """Something in the same node's visit."""

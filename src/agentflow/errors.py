@@ -12,7 +12,8 @@
     │   ├── UnknownTransition         a node returned an action that no edge carries
     │   ├── StepLimitError            more than `max_steps` visits
     │   ├── JoinError                 too few branches of a section succeeded
-    │   └── InputError                the input does not fit the flow's schema
+    │   ├── InputError                the input does not fit the flow's schema
+    │   └── InterruptTimeoutError     nobody answered in time (also a TimeoutError)
     ├── StateError                    the shared state was asked for the impossible
     │   ├── StateKeyError             no such key (also a KeyError)
     │   ├── StateConflict             two branches assigned one key
@@ -35,6 +36,12 @@
     │   └── AuditLockedError          another process writes that audit log
     ├── RunStoreError                 the file that runs are kept in is missing, damaged, or another program's
     │   └── UnknownRunError           no run in it has that id, or several begin so
+    ├── DurabilityError               a run cannot be kept, or cannot go on
+    │   ├── RunHeldError              another process has it
+    │   ├── RunExistsError            its id belongs to a run with another input or flow
+    │   ├── RunEndedError             it is over, so there is nothing to go on with
+    │   ├── FlowChangedError          its flow is another than the one it began with; carries what changed
+    │   └── AnswerError               an answer that does not fit, or that nobody waits for
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
         ├── AuthenticationError       401: the key is wrong
         ├── PermissionDeniedError     403: the key may not do this
@@ -64,6 +71,7 @@ from os import PathLike, fspath
 __all__ = [
     "AgentFlowError",
     "AlertActionError",
+    "AnswerError",
     "AuditError",
     "AuditLockedError",
     "AuthenticationError",
@@ -74,10 +82,13 @@ __all__ = [
     "ContextError",
     "ContextLengthError",
     "DocumentError",
+    "DurabilityError",
+    "FlowChangedError",
     "FlowError",
     "FlowFileError",
     "GraphError",
     "InputError",
+    "InterruptTimeoutError",
     "JoinError",
     "LimitExceededError",
     "LimiterError",
@@ -99,6 +110,9 @@ __all__ = [
     "QuotaExceededError",
     "RateLimitError",
     "RejectedError",
+    "RunEndedError",
+    "RunExistsError",
+    "RunHeldError",
     "RunStoreError",
     "SerializationError",
     "ServerError",
@@ -242,6 +256,15 @@ class InputError(FlowError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class InterruptTimeoutError(FlowError, TimeoutError):
+    """Nobody answered an interrupt within its `seconds`, and it has no default. `interrupt` is its id."""
+
+    def __init__(self, interrupt: str, seconds: float) -> None:
+        super().__init__(f"nobody answered {interrupt} within {seconds:g} s")
+        self.interrupt = interrupt
+        self.seconds = seconds
 
 
 # ---- state ---------------------------------------------------------------------------------------------------
@@ -426,6 +449,60 @@ class UnknownRunError(RunStoreError):
         hint = f"several runs begin so: {', '.join(matches)}" if matches else "`agentflow runs` lists what is recorded"
         super().__init__(f"no single run {run!r} in {fspath(path)}: {hint}", path=path)
         self.matches = tuple(matches)
+
+
+# ---- durable runs --------------------------------------------------------------------------------------------
+
+
+class DurabilityError(AgentFlowError):
+    """A run cannot be kept, or cannot go on. `run_id` is None where it is about no single run."""
+
+    def __init__(self, message: str, *, run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunHeldError(DurabilityError):
+    """Another process, or another task of this one, has the run; `owner` says which."""
+
+    retryable = True
+
+    def __init__(self, run_id: str, owner: str) -> None:
+        super().__init__(f"run {run_id} is being run by {owner}: wait until it ends, or cancel it", run_id=run_id)
+        self.owner = owner
+
+
+class RunExistsError(DurabilityError):
+    """The id belongs to a run that began with something else."""
+
+
+class RunEndedError(DurabilityError):
+    """The run is over: `status` says how. What there was of it can be forked."""
+
+    def __init__(self, run_id: str, status: str, reason: str) -> None:
+        super().__init__(f"run {run_id} {reason}", run_id=run_id)
+        self.status = status
+
+
+class FlowChangedError(DurabilityError):
+    """The flow is another than the one that the run began with; `changes` says in which places, a line each."""
+
+    def __init__(self, run_id: str, changes: Sequence[str]) -> None:
+        listed = "".join(f"\n  {change}" for change in changes)
+        super().__init__(
+            f"run {run_id} began with another flow:{listed}\n"
+            "resume it with the flow it began with, or say with migrate= what its steps are called now",
+            run_id=run_id,
+        )
+        self.changes = tuple(changes)
+
+
+class AnswerError(DurabilityError):
+    """An answer does not fit what was asked for, or nobody waits for it; `interrupt` is the id, if one is meant."""
+
+    def __init__(self, message: str, *, run_id: str | None = None, interrupt: str | None = None) -> None:
+        super().__init__(message, run_id=run_id)
+        self.interrupt = interrupt
 
 
 # ---- audit ---------------------------------------------------------------------------------------------------

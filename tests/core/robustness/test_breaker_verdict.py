@@ -108,6 +108,13 @@ OURS = [
     errors.AuditLockedError("in use"),
     errors.RunStoreError("disk full", path="runs.db"),
     errors.UnknownRunError("abc", path="runs.db"),
+    errors.DurabilityError("disk full"),
+    errors.RunHeldError("abc", "process 7"),
+    errors.RunExistsError("taken"),
+    errors.RunEndedError("abc", "done", "is over"),
+    errors.FlowChangedError("abc", ["a node is gone"]),
+    errors.AnswerError("no number"),
+    errors.InterruptTimeoutError("flow/ask#1!wait:1", 60.0),
     AgentFlowError("odd"),
 ]
 

@@ -208,6 +208,10 @@ MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     ModelTimeoutError: lambda: ModelTimeoutError("first byte", 10, provider="openai", model="gpt-4o"),
     errors.RunStoreError: lambda: errors.RunStoreError("no runs", path="runs.db"),
     errors.UnknownRunError: lambda: errors.UnknownRunError("ab", ["abc", "abd"], path="runs.db"),
+    errors.RunHeldError: lambda: errors.RunHeldError("r1", "process 7"),
+    errors.RunEndedError: lambda: errors.RunEndedError("r1", "done", "is over"),
+    errors.FlowChangedError: lambda: errors.FlowChangedError("r1", ["write is gone"]),
+    errors.InterruptTimeoutError: lambda: errors.InterruptTimeoutError("f/ask#1!wait:1", 60.0),
     errors.OutputError: lambda: errors.OutputError("no object", raw="[", provider="openai"),
     StreamInterruptedError: lambda: StreamInterruptedError("cut", partial="Once", request_id="r1"),
 }

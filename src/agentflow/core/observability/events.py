@@ -13,10 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["CONTENT", "ExecutionEvent", "execution_event"]
+__all__ = ["CONTENT", "STRETCH", "ExecutionEvent", "execution_event", "stretch_of"]
+
+STRETCH: Final = 1_000_000_000
+"""Numbers of events that one stretch of a run has to itself: a run that was parked, or whose process died, and goes on
+later, goes on from the next multiple, so that nobody needs to know how far the last stretch came."""
 
 CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls", "quote"})
 """The facts that hold what was asked, answered or passed on: told to who wants contents, and to nobody else."""
+
+
+def stretch_of(event: ExecutionEvent) -> int:
+    """Which stretch of its run it happened in, from 0: how often the run had gone on by then."""
+    return event.sequence // STRETCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +34,11 @@ class ExecutionEvent:
 
     `kind` is an open string: flow_start, node_success, retry, chunk, model_error, … or the user's own. `path` names
     every level with its visit (`article/inner#2/write#1`), `node` and `visit` are its end; a model call bears those of
-    the node that makes it. `sequence` counts from 1 within the run. `time` is wall time in seconds since 1970, `at`
-    monotonic seconds since the run began, `duration` monotonic seconds since the matching start (None where nothing
-    ended). `span` is the `sequence` of the event that began what this is about, `parent` that of what is around it
-    (None for what nothing is around).
+    the node that makes it. `sequence` counts from 1 within the run, and in a run that goes on in a later stretch from
+    `stretch * STRETCH + 1`. `time` is wall time in seconds since 1970, `at` seconds since the run first began:
+    monotonic within a stretch, by the wall clock between two. `duration` is monotonic seconds since the matching start
+    (None where nothing ended). `span` is the `sequence` of the event that began what this is about, `parent` that of
+    what is around it (None for what nothing is around).
     """
 
     kind: str

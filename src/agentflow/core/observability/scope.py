@@ -25,7 +25,7 @@ from agentflow.clock import Clock
 from agentflow.core.observability.attribution import Account, Entry, Parts, merged
 from agentflow.core.observability.carried import carried
 from agentflow.core.observability.errand import Errand, Reader
-from agentflow.core.observability.events import CONTENT, ExecutionEvent, execution_event
+from agentflow.core.observability.events import CONTENT, STRETCH, ExecutionEvent, execution_event
 from agentflow.core.observability.observers import Observation, observations
 
 __all__ = [
@@ -51,6 +51,10 @@ class Channel:
     """Where the events of one run go: to observers at once, then to a reader that is waited for.
 
     `chunks` and `content` say whether anybody wants the pieces of streams, and prompts and answers.
+
+    A run that goes on, after it was parked or its process died, goes on telling: `stretch` is how often it has gone on,
+    and `since` the wall time when it first began. Numbers of different stretches never meet, and `at` counts from that
+    first beginning, never below 0, also where the clock was set back meanwhile.
     """
 
     __slots__ = (
@@ -58,6 +62,7 @@ class Channel:
         "_propagators",
         "_sees",
         "_time",
+        "_zero",
         "chunks",
         "clock",
         "content",
@@ -74,6 +79,9 @@ class Channel:
         clock: Clock,
         reader: Reader | None = None,
         watching: tuple[Observation, ...] = (),
+        *,
+        stretch: int = 0,
+        since: float | None = None,
     ) -> None:
         self.run_id = run_id
         self.clock = clock
@@ -81,11 +89,12 @@ class Channel:
         self.lock = RLock()  # an abandoned span may be ended by the garbage collector, in any line
         self.reader = reader
         self.started = clock.monotonic()
+        self._zero = self.started if since is None else self.started - max(0.0, clock.time() - since)
         self.chunks = reader is not None or any(each.chunks for each in watching)
         self.content = any(each.content for each in watching)
         self._propagators = [each.propagator for each in watching if each.propagator is not None]
         self._sees = tuple([self._way_to(each) for each in watching])
-        self._next = count(1).__next__
+        self._next = count(stretch * STRETCH + 1).__next__
         self._time = clock.time
 
     def tell(
@@ -117,7 +126,7 @@ class Channel:
             data,
             span,
             scope.parent,
-            now - self.started,
+            now - self._zero,
         )
         for see in self._sees:
             see(event)

@@ -70,11 +70,12 @@ def test_every_fact_is_said_by_some_kind_and_every_kind_says_known_facts() -> No
 
 
 def test_what_begins_and_ends_is_complete() -> None:
-    """Whatever has a start can end well, badly, and by being cancelled; all three have a duration."""
+    """Whatever has a start can end well, badly, and by being cancelled; what users' code runs in may be parked, too."""
     begun = [name.removesuffix("_start") for name in KINDS if name.endswith("_start")]
-    assert begun == ["flow", "node", "model", "attempt", "tool"]
+    assert begun == ["flow", "node", "compensate", "model", "attempt", "tool"]
     for what in begun:
         assert all(KINDS[f"{what}_{end}"].ends for end in ("success", "error", "cancelled"))
+    assert all(KINDS[f"{what}_interrupted"].ends for what in ("flow", "node", "tool"))
 
 
 # ---- what it refuses -----------------------------------------------------------------------------------------

@@ -5,14 +5,15 @@ assert misfits(seen.events) == []
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.events import STRETCH, ExecutionEvent, stretch_of
 
 __all__ = ["misfits"]
 
-_ENDS = ("success", "error", "cancelled")
+_ENDS = ("success", "error", "cancelled", "interrupted")
 _EXACT = 1e-3  # seconds
 
 
@@ -26,7 +27,8 @@ def misfits(events: Iterable[ExecutionEvent]) -> list[str]:
 
 def _of_run(events: list[ExecutionEvent]) -> Iterable[str]:
     numbers = [event.sequence for event in events]
-    if sorted(numbers) != list(range(1, len(numbers) + 1)):
+    told = Counter(map(stretch_of, events))
+    if sorted(numbers) != [stretch * STRETCH + at + 1 for stretch in sorted(told) for at in range(told[stretch])]:
         yield f"numbers have holes: {numbers}"
     open_spans: dict[int, ExecutionEvent] = {}
     begun: dict[int, str] = {}
@@ -38,7 +40,7 @@ def _of_run(events: list[ExecutionEvent]) -> Iterable[str]:
                 yield f"{event.kind} {event.sequence} begins span {event.span}"
             if event.parent is not None and event.parent not in begun:
                 yield f"{event.kind} {event.sequence} stands in {event.parent}, which never began"
-        elif how in _ENDS and what in ("flow", "node", "model", "attempt", "tool"):
+        elif how in _ENDS and what in ("flow", "node", "compensate", "model", "attempt", "tool"):
             start = open_spans.pop(event.span, None)
             if start is None or begun[event.span] != what:
                 yield f"{event.kind} {event.sequence} ends {event.span}, which is not open"

@@ -1,4 +1,4 @@
-"""A run that goes on later, perhaps in another process: its events go on as well, and none is taken for an older one."""
+"""A run that goes on later, perhaps in another process: its events go on, and none is taken for an older one."""
 
 from __future__ import annotations
 

@@ -30,11 +30,14 @@ ORDER: Final = (
     "generation",
     "tools",
     "own",
+    "waiting",
+    "stopped",
     "unattributed",
 )
 """What time is spent on: waiting to be admitted, for the rate limit, for a connection; between attempts; in attempts
-that came to nothing; connecting; until the first piece of an answer; until its last; in tools; in one's own code; and
-what none of these accounts for."""
+that came to nothing; connecting; until the first piece of an answer; until its last; in tools; in one's own code;
+parked, for a person's answer or a timer; stopped, because its process died or was told to, until somebody went on with
+it; and what none of these accounts for."""
 
 _NOTHING: Final[Parts] = {}
 

@@ -60,6 +60,7 @@ _MAYBE_COUNT: Final[Schema] = {"type": ["integer", "null"], "minimum": 0}
 _NUMBER: Final[Schema] = {"type": "number"}
 _SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
 _MAYBE_SECONDS: Final[Schema] = {"type": ["number", "null"], "minimum": 0}
+_MAYBE_MOMENT: Final[Schema] = {"type": ["number", "null"]}
 _MAYBE_DOLLARS: Final[Schema] = {"type": ["number", "null"], "minimum": 0}
 _SCORE: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1}
 _BREAKDOWN: Final[Schema] = {
@@ -92,14 +93,18 @@ FIELDS: Final[Mapping[str, Fact]] = {
     "path": Fact("every level with its visit: `article/inner#2/write#1`", _TEXT),
     "node": Fact("the last level of `path`; empty for a model call outside of any flow", _TEXT),
     "visit": Fact("which visit of the node, from 1; of an item of `Each`, its index", _COUNT),
-    "sequence": Fact("its number in the run, from 1; 0 for what was said after the run", _COUNT),
+    "sequence": Fact(
+        "its number in the run, from 1, and from 1,000,000,001 where the run went on later, and so forth; "
+        "0 for what was said beside the run",
+        _COUNT,
+    ),
     "time": Fact("wall time, seconds since 1970", _NUMBER),
     "duration": Fact("monotonic seconds since the matching start; null where nothing ended", _MAYBE_SECONDS),
     "attempt": Fact("which attempt, from 1", {"type": "integer", "minimum": 1}),
     "data": Fact("what else is known; its facts depend on `kind`", _OBJECT),
     "span": Fact("the `sequence` of the event that began what this is about", _COUNT),
     "parent": Fact("the span around it; null where there is none", {"type": ["integer", "null"], "minimum": 0}),
-    "at": Fact("monotonic seconds since the run began", _SECONDS),
+    "at": Fact("seconds since the run first began; monotonic, but where the run went on later", _SECONDS),
 }
 """What every event has."""
 
@@ -114,6 +119,15 @@ FACTS: Final[Mapping[str, Fact]] = {
     "breakdown": Fact("seconds by what they were spent on, without zeros", _BREAKDOWN),
     "error": Fact("what went wrong, in words", _TEXT),
     "error_type": Fact("the class of the error", _TEXT),
+    # runs that are parked, and go on
+    "interrupt": Fact("the id of what is asked, by which it is answered", _TEXT),
+    "question": Fact("what a person is asked (only where content is wanted)", _TEXT),
+    "due": Fact("wall time when it is waited for no longer, seconds since 1970; null: for ever", _MAYBE_MOMENT),
+    "stretch": Fact("how often the run has gone on by now", _COUNT),
+    "steps": Fact("how many steps are taken from the journal, and do not run again", _COUNT),
+    "calls": Fact("how many calls of models and tools are", _COUNT),
+    "forked_from": Fact("the run whose beginning it shares", _TEXT),
+    "forked_at": Fact("the first step of that run which it does not share", _MAYBE_TEXT),
     # models
     "model": Fact("the model's configured name", _TEXT),
     "provider": Fact("the provider's configured name", _TEXT),
@@ -204,10 +218,23 @@ KINDS: Final[Mapping[str, Kind]] = {
     "flow_success": Kind("a flow has ended well", ("breakdown",), ("action",), ends=True),
     "flow_error": Kind("a flow has failed", (*_FAILURE, "breakdown"), ends=True),
     "flow_cancelled": Kind("a flow was cancelled", (), ("breakdown",), ends=True),
+    "flow_interrupted": Kind("a flow is parked, and waits", (), ("breakdown",), ends=True),
     "node_start": Kind("a visit of a node begins", (), ("items",)),
     "node_success": Kind("a visit of a node has ended well", ("breakdown",), ("action",), ends=True),
     "node_error": Kind("a visit of a node has failed for good", (*_FAILURE, "breakdown"), ends=True),
     "node_cancelled": Kind("a visit of a node was cancelled", (), ("breakdown",), ends=True),
+    "node_interrupted": Kind("a visit of a node is parked, and runs again", (), ("breakdown",), ends=True),
+    "interrupt": Kind("a node asks a person, and waits for the answer", ("interrupt",), ("question", "due")),
+    "timer": Kind("a node sleeps until then", ("due",)),
+    "resume": Kind(
+        "a run that was parked, or whose process died, goes on", ("stretch", "steps"), ("calls", "cost", "reason")
+    ),
+    "fork": Kind("a run begins in the middle of another", ("forked_from",), ("forked_at", "steps", "calls", "cost")),
+    "cancel": Kind("a run that nobody was running was ended for good", (), ("reason",)),
+    "compensate_start": Kind("what a node had done begins to be undone"),
+    "compensate_success": Kind("what a node had done is undone", ("breakdown",), ends=True),
+    "compensate_error": Kind("what a node had done could not be undone", (*_FAILURE, "breakdown"), ends=True),
+    "compensate_cancelled": Kind("undoing what a node had done was cancelled", (), ("breakdown",), ends=True),
     "model_start": Kind("a request to a model begins, attempts and waits included", _ASKED, (*_REQUEST, "messages")),
     "model_success": Kind("a model has answered", _ASKED, (*_REQUEST, *_ANSWER, *_BILL), ends=True),
     "model_error": Kind(
@@ -225,6 +252,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "tool_success": Kind("a tool has done its work", ("tool",), ("call_id", "arguments", "breakdown"), ends=True),
     "tool_error": Kind("a tool has failed", ("tool", *_FAILURE), ("call_id", "arguments", "breakdown"), ends=True),
     "tool_cancelled": Kind("a tool was cancelled", ("tool",), ("call_id", "arguments", "breakdown"), ends=True),
+    "tool_interrupted": Kind(
+        "a tool asks a person, is parked, and runs again", ("tool",), ("call_id", "arguments", "breakdown"), ends=True
+    ),
     "tool_refused": Kind(
         "a tool's call was not approved, or not possible",
         ("tool",),
@@ -252,10 +282,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "cache_miss": Kind("the cache had no answer", later=True),
     "route": Kind("a router chose a model", later=True),
     "budget": Kind("a budget was asked", later=True),
-    "checkpoint": Kind("a run's state was stored", later=True),
-    "interrupt": Kind("a run waits for an answer", later=True),
-    "resume": Kind("a run goes on", later=True),
-    "fork": Kind("a run was begun from the middle of another", later=True),
     "batch": Kind("requests were sent as one", later=True),
 }
 """Every kind that AgentFlow itself emits, and those whose names are taken for what is to come."""

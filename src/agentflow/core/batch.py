@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from agentflow.core.graph import DEFAULT, Graph, Vertex, operand
 from agentflow.core.lifecycle import Executable, Lifecycle, Place, blame, collected, watched
 from agentflow.core.node import BaseNode, FunctionNode, awaited
+from agentflow.core.parking import Parked
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame
 from agentflow.core.state import ITEM, Key, SharedState, key_name
 from agentflow.core.tasks import raise_first, run_together
-from agentflow.errors import AgentFlowError, FlowError, GraphError, StateError
+from agentflow.errors import AgentFlowError, FlowError, GraphError, NodeError, StateError
 
 __all__ = ["Each"]
 
@@ -58,8 +60,9 @@ class Each(BaseNode):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         guard: Pipeline | None = None,
+        durable: bool | None = None,
     ) -> None:
-        super().__init__(name=name, retry=retry, timeout=timeout, guard=guard)
+        super().__init__(name=name, retry=retry, timeout=timeout, guard=guard, durable=durable)
         if concurrency < 1:
             raise GraphError(f"{self.name}: concurrency is at least 1, not {concurrency}")
         if on_error not in ("raise", "collect"):
@@ -136,10 +139,13 @@ class Each(BaseNode):
 class EachRun:
     """Runs an `Each`: workers take items in order until none is left."""
 
+    kept = False  # the items are kept, each for itself
+
     def __init__(self, each: Each, work_name: str, work: Executable) -> None:
         self._each = each
         self._work_name = work_name
         self._work = work
+        self._keeps = each.durable and work.kept
         self._needs_view = not (isinstance(work, Lifecycle) and work.stateless)
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
@@ -161,6 +167,8 @@ class EachRun:
             outcome = await run_together(crew)
             if outcome.failures:
                 raise_first(outcome.failures)
+            if progress.parked:
+                raise Parked.together(progress.parked)
             phase = "post"
             self._merge(progress, state)
             return progress.results
@@ -181,20 +189,42 @@ class EachRun:
         for done, index in enumerate(progress.todo):
             if done and not done % progress.stride:
                 await asyncio.sleep(0)
-            item = progress.items[index]
             here = Place(place.frame, "", index, place)
-            view = state.view({each.item: item}) if self._needs_view else state
             try:
-                result = await self._work.collect(item, view, self._inner(here))
-                progress.results[index] = result if each.collect is None else view[each.collect]
-                progress.views[index] = view if self._needs_view else None
+                await self._one(progress, index, state, here)
+            except Parked as parked:
+                progress.parked.append(parked)
             except AgentFlowError as error:
                 if each.on_error == "collect":
-                    progress.results[index] = collected(error, here)
+                    progress.results[index] = await self._collected(error, here)
                 elif isinstance(error, FlowError):
                     raise
                 else:
                     raise collected(error, here) from error
+
+    async def _one(self, progress: _Progress, index: int, state: SharedState, here: Place) -> None:
+        """The work for one item; in a durable run what it came to earlier, if it has."""
+        each, keeper, item = self._each, here.frame.run.keeper, progress.items[index]
+        view = state.view({each.item: item}) if self._needs_view else state
+        inner = self._inner(here)
+        if keeper is None:
+            result = await self._work.collect(item, view, inner)
+        elif each.on_error == "collect" and (failure := keeper.failed(here.path)) is not None:
+            progress.results[index] = failure
+            return
+        elif self._keeps:
+            own = view if self._needs_view else None
+            result = await keeper.item(inner.path, own, partial(self._work.collect, item, view, inner))
+        else:
+            result = await self._work.collect(item, view, inner)
+        progress.results[index] = result if each.collect is None else view[each.collect]
+        progress.views[index] = view if self._needs_view else None
+
+    async def _collected(self, error: AgentFlowError, here: Place) -> NodeError:
+        keeper, failure = here.frame.run.keeper, collected(error, here)
+        if keeper is not None:
+            await keeper.fail(here.path, failure)
+        return failure
 
     def _inner(self, here: Place) -> Place:
         return Place(here.frame, self._work_name, 1, here) if self._work_name else here
@@ -203,7 +233,7 @@ class EachRun:
 class _Progress:
     """One visit of an `Each`: the items, those still to do, and what came of the others."""
 
-    __slots__ = ("items", "results", "stride", "todo", "views", "workers")
+    __slots__ = ("items", "parked", "results", "stride", "todo", "views", "workers")
 
     def __init__(self, items: list[object], concurrency: int) -> None:
         self.items = items
@@ -213,6 +243,7 @@ class _Progress:
         self.todo = iter(range(len(items)))
         self.results: list[object] = [None] * len(items)
         self.views: list[SharedState | None] = [None] * len(items)
+        self.parked: list[Parked] = []
 
 
 def _count(each: Each, state: SharedState) -> Mapping[str, int]:

@@ -18,29 +18,27 @@ import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.core.graph import Dataflow, End, Graph, Operand, Parallel, Vertex
-from agentflow.core.lifecycle import Executable, Place, failure_data, opened_in, remarked_in, told_to
+from agentflow.core.graph import Graph, Operand
+from agentflow.core.lifecycle import Executable
 from agentflow.core.limits import Ledger, Limits
 from agentflow.core.mermaid import mermaid
 from agentflow.core.node import BaseNode
 from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.observability.observers import Observation, Observer, joined
-from agentflow.core.observability.scope import Channel, Reader, Scope, current_scope, scope_within, step_out
+from agentflow.core.observability.scope import Channel, Reader
 from agentflow.core.outline import outline
 from agentflow.core.portal import run_blocking
-from agentflow.core.robustness.operation import Operation
+from agentflow.core.program import FlowRun, Program, Scoping
 from agentflow.core.robustness.pipeline import Pipeline
-from agentflow.core.run import Frame, Run, Step, current_run, new_run_id, walk
+from agentflow.core.run import Keeper, Run, current_run, new_run_id
 from agentflow.core.schema import Validator, validator_for
-from agentflow.core.sections import DataflowRun, ParallelRun
 from agentflow.core.state import Inputs, Key, SharedState, key_name
 from agentflow.core.stream import BlockingEventStream, EventStream
 from agentflow.core.tasks import raise_first, run_together
-from agentflow.errors import AgentFlowError, GraphError, InputError, StateError
+from agentflow.errors import AgentFlowError, GraphError, InputError
 
 __all__ = ["AsyncFlow", "Flow", "FlowResult"]
 
@@ -101,8 +99,8 @@ class _FlowBase(BaseNode):
         self.graph = Graph(self.name, statements)
         self.schema = validator_for(inputs)
         self._clock = clock or SystemClock()
-        self._scope: _Scope | None = None
-        self._program = _Program(self.graph)
+        self._scope: Scoping | None = None
+        self._program = Program(self.graph)
 
     def using(
         self: F,
@@ -117,7 +115,7 @@ class _FlowBase(BaseNode):
         gives the inner `topic` the outer `title`, and the outer `summary` the inner `draft`.
         """
         twin = copy.copy(self)
-        twin._scope = _Scope(_names(inputs), _names(outputs))
+        twin._scope = Scoping(_names(inputs), _names(outputs))
         return twin
 
     def mermaid(self) -> str:
@@ -139,17 +137,19 @@ class _FlowBase(BaseNode):
         return tuple(self._scope.outputs) if self._scope else ()
 
     def executable(self) -> Executable:
-        return _FlowRun(self.name, self._program, self.max_steps, self.schema, self._scope, self.guard)
+        return FlowRun(self.name, self._program, self.max_steps, self.schema, self._scope, self.guard)
 
     # ---- running
 
-    async def _run(self, inputs: Inputs | None, terms: _Terms, reader: Reader | None = None) -> FlowResult:
+    async def _run(
+        self, inputs: Inputs | None, terms: _Terms, reader: Reader | None = None, keeper: Keeper | None = None
+    ) -> FlowResult:
         """One run to its end; failures stand in the result, a cancellation passes through."""
         name = terms.run_id or new_run_id()
         watching = joined(terms.observers)
         channel = Channel(name, self._clock, reader, watching) if reader or watching else None
         ledger = Ledger(terms.limits) if terms.limits else None
-        run = Run(name, self._clock, channel, terms.tenant, ledger, self._origin(terms) if channel else {})
+        run = Run(name, self._clock, channel, terms.tenant, ledger, keeper, origin=self._origin(terms) if channel else {})
         started = self._clock.monotonic()
         state = SharedState()
         action: str | None = None
@@ -158,7 +158,7 @@ class _FlowBase(BaseNode):
         try:
             async with _UNAUDITED if current_audit() is None else _audited(self.name, run, around):
                 state = _start_state(inputs, terms.context)
-                body = _FlowRun(self.name, self._program, self.max_steps, self.schema, None, self.guard)
+                body = FlowRun(self.name, self._program, self.max_steps, self.schema, None, self.guard)
                 action = await body.run(state, run, self.name, 1, exact=True)
         except AgentFlowError as failure:
             error = failure
@@ -343,140 +343,6 @@ class Flow(_FlowBase):
         """`AsyncFlow.run_batch`, waited for."""
         terms = _Terms(context, None, tenant, limits, observers, new_run_id())
         return run_blocking(lambda: self._run_batch(inputs, concurrency, on_error, terms))
-
-
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    """Which names of a nested flow's own state meet which of its parent's: receiving name → giving name."""
-
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-
-
-class _Program:
-    """The graph of a flow, compiled: one step a vertex, connected."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.steps = {vertex: Step(index, vertex.name) for index, vertex in enumerate(graph.vertices())}
-        self.size = len(self.steps)
-        self.start = self.steps[graph.start]
-        for vertex, step in self.steps.items():
-            step.visit = self._work(vertex, graph).visit
-            targets = graph.edges[vertex]
-            step.connect({name: self._step(target) for name, target in targets.items()})
-
-    def _step(self, target: Vertex | End) -> Step | None:
-        return None if isinstance(target, End) else self.steps[target]
-
-    def _work(self, vertex: Vertex, graph: Graph) -> Executable | ParallelRun | DataflowRun:
-        if isinstance(vertex, Parallel):
-            branches = [(region.start.name, self.steps[region.start]) for region in graph.branches[vertex]]
-            return ParallelRun(vertex, branches)
-        if isinstance(vertex, Dataflow):
-            return DataflowRun(vertex, {node: self.steps[node] for node in vertex.nodes})
-        if isinstance(vertex, BaseNode):
-            return vertex.executable()
-        raise GraphError(f"{vertex.name} is a {type(vertex).__name__}, which has no work to do")
-
-
-class _FlowRun:
-    """Runs a flow: as a whole run, as a node of another flow, or for one item of an Each."""
-
-    def __init__(
-        self,
-        name: str,
-        program: _Program,
-        max_steps: int,
-        schema: Validator | None,
-        scope: _Scope | None,
-        guard: Pipeline | None,
-    ) -> None:
-        self._guard = guard
-        self._name = name
-        self._program = program
-        self._max_steps = max_steps
-        self._schema = schema
-        self._scope = scope
-
-    async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
-        return await self._nested(state, Place(frame, self._name, number))
-
-    async def collect(self, item: object, state: SharedState, place: Place) -> object:
-        return await self._nested(state, place)
-
-    async def _nested(self, state: SharedState, place: Place) -> str:
-        run = place.frame.run
-        if self._scope is None:
-            return await self.run(state, run, place.path, place.number)
-        missing = [outer for outer in self._scope.inputs.values() if outer not in state]
-        if missing:
-            raise InputError(f"{place.path} takes {missing[0]!r}, which the state lacks", field=missing[0])
-        inner = state.apart({own: state[outer] for own, outer in self._scope.inputs.items()})
-        action = await self.run(inner, run, place.path, place.number)
-        for outer, own in self._scope.outputs.items():
-            if own not in inner:
-                raise StateError(f"{place.path} gives {own!r} to {outer!r}, but did not write it")
-            state[outer] = inner[own]
-        return action
-
-    async def run(self, state: SharedState, run: Run, path: str, number: int, *, exact: bool = False) -> str:
-        """Walk the flow in `state`. With `exact` the input may hold nothing but what the schema names."""
-        frame = Frame(run, self._name, path, self._program.size, self._max_steps)
-        if run.channel is None:
-            return await self._guarded(state, frame, exact, None)
-        scope = scope_within(run.channel, path, self._name, number, own="unattributed")
-        nested = {} if run.tenant is None else {"tenant": run.tenant}
-        start = run.origin if scope.outer is None else nested
-        try:
-            await scope.begin("flow_start", start)
-            token = current_scope.set(scope)
-            try:
-                action = await self._guarded(state, frame, exact, scope)
-            finally:
-                step_out(token)
-        except Exception as error:
-            await scope.end("flow_error", failure_data(error))
-            raise
-        except BaseException:
-            scope.leave("flow_cancelled")
-            raise
-        await scope.end("flow_success", {"action": action})
-        return action
-
-    async def _guarded(self, state: SharedState, frame: Frame, exact: bool, scope: Scope | None) -> str:
-        guard, run = self._guard, frame.run
-        if guard is None:
-            return await self._walk(state, frame, exact)
-        tell = None if scope is None else told_to(scope)
-        remark = None if scope is None else remarked_in(scope)
-        operation = Operation(guard.deadline(), tenant=run.tenant, clock=run.clock, tell=tell, remark=remark)
-        opening = guard.open if scope is None else partial(opened_in, scope, guard)
-        try:
-            held = await opening(lambda: self._walk(state, frame, exact), operation)
-            held.succeed()
-            return held.value
-        finally:
-            operation.deadline.close()
-
-    async def _walk(self, state: SharedState, frame: Frame, exact: bool) -> str:
-        self._check(state, exact)
-        action = await walk(self._program.start, state, frame)
-        await frame.run.count(frame.steps)
-        return action
-
-    def _check(self, state: SharedState, exact: bool) -> None:
-        if self._schema is None:
-            return
-        given = state.snapshot()
-        try:
-            checked = self._schema.validate(given, partial=not exact)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{self._name} refuses its input: {error}") from error
-        for name, value in checked.items():
-            if name not in given or given[name] is not value:
-                state[name] = value
 
 
 @asynccontextmanager

@@ -20,11 +20,13 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from agentflow.core.cancellation import failure_of
 from agentflow.core.checking import Score, judge
 from agentflow.core.observability.scope import Scope, current_scope, scope_within, step_out
+from agentflow.core.parking import Parked
 from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Remark, Tell
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame
+from agentflow.core.saga import Deed
 from agentflow.core.state import SharedState
 from agentflow.errors import FlowError, NodeError
 
@@ -62,7 +64,10 @@ class Place:
 
 
 class Executable(Protocol):
-    """What a vertex is compiled into."""
+    """What a vertex is compiled into. `kept` says whether a durable run keeps its work as one step."""
+
+    @property
+    def kept(self) -> bool: ...
 
     async def visit(self, state: SharedState, frame: Frame, number: int, /) -> str | None:
         """Do the vertex's work in `state` and return its action."""
@@ -106,6 +111,8 @@ class Attempts:
             failure = error
         finally:
             operation.deadline.close()
+            if place.frame.run.keeper is not None:
+                place.frame.run.keeper.tried(max(1, operation.attempts))
         try:
             return await fallback(failure)
         except Exception as error:
@@ -169,9 +176,24 @@ async def opened_in(
 
 
 class Lifecycle:
-    """prep → exec → post of one node. A phase that the node does not have is None and costs nothing."""
+    """prep → exec → post of one node. A phase that the node does not have is None and costs nothing.
 
-    __slots__ = ("_attempts", "_check", "exec", "fallback", "name", "post", "prep")
+    With `own_post` nothing of the user's runs after exec, so that a durable run has to keep the whole visit alone.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_bare",
+        "_check",
+        "_compensation",
+        "_saved",
+        "exec",
+        "fallback",
+        "kept",
+        "name",
+        "post",
+        "prep",
+    )
 
     def __init__(
         self,
@@ -185,15 +207,22 @@ class Lifecycle:
         timeout: float | None = None,
         guard: Pipeline | None = None,
         check: Callable[[Any], Awaitable[Score]] | None = None,
+        compensate: Callable[[Any, Any], Awaitable[Any]] | None = None,
+        kept: bool = True,
+        own_post: bool = False,
     ) -> None:
         self.name = name
+        self.kept = kept
         self.prep = prep
         self._check = check
         self.exec = exec
         self.post = post
         self.fallback = fallback
+        self._saved = kept and (compensate is not None or not (post is None or own_post))
+        self._compensation = None if compensate is None else _Compensation(name, compensate, retry)
         plain = retry is None and timeout is None and fallback is None and guard is None
         self._attempts = None if plain else Attempts(f"exec of {name}", retry, timeout, guard)
+        self._bare = plain and compensate is None
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
         if frame.watched:
@@ -222,11 +251,11 @@ class Lifecycle:
             if self.prep is not None:
                 item = await self.prep(state)
             phase = "exec"
-            if self._attempts is None:
+            if self._bare and frame.run.keeper is None:
                 result = await self.exec(item)
             else:
                 place = place or Place(frame, self.name, number)
-                result = await self._tried(item, place, self._attempts)
+                result = await self._executed(item, place)
             if self._check is not None:
                 await judge(self._check, result)
             phase = "post"
@@ -234,10 +263,40 @@ class Lifecycle:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
             blame(error, phase, place or Place(frame, self.name, number))
 
-    def _tried(self, item: object, place: Place, attempts: Attempts) -> Awaitable[Any]:
+    async def _executed(self, item: object, place: Place) -> Any:
+        """What exec returns, tried as often as it may be, kept where the run is durable."""
+        keeper = place.frame.run.keeper
+        if keeper is None or not self._saved:
+            result = await self._tried(item, place)
+        else:
+            result = await keeper.result(partial(self._tried, item, place))
+        if self._compensation is not None:
+            self._compensation.note(place, item, result)
+        return result
+
+    def _tried(self, item: object, place: Place) -> Awaitable[Any]:
+        if self._attempts is None:
+            return self.exec(item)
         fallback = self.fallback
         answer = None if fallback is None else lambda error: fallback(item, error)
-        return attempts.run(lambda: self.exec(item), place, answer)
+        return self._attempts.run(lambda: self.exec(item), place, answer)
+
+
+class _Compensation:
+    """How what exec has done is undone."""
+
+    __slots__ = ("_attempts", "_undo")
+
+    def __init__(self, name: str, undo: Callable[[Any, Any], Awaitable[Any]], retry: RetryPolicy | None) -> None:
+        self._undo = undo
+        self._attempts = Attempts(f"compensation of {name}", retry, None)
+
+    def note(self, place: Place, item: object, result: object) -> None:
+        """Exec has done it: should the run fail for good, it is to be undone."""
+        run, undo = place.frame.run, self._undo
+        run.saga.add(Deed(place.path, lambda: self._attempts.run(lambda: undo(item, result), place)))
+        if run.keeper is not None:
+            run.keeper.done(item, result)
 
 
 class StateFunction:
@@ -247,7 +306,7 @@ class StateFunction:
     view; the writes of the one that counts are applied when it has returned in time, all others are dropped.
     """
 
-    __slots__ = ("_attempts", "_on_view", "function", "name")
+    __slots__ = ("_attempts", "_on_view", "function", "kept", "name")
 
     def __init__(
         self,
@@ -258,8 +317,10 @@ class StateFunction:
         retry: RetryPolicy | None,
         timeout: float | None,
         guard: Pipeline | None,
+        kept: bool = True,
     ) -> None:
         self.name = name
+        self.kept = kept
         self.function = function
         self._on_view = threaded or retry is not None or timeout is not None or guard is not None
         self._attempts = Attempts(name, retry, timeout, guard)
@@ -314,6 +375,9 @@ async def watched(
             step_out(token)
     except FlowError as error:
         await scope.end("node_error", failure_data(error), attempt=error.attempt if isinstance(error, NodeError) else 1)
+        raise
+    except Parked:
+        scope.leave("node_interrupted")
         raise
     except BaseException:
         scope.leave("node_cancelled")

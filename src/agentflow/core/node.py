@@ -59,10 +59,13 @@ C = TypeVar("C")
 Keys: TypeAlias = "Key[Any] | str | tuple[Key[Any] | str, ...]"
 """One key or several, each a `Key` or its name."""
 
+Compensate: TypeAlias = Callable[[Any, Any], Awaitable[None] | None]
+"""Takes what exec took and what it returned, and undoes it."""
+
 Names: TypeAlias = "str | tuple[Key[Any] | str, ...]"
 Work: TypeAlias = Callable[..., Any]
 
-_PHASES: Final = ("prep", "exec", "post", "fallback", "check")
+_PHASES: Final = ("prep", "exec", "post", "fallback", "check", "compensate")
 
 
 class BaseNode(Vertex):
@@ -71,12 +74,14 @@ class BaseNode(Vertex):
     `retry`, `timeout` (seconds, per attempt) and `guard` (a pipeline with all that there is beside: limiter, breaker,
     …) are around exec alone; all are class attributes or arguments, and the first two win over the guard's own. `reads`
     and `writes` name keys of the state: a dataflow section is ordered by them. The name is the class's in snake case
-    unless one is given.
+    unless one is given. With `durable=False` a durable run keeps nothing of the node: it runs again whenever the run is
+    resumed, so it must come to the same each time.
     """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
     guard: Pipeline | None = None
+    durable: bool = True
     reads: ClassVar[Keys] = ()
     writes: ClassVar[Keys] = ()
 
@@ -87,9 +92,12 @@ class BaseNode(Vertex):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         guard: Pipeline | None = None,
+        durable: bool | None = None,
     ) -> None:
         if name is not None:
             self.name = name
+        if durable is not None:
+            self.durable = durable
         if retry is not None:
             self.retry = retry
         if timeout is not None:
@@ -144,6 +152,10 @@ class AsyncNode(BaseNode, Generic[In, Out]):
         """How good the result is, from 0 to 1, for whoever watches; it changes nothing. None says nothing."""
         return None
 
+    async def compensate(self, item: In, result: Out, /) -> None:
+        """Undo what exec has done, as a later step of the run has failed for good. It gets what exec took and
+        returned, is retried as exec is, and must stand being called twice."""
+
     def actions(self) -> frozenset[str] | None:
         return _declared(self.post) if self.has_own("post", AsyncNode) else frozenset({DEFAULT})
 
@@ -158,6 +170,8 @@ class AsyncNode(BaseNode, Generic[In, Out]):
             timeout=self._checked_timeout(),
             guard=self.guard,
             check=self.check if self.has_own("check", AsyncNode) else None,
+            compensate=self.compensate if self.has_own("compensate", AsyncNode) else None,
+            kept=self.durable,
         )
 
 
@@ -192,6 +206,10 @@ class Node(BaseNode, Generic[In, Out]):
         """How good the result is, from 0 to 1, for whoever watches; it changes nothing. None says nothing."""
         return None
 
+    def compensate(self, item: In, result: Out, /) -> None:
+        """Undo what exec has done, as a later step of the run has failed for good. It gets what exec took and
+        returned, is retried as exec is, and must stand being called twice."""
+
     def actions(self) -> frozenset[str] | None:
         return _declared(self.post) if self.has_own("post", Node) else frozenset({DEFAULT})
 
@@ -206,6 +224,8 @@ class Node(BaseNode, Generic[In, Out]):
             timeout=self._checked_timeout(),
             guard=self.guard,
             check=threaded(self.check) if self.has_own("check", Node) else None,
+            compensate=threaded(self.compensate) if self.has_own("compensate", Node) else None,
+            kept=self.durable,
         )
 
 
@@ -223,9 +243,13 @@ class FunctionNode(BaseNode, Generic[P, R]):
         timeout: float | None = None,
         guard: Pipeline | None = None,
         check: Check | None = None,
+        compensate: Compensate | None = None,
+        durable: bool | None = None,
         inline: bool = False,
     ) -> None:
-        super().__init__(name=name or _function_name(function), retry=retry, timeout=timeout, guard=guard)
+        super().__init__(
+            name=name or _function_name(function), retry=retry, timeout=timeout, guard=guard, durable=durable
+        )
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.whole = reads is None and writes is None
@@ -234,9 +258,12 @@ class FunctionNode(BaseNode, Generic[P, R]):
         self.single_output = not isinstance(writes, tuple)
         self.threaded = not is_async(function) and not inline
         self.check = check
+        self.compensate = compensate
         _check_parameters(self)
         if check is not None and self.whole:
             raise GraphError(f"{self.name}: check= looks at what exec returns; a whole-lifecycle function has no exec")
+        if compensate is not None and self.whole:
+            raise GraphError(f"{self.name}: compensate= undoes an exec; a whole-lifecycle function has none")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -263,6 +290,7 @@ class FunctionNode(BaseNode, Generic[P, R]):
                 retry=self.retry,
                 timeout=self._checked_timeout(),
                 guard=self.guard,
+                kept=self.durable,
             )
         return Lifecycle(
             self.name,
@@ -273,6 +301,9 @@ class FunctionNode(BaseNode, Generic[P, R]):
             timeout=self._checked_timeout(),
             guard=self.guard,
             check=None if self.check is None else awaited(self.check, inline=not is_async(self.check)),
+            compensate=None if self.compensate is None else awaited(self.compensate),
+            kept=self.durable,
+            own_post=True,
         )
 
     async def _read(self, state: SharedState) -> object:
@@ -304,6 +335,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     guard: Pipeline | None = None,
+    durable: bool | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 @overload
@@ -316,6 +348,8 @@ def node(
     timeout: float | None = None,
     guard: Pipeline | None = None,
     check: Check | None = None,
+    compensate: Compensate | None = None,
+    durable: bool | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[A], Awaitable[B] | B]], FunctionNode[[A], Awaitable[B] | B]]: ...
 @overload
@@ -327,6 +361,8 @@ def node(
     timeout: float | None = None,
     guard: Pipeline | None = None,
     check: Check | None = None,
+    compensate: Compensate | None = None,
+    durable: bool | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[A], R]], FunctionNode[[A], R]]: ...
 @overload
@@ -338,6 +374,8 @@ def node(
     timeout: float | None = None,
     guard: Pipeline | None = None,
     check: Check | None = None,
+    compensate: Compensate | None = None,
+    durable: bool | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[[], Awaitable[B] | B]], FunctionNode[[], Awaitable[B] | B]]: ...
 @overload
@@ -350,6 +388,8 @@ def node(
     timeout: float | None = None,
     guard: Pipeline | None = None,
     check: Check | None = None,
+    compensate: Compensate | None = None,
+    durable: bool | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 @overload
@@ -362,6 +402,8 @@ def node(
     timeout: float | None = None,
     guard: Pipeline | None = None,
     check: Check | None = None,
+    compensate: Compensate | None = None,
+    durable: bool | None = None,
     inline: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 def node(
@@ -375,6 +417,8 @@ def node(
     timeout: float | None = None,
     guard: Pipeline | None = None,
     check: Check | None = None,
+    compensate: Compensate | None = None,
+    durable: bool | None = None,
     inline: bool = False,
 ) -> FunctionNode[..., Any] | Callable[[Work], FunctionNode[..., Any]]:
     """Make a node of an async or a sync function.
@@ -385,6 +429,8 @@ def node(
 
     A sync function runs in a thread; `inline=True` runs it on the event loop, for tiny ones that never block. `check`
     gets what exec returned and says how good it is, from 0 to 1, for whoever watches: a plain one runs in place.
+    `compensate` gets what exec took and returned, and undoes it where a later step fails for good. `durable=False`
+    keeps nothing of it in a durable run, which runs it again whenever it is resumed.
     """
 
     def make(work: Work) -> FunctionNode[..., Any]:
@@ -397,6 +443,8 @@ def node(
             timeout=timeout,
             guard=guard,
             check=check,
+            compensate=compensate,
+            durable=durable,
             inline=inline,
         )
 

@@ -10,33 +10,83 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from agentflow.clock import Clock
 from agentflow.core.graph import DEFAULT
 from agentflow.core.limits import Ledger
 from agentflow.core.observability.scope import Channel
+from agentflow.core.saga import Saga
 from agentflow.core.state import SharedState
 from agentflow.errors import NodeError, StepLimitError, UnknownTransition
 
-__all__ = ["Frame", "Run", "Step", "current_run", "new_run_id", "walk"]
+__all__ = ["Frame", "Join", "Keeper", "Run", "Step", "current_run", "new_run_id", "walk"]
 
 _TURN: Final = 255
 """A walker yields to the event loop whenever its step count's low bits are zero: every 256 steps."""
 
 
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How a section that chooses was joined: the branches that counted, by position, and why others did not."""
+
+    winners: Sequence[int]
+    failures: Sequence[Exception]
+    visits: Mapping[str, int]
+    """How often each node in it had been visited by then, also in branches that did not count."""
+
+
+class Keeper(Protocol):
+    """What keeps a durable run's steps, and finds them again where the run goes on."""
+
+    async def visit(self, step: Step, state: SharedState, frame: Frame, number: int, /) -> str | None:
+        """The visit as it was, or as it happens now."""
+        ...
+
+    async def result(self, work: Callable[[], Awaitable[Any]], /) -> Any:
+        """What exec of the current step has returned, or returns now: kept before post runs."""
+        ...
+
+    async def item(self, path: str, view: SharedState | None, work: Callable[[], Awaitable[object]], /) -> object:
+        """What an item of an `Each` came to, or comes to now; what it adds to the state stands in its `view`."""
+        ...
+
+    def failed(self, path: str, /) -> Exception | None:
+        """Why an item failed, where its failure was collected."""
+        ...
+
+    async def fail(self, path: str, error: Exception, /) -> None:
+        """The failure of an item is collected."""
+        ...
+
+    def joined(self, path: str, /) -> Join | None: ...
+
+    async def join(self, path: str, join: Join, /) -> None: ...
+
+    def done(self, item: object, result: object, /) -> None:
+        """Exec of the current step has done something that can be undone."""
+        ...
+
+    def tried(self, attempts: int, /) -> None:
+        """So often was exec of the current step tried."""
+        ...
+
+
 @dataclass(slots=True)
 class Run:
-    """What all parts of one run share. `channel` is None when nobody watches, `ledger` when nothing is limited."""
+    """What all parts of one run share. `channel` is None when nobody watches, `ledger` when nothing is limited,
+    `keeper` when nothing is kept."""
 
     run_id: str
     clock: Clock
     channel: Channel | None = None
     tenant: str | None = None
     ledger: Ledger | None = None
+    keeper: Keeper | None = None
+    saga: Saga = field(default_factory=Saga)
     origin: Mapping[str, object] = field(default_factory=dict)
     """What its first event says of it."""
     steps: int = 0
@@ -79,11 +129,15 @@ class Visit(Protocol):
 
 
 class Step:
-    """A vertex of one flow, ready to be walked: what to call, and where each action leads (None ends)."""
+    """A vertex of one flow, ready to be walked: what to call, and where each action leads (None ends).
 
-    __slots__ = ("edges", "index", "name", "visit")
+    `kept` says whether a durable run keeps a visit as one step; else what is inside it is kept, or nothing.
+    """
+
+    __slots__ = ("edges", "index", "kept", "name", "visit")
 
     visit: Visit
+    kept: bool
 
     def __init__(self, index: int, name: str) -> None:
         self.index = index
@@ -104,6 +158,7 @@ async def walk(step: Step, state: SharedState, frame: Frame) -> str:
     """
     visits = frame.visits
     limit = frame.max_steps
+    keeper = frame.run.keeper
     cancelling = asyncio.current_task().cancelling  # type: ignore[union-attr]  # a coroutine runs in a task
     before = cancelling()  # above 0 where a flow does the cleaning up of something cancelled
     while True:
@@ -114,7 +169,10 @@ async def walk(step: Step, state: SharedState, frame: Frame) -> str:
             await asyncio.sleep(0)
         index = step.index
         visits[index] = number = visits[index] + 1
-        action = await step.visit(state, frame, number)
+        if keeper is None:
+            action = await step.visit(state, frame, number)
+        else:
+            action = await keeper.visit(step, state, frame, number)
         if cancelling() > before:
             raise asyncio.CancelledError
         try:

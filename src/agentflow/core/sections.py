@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from agentflow.core.graph import Dataflow, Parallel, Vertex
 from agentflow.core.lifecycle import Place, blame, collected
-from agentflow.core.run import Frame, Step, walk
+from agentflow.core.parking import Parked
+from agentflow.core.run import Frame, Join, Step, walk
 from agentflow.core.state import SharedState
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.errors import AgentFlowError, InputError, JoinError, StateError
@@ -23,10 +24,14 @@ __all__ = ["DataflowRun", "ParallelRun"]
 class ParallelRun:
     """Runs the branches of a `Parallel` and joins them."""
 
-    def __init__(self, section: Parallel, branches: Sequence[tuple[str, Step]]) -> None:
+    kept = False  # what is inside is kept, and how it was joined
+
+    def __init__(self, section: Parallel, branches: Sequence[tuple[str, Step]], inside: Sequence[Step]) -> None:
         self._section = section
         self._branches = branches
+        self._inside = inside
         self._tolerant = section.on_error == "collect"
+        self._chooses = self._tolerant or section.need is not None
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
         place = Place(frame, self._section.name, number)
@@ -39,8 +44,22 @@ class ParallelRun:
         return None
 
     async def _run(self, state: SharedState, place: Place) -> None:
-        section, frame = self._section, place.frame
+        section, keeper = self._section, place.frame.run.keeper
         views = [state.view() for _ in self._branches]
+        join = None if keeper is None or not self._chooses else keeper.joined(place.path)
+        if join is None:
+            join = await self._race(views, place)
+            if keeper is not None and self._chooses:
+                await keeper.join(place.path, join)
+        else:
+            await self._again(join, views, place)
+        state.join([(self._branches[index][0], views[index]) for index in join.winners])
+        if section.errors is not None:
+            state[section.errors] = list(join.failures)
+
+    async def _race(self, views: Sequence[SharedState], place: Place) -> Join:
+        """All branches at the same time, and which of them count. Raises what failed, JoinError, Parked."""
+        section, frame = self._section, place.frame
         outcome = await run_together(
             [walk(step, view, frame) for (_, step), view in zip(self._branches, views, strict=True)],
             enough=section.need,
@@ -49,15 +68,29 @@ class ParallelRun:
         won, need = len(outcome.winners), section.need or 1
         if outcome.failures and not self._tolerant and won != section.need:
             raise_first(outcome.failures)
+        if outcome.parked and won != section.need:
+            raise Parked.together(outcome.parked)
         if won < need:
             raise JoinError(place.path, need, outcome.failures) from outcome.failures[0]
-        state.join([(self._branches[index][0], views[index]) for index in sorted(outcome.winners)])
-        if section.errors is not None:
-            state[section.errors] = [collected(error, place) for error in outcome.failures]
+        failures = [collected(error, place) for error in outcome.failures]
+        return Join(sorted(outcome.winners), failures, {step.name: frame.visits[step.index] for step in self._inside})
+
+    async def _again(self, join: Join, views: Sequence[SharedState], place: Place) -> None:
+        """The branches that counted, as they were; those that did not are counted as visited all the same."""
+        frame = place.frame
+        outcome = await run_together([walk(self._branches[index][1], views[index], frame) for index in join.winners])
+        if outcome.failures:
+            raise_first(outcome.failures)
+        if outcome.parked:
+            raise Parked.together(outcome.parked)
+        for step in self._inside:
+            frame.visits[step.index] = max(frame.visits[step.index], join.visits.get(step.name, 0))
 
 
 class DataflowRun:
     """Runs the nodes of a `Dataflow`, each as soon as what it reads has been written."""
+
+    kept = False  # what is inside is kept
 
     def __init__(self, section: Dataflow, steps: Mapping[Vertex, Step]) -> None:
         self._section = section
@@ -71,12 +104,20 @@ class DataflowRun:
         async def run(node: Vertex) -> None:
             for earlier in self._section.needs[node]:
                 await written[earlier].wait()
-            views[node] = await self._run_node(node, state, views, frame)
+                if earlier not in views:
+                    raise Parked  # what it reads will be written by a later stretch of the run
+            try:
+                views[node] = await self._run_node(node, state, views, frame)
+            except Parked:
+                written[node].set()
+                raise
             written[node].set()
 
         outcome = await run_together([run(node) for node in self._section.nodes])
         if outcome.failures:
             raise_first(outcome.failures)
+        if outcome.parked:
+            raise Parked.together(outcome.parked)
         for node in self._section.nodes:
             state.apply(views[node])
         return None

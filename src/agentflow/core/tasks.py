@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from agentflow.core.parking import Parked, parked_in
 from agentflow.errors import NodeError
 
 __all__ = ["Outcome", "raise_first", "run_together"]
@@ -26,12 +27,16 @@ class Outcome:
 
     winners: list[int] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
+    """Those that wait for somebody: they neither succeeded nor failed."""
     fatal: BaseException | None = None
     """A SystemExit or the like, which no section may collect: it ends everything."""
 
     def fail(self, error: BaseException) -> None:
         if isinstance(error, Exception):
             self.failures.append(error)
+        elif (parked := parked_in(error)) is not None:
+            self.parked.append(parked)
         else:
             self.fatal = self.fatal or error
 
@@ -42,8 +47,9 @@ async def run_together(
     """Run coroutines at the same time and return when all of them have ended.
 
     The others are cancelled once `enough` have succeeded, once one has failed, or, with `tolerate`, once so many have
-    failed that enough cannot be reached; what they still return counts for nothing. A cancellation from outside cancels
-    all, waits for all, and is passed on; so is what is no Exception (SystemExit, KeyboardInterrupt).
+    failed that enough cannot be reached; what they still return counts for nothing. One that is parked keeps nobody
+    from going on. A cancellation from outside cancels all, waits for all, and is passed on; so is what is no Exception
+    (SystemExit, KeyboardInterrupt).
     """
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(coroutine) for coroutine in coroutines]

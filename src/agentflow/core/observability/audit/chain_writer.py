@@ -14,11 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from agentflow.core.file_lock import FileLock
 from agentflow.core.observability.audit.actions import AuditAction, Outcome
 from agentflow.core.observability.audit.canonical import canonical
 from agentflow.core.observability.audit.folder import Chain, Folder, replace_file
 from agentflow.core.observability.audit.keys import AuditKeys
-from agentflow.core.observability.audit.lock import FileLock
 from agentflow.core.observability.audit.policies import Rotation
 from agentflow.core.observability.audit.record import Draft, digest_of, time_text
 from agentflow.core.observability.audit.recovery import State, place_of, recover

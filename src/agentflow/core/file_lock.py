@@ -1,9 +1,10 @@
-"""One writer a chain: a lock on a file, held by the process and given up with it, however it ends.
+"""A lock on a file, held by the process and given up with it, however it ends.
 
     lock = FileLock(path)
     if lock.take(): …          another process holds it: False, at once
 
-A forked child does not hold what its parent holds.
+The kernel keeps it, so no clock and no heartbeat come into it: a process that is stopped keeps its locks, one that is
+killed has none. A forked child does not hold what its parent holds.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ __all__ = ["FileLock"]
 
 
 class FileLock:
-    """Not shared between threads: whoever opens a chain takes it, whoever closes it gives it up."""
+    """Not shared between threads: whoever takes it gives it up."""
 
-    __slots__ = ("_handle", "_path")
+    __slots__ = ("_handle", "path")
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._handle: int | None = None
 
     def take(self) -> bool:
         """Whether the lock is ours now. Raises OSError where the file cannot be made."""
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
             _lock(handle)
         except (BlockingIOError, PermissionError):
@@ -37,6 +38,15 @@ class FileLock:
             raise
         self._handle = handle
         return True
+
+    def stands(self) -> bool:
+        """Whether we hold it, and the file at its path is still the one that we locked."""
+        if self._handle is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._handle), self.path.stat())
+        except OSError:
+            return False
 
     def give_up(self) -> None:
         """Close the file, which is what frees it: in a forked child the parent's hold goes on."""

@@ -31,6 +31,7 @@ class AuditAction(StrEnum):
     RUN_STARTED = "run.started"
     RUN_ENDED = "run.ended"
     RUN_RESUMED = "run.resumed"
+    RUN_PARKED = "run.parked"
     RUN_FORKED = "run.forked"
     RUN_ANSWERED = "run.answered"
     RUN_CANCELLED = "run.cancelled"
@@ -69,6 +70,7 @@ DESCRIPTIONS: Final[Mapping[AuditAction, str]] = {
     AuditAction.RUN_STARTED: "a flow began to run; the resource is the flow",
     AuditAction.RUN_ENDED: "a run came to its end",
     AuditAction.RUN_RESUMED: "a run that was parked or crashed goes on",
+    AuditAction.RUN_PARKED: "a run waits for an answer or a timer, and nobody runs it meanwhile",
     AuditAction.RUN_FORKED: "a new run begins in the middle of an old one",
     AuditAction.RUN_ANSWERED: "a person answered what a run had asked",
     AuditAction.RUN_CANCELLED: "somebody stopped a run",
@@ -98,6 +100,7 @@ REQUIRED: Final[Mapping[str, frozenset[str]]] = {
     AuditAction.RUN_STARTED: _RUN,
     AuditAction.RUN_ENDED: _RUN,
     AuditAction.RUN_RESUMED: frozenset({"run"}),
+    AuditAction.RUN_PARKED: frozenset({"run"}),
     AuditAction.RUN_FORKED: frozenset({"run", "data.from"}),
     AuditAction.RUN_ANSWERED: frozenset({"run"}),
     AuditAction.RUN_CANCELLED: frozenset({"run"}),

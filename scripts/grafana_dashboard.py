@@ -365,14 +365,22 @@ GUARDS = Row(
             "A second.",
             [Query(rate("node_visits", "flow, node", FLOW, FAILED), "{{flow}}/{{node}}")],
             "ops",
-            wide=12,
         ),
         Panel(
             "Nodes under way",
             "By node.",
             [Query(f"sum by (flow, node) (agentflow_nodes_in_flight{{{FLOW}}})", "{{flow}}/{{node}}")],
-            wide=12,
             stacked=True,
+        ),
+        Panel(
+            "Parked, gone on, undone",
+            "A second: runs that were parked, runs that went on, and what nodes had done that was undone.",
+            [
+                Query(rate("flow_interruptions", "flow", FLOW), "{{flow}} parked"),
+                Query(rate("flow_resumes", "flow", FLOW), "{{flow}} went on"),
+                Query(rate("node_compensations", "node, status", FLOW), "{{node}} undone, {{status}}"),
+            ],
+            "ops",
         ),
     ],
 )

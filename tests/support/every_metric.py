@@ -14,7 +14,9 @@ from agentflow.core.observability.metrics.collector import MetricsCollector
 
 __all__ = ["let_everything_happen"]
 
-_PHASES = "queue limiter pool backoff failed connect first_token generation tools own unattributed".split()
+_PHASES = (
+    "queue limiter pool backoff failed connect first_token generation tools own waiting stopped unattributed".split()
+)
 _MODEL = {"provider": "openai", "model": "gpt-4o"}
 _USED = {
     "input_tokens": 900,
@@ -29,9 +31,9 @@ _numbers = itertools.count(1)
 
 
 def let_everything_happen(metrics: MetricsCollector) -> str:
-    """Three runs of the flow `digest`: done, failed, and under way. Returns the first one's id."""
+    """Four runs of the flow `digest`: done, failed, under way, and parked twice. Returns the first one's id."""
     done, failed = _run("done"), _run("failed")
-    for event in (*done.events, *failed.events, *_under_way().events):
+    for event in (*done.events, *failed.events, *_under_way().events, *_parked().events):
         metrics.observe(event)
     for _ in range(2):
         metrics.record("rows", 3.0, {"table": "orders"})
@@ -85,6 +87,19 @@ _POINTS: list[tuple[str, dict[str, object]]] = [
     ("cache_hit", {"cache": "answers"}),
     ("cache_miss", {"cache": "answers"}),
 ]
+
+
+def _parked() -> RunEvents:
+    run = RunEvents(f"parked{next(_numbers):08d}")
+    for stretch in range(2):
+        flow = run.begin("flow", "digest")
+        if stretch:
+            run.point("resume", flow, stretch=stretch, steps=0)
+        undo = run.begin("compensate", "digest/write#1", flow)
+        run.end(undo, breakdown={})
+        run.end(flow, "interrupted", breakdown={"own": 0.5})
+        run.go_on(after=60.0)
+    return run
 
 
 def _under_way() -> RunEvents:

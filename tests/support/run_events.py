@@ -5,12 +5,13 @@ flow = run.begin("flow", "digest")
 node = run.begin("node", "digest/write#1", parent=flow)
 run.at += 2.0
 run.end(node, breakdown={"own": 2.0})
+run.go_on(after=3600.0)                        the run's next stretch, an hour later
 run.events
 """
 
 from __future__ import annotations
 
-from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.events import STRETCH, ExecutionEvent
 
 START = 1_800_000_000.0
 
@@ -23,10 +24,12 @@ class RunEvents:
         self.started = started
         self.at = 0.0
         self.events: list[ExecutionEvent] = []
+        self._first = 0
+        self._told = 0
         self._spans: dict[int, ExecutionEvent] = {}
 
     def begin(self, what: str, path: str, parent: int | None = None, **data: object) -> int:
-        number = len(self.events) + 1
+        number = self._first + self._told + 1
         self._spans[number] = self._tell(f"{what}_start", path, number, parent, None, data)
         return number
 
@@ -39,6 +42,12 @@ class RunEvents:
         first = self._spans[span]
         self._tell(kind, first.path, span, first.parent, None, data)
 
+    def go_on(self, after: float) -> None:
+        """What is told from now on is of another stretch, so many seconds later."""
+        self.at += after
+        self._first += STRETCH
+        self._told = 0
+
     def _tell(
         self,
         kind: str,
@@ -49,6 +58,7 @@ class RunEvents:
         data: object,
         attempt: int = 1,
     ) -> ExecutionEvent:
+        self._told += 1
         name, _, visit = path.rpartition("/")[2].partition("#")
         event = ExecutionEvent(
             kind,
@@ -56,7 +66,7 @@ class RunEvents:
             path,
             path.rpartition("/")[0].rpartition("/")[2].partition("#")[0] if name.isdigit() and not visit else name,
             int(visit or (name if name.isdigit() else 1)),
-            len(self.events) + 1,
+            self._first + self._told,
             self.started + self.at,
             duration,
             attempt,

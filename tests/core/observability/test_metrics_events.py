@@ -381,3 +381,71 @@ def test_a_real_run_that_is_cancelled() -> None:
     assert snapshot.value("flow_runs", labels={"status": "cancelled"}) == 1.0
     assert snapshot.value("errors") is None
     assert {value or 0.0 for value in in_flight(snapshot).values()} == {0.0}
+
+
+# ---- runs that are parked, and go on -------------------------------------------------------------------------
+
+
+def parked(run: RunEvents, *, stretch: int = 0) -> int:
+    """A stretch in which `judge` asks somebody and is parked. The flow's span, to be ended or not."""
+    flow = run.begin("flow", "article")
+    if stretch:
+        run.point("resume", flow, stretch=stretch, steps=1)
+    judge = run.begin("node", "article/judge#1", flow)
+    run.at += 2.0
+    run.end(judge, "interrupted", breakdown={"own": 2.0})
+    return flow
+
+
+def test_a_run_that_is_parked_is_not_under_way_and_has_not_ended() -> None:
+    run = RunEvents("r1")
+    run.end(parked(run), "interrupted", breakdown={"own": 2.0})
+    snapshot = collected(run)
+    assert in_flight(snapshot)["flows_in_flight"] == 0.0
+    assert in_flight(snapshot)["nodes_in_flight"] == 0.0
+    assert snapshot.value("flow_runs") is None
+    assert snapshot.value("node_visits") is None
+    assert snapshot.value("flow_interruptions", labels={"flow": "article"}) == 1.0
+    assert snapshot.value("wait_seconds", labels={"scope": "node", "name": "judge", "phase": "own"}) == 2.0
+
+
+def test_a_run_that_goes_on_is_one_run() -> None:
+    run = RunEvents("r1")
+    run.end(parked(run), "interrupted", breakdown={"own": 2.0})
+    run.go_on(after=3600.0)
+    run.end(parked(run, stretch=1), "interrupted", breakdown={"own": 2.0})
+    run.go_on(after=3600.0)
+    flow = run.begin("flow", "article")
+    run.point("resume", flow, stretch=2, steps=1)
+    judge = run.begin("node", "article/judge#1", flow)
+    run.at += 1.0
+    run.end(judge, breakdown={"own": 1.0})
+    run.end(flow, breakdown={"own": 1.0})
+    snapshot = collected(run)
+    assert snapshot.value("flow_runs", labels={"flow": "article", "status": "done"}) == 1.0
+    assert snapshot.value("flow_runs") == 1.0
+    assert snapshot.value("node_visits") == 1.0
+    assert snapshot.value("flow_interruptions") == 2.0
+    assert snapshot.value("flow_resumes", labels={"flow": "article"}) == 2.0
+    assert snapshot.value("flow_duration_seconds", "max", labels={"flow": "article"}) == 1.0  # nobody's answer is slow
+
+
+def test_a_parked_run_that_is_cancelled_has_ended() -> None:
+    run = RunEvents("r1")
+    run.end(parked(run), "interrupted", breakdown={"own": 2.0})
+    run.events.append(ExecutionEvent("cancel", "r1", "article", "article", 1, 0, run.started + 9.0))
+    snapshot = collected(run)
+    assert snapshot.value("flow_runs", labels={"flow": "article", "status": "cancelled"}) == 1.0
+    assert snapshot.value("flow_runs") == 1.0
+
+
+def test_what_was_undone_is_counted_by_node() -> None:
+    def undo(run: RunEvents, visit: int) -> None:
+        for how in ("success", "error"):
+            span = run.begin("compensate", "article/book#1", visit)
+            run.end(span, how, error="no", error_type="NodeError", breakdown={})
+
+    snapshot = told(undo)
+    where = {"flow": "article", "node": "book"}
+    assert snapshot.value("node_compensations", labels={**where, "status": "done"}) == 1.0
+    assert snapshot.value("node_compensations", labels={**where, "status": "failed"}) == 1.0

@@ -44,6 +44,9 @@ class Entry:
 CATALOGUE: Final[Mapping[str, Entry]] = {
     # counters
     "flow_runs": Entry("Runs of a flow that ended, by how: done, failed or cancelled."),
+    "flow_interruptions": Entry("How often runs of a flow were parked, to wait for an answer or a timer."),
+    "flow_resumes": Entry("How often runs of a flow went on, after they were parked or their process had died."),
+    "node_compensations": Entry("How often what a node had done was undone, by how: done, failed or cancelled."),
     "node_visits": Entry("Visits of a node that ended, by how: done, failed or cancelled."),
     "node_retries": Entry("Attempts at a node's work that were made again."),
     "model_calls": Entry(

@@ -23,10 +23,24 @@ __all__ = ["RunLog", "level_of"]
 
 _INFO: Final = frozenset(
     "flow_start flow_success flow_cancelled model_success model_cancelled tool_success retry hedge output_retry "
-    "feedback".split()
+    "feedback flow_interrupted interrupt timer resume fork cancel compensate_success compensate_cancelled".split()
 )
-_WARNING: Final = frozenset("node_error model_error tool_error tool_refused rejected fallback".split())
-_TELLING: Final = ("from", "to", "state", "seconds", "delay", "status", "cost", "score", "label")
+_WARNING: Final = frozenset("node_error model_error tool_error tool_refused rejected fallback compensate_error".split())
+_TELLING: Final = (
+    "from",
+    "to",
+    "state",
+    "seconds",
+    "delay",
+    "status",
+    "cost",
+    "score",
+    "label",
+    "interrupt",
+    "stretch",
+    "steps",
+    "forked_from",
+)
 
 
 class RunLog:

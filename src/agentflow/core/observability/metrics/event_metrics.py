@@ -2,10 +2,12 @@
 
     node_start                              nodes_in_flight + 1
     node_success, _error, _cancelled        nodes_in_flight − 1, node_visits, node_duration_seconds, wait_seconds
+    node_interrupted                        nodes_in_flight − 1, wait_seconds: it is parked, and has not ended
     model_success, …                        the same of the model, tokens and cost of model, node and flow
     retry, rejected, hedge, breaker_state   one counter each
 
-The flow of a node is the outermost one; `flow_runs` counts runs. A call whose price is not known is counted in
+The flow of a node is the outermost one; `flow_runs` counts runs, when they end: one that is parked and goes on, however
+often, is one run. A call whose price is not known is counted in
 `model_unpriced_calls`, never as free.
 """
 
@@ -29,6 +31,7 @@ Handler: TypeAlias = Callable[[ExecutionEvent], None]
 _STATUS: Final = {"success": "ok", "error": "error", "cancelled": "cancelled"}
 _RUN_STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled"}
 _RUNS: Final = ("flow", "node")
+_PARKED: Final = ("flow_interrupted", "node_interrupted", "tool_interrupted")
 _CALLS: Final = ("model", "attempt", "tool")
 _IN_FLIGHT: Final = ("flows_in_flight", "nodes_in_flight", "model_calls_in_flight")
 _TOKENS: Final = (
@@ -61,12 +64,16 @@ class EventMetrics:
             **{f"{what}_{end}": partial(self._end, said) for what in _RUNS for end, said in _RUN_STATUS.items()},
             **{f"{what}_{end}": partial(self._end, said) for what in _CALLS for end, said in _STATUS.items()},
             "node_success": self._node_success,
+            **dict.fromkeys(_PARKED, self._parked),
             **{kind: partial(self._locked, handle) for kind, handle in self._others().items()},
         }
 
     def _others(self) -> dict[str, Handler]:
         return {
             "tool_refused": self._refused,
+            "resume": lambda event: self._count("flow_resumes", {"flow": flow_of(event)}),
+            "cancel": lambda event: self._at_hand.flow(event).end("cancelled", event, self._slot()),
+            **{f"compensate_{end}": partial(self._undone, said) for end, said in _RUN_STATUS.items()},
             "retry": self._retry,
             "limiter_wait": partial(self._waited, "limiter_wait_seconds"),
             "shedder_wait": partial(self._waited, "shedder_wait_seconds"),
@@ -167,6 +174,20 @@ class EventMetrics:
                 self._answered(meters, status, event, slot)
         finally:
             self._release()
+
+    def _parked(self, event: ExecutionEvent) -> None:
+        """It is no more under way, and has not ended."""
+        self._acquire()
+        try:
+            slot = self._slot()
+            (self._begun(event) or self._at_hand.of(event)).park(event, slot)
+            if event.parent is None:
+                self._count("flow_interruptions", {"flow": flow_of(event)})
+        finally:
+            self._release()
+
+    def _undone(self, status: str, event: ExecutionEvent) -> None:
+        self._count("node_compensations", {"flow": flow_of(event), "node": event.node, "status": status})
 
     def _begun(self, event: ExecutionEvent) -> SpanMeters | None:
         """The meters that it began with, if that was seen."""

@@ -20,8 +20,11 @@ _NODE: Final = ("flow", "node")
 
 _COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "flow_runs": ("flow", "status"),
+    "flow_interruptions": ("flow",),
+    "flow_resumes": ("flow",),
     "node_visits": (*_NODE, "status"),
     "node_retries": _NODE,
+    "node_compensations": (*_NODE, "status"),
     "node_tokens": (*_NODE, "direction"),
     "node_cost_dollars": _NODE,
     "flow_tokens": ("flow", "direction"),

@@ -113,6 +113,10 @@ class SpanMeters:
         duration = event.duration
         if duration is not None and 0.0 <= duration < LARGEST:
             self._duration.record(slot, duration, event.run_id, event.time)
+        self.park(event, slot)
+
+    def park(self, event: ExecutionEvent, slot: int) -> None:
+        """One is parked with this event: what it has spent its time on counts, and it has not ended."""
         seconds: dict[str, float] = {}
         _add_up(event.data.get("breakdown"), seconds)
         for phase, spent in seconds.items():

@@ -34,7 +34,7 @@ _FACTS: Final = "id, kind, name, status, started, seen, duration, error, error_t
 _RUNS: Final = f"""SELECT * FROM (
     SELECT {_FACTS.replace("status", f"{_STATUS} AS status")}, {", ".join(COUNTS)}, breakdown,
         (SELECT json_group_array(DISTINCT model) FROM usage WHERE run = runs.number) AS models,
-        processes.pid, processes.host, runs.number
+        processes.pid, processes.host, stretch + 1, parked, runs.number
     FROM runs LEFT JOIN processes ON processes.number = runs.process WHERE NOT leaving{{}}
 )"""
 _NAMES: Final = [*_FACTS.split(", "), *COUNTS]
@@ -79,13 +79,15 @@ def runs_where(
 
 def run_of(row: Row) -> RunRecord:
     facts = dict(zip(_NAMES, row, strict=False))
-    breakdown, models, pid, host = row[len(_NAMES) : len(_NAMES) + 4]
+    breakdown, models, pid, host, stretches, parked = row[len(_NAMES) : len(_NAMES) + 6]
     return RunRecord(
         **facts,
         breakdown=json.loads(breakdown) if breakdown else {},
         models=tuple(sorted(json.loads(models))),
         pid=pid or 0,
         host=host or "",
+        stretches=stretches,
+        parked=parked,
     )
 
 

@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 
 __all__ = ["By", "CostRow", "Feedback", "LossRecord", "Outcome", "RunRecord", "RunStatus"]
 
-RunStatus: TypeAlias = Literal["running", "done", "failed", "cancelled", "lost"]
-"""`lost`: its process died before it was over."""
+RunStatus: TypeAlias = Literal["running", "waiting", "done", "failed", "cancelled", "lost"]
+"""`waiting` is parked, for an answer or a timer; `lost`: its process died before it was over."""
 
 By: TypeAlias = Literal["model", "flow", "day", "provider", "tenant"]
 
@@ -22,7 +22,9 @@ By: TypeAlias = Literal["model", "flow", "day", "provider", "tenant"]
 class RunRecord:
     """One run. `kind` is `flow`, or `call` for a question to a model outside of any flow.
 
-    `seen` is when its last event happened, `duration` None while it goes on. `models` are the configured names of those
+    `seen` is when its last event happened, `duration` None while it goes on or waits: else from its first beginning to
+    its last end. `stretches` counts how often it was begun or went on, `parked` the seconds between these, in which
+    nobody ran it, up to its last beginning. `models` are the configured names of those
     that have answered.
     """
 
@@ -50,10 +52,12 @@ class RunRecord:
     models: tuple[str, ...] = ()
     pid: int = 0
     host: str = ""
+    stretches: int = 1
+    parked: float = 0.0
 
     @property
     def is_over(self) -> bool:
-        return self.status != "running"
+        return self.status not in ("running", "waiting")
 
     @property
     def known_cost(self) -> float | None:

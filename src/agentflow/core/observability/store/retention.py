@@ -4,8 +4,9 @@
     retention.full                      it is at its bound, and nothing may leave
 
 What a run has spent is added up by hour, model, flow and tenant before it goes, so costs stay known. Runs that still go
-on stay, those of processes that are surely dead do not count as such. The pages that become free are given back to the
-file system.
+on stay, those of processes that are surely dead do not count as such. Runs that wait stay as long as others can go for
+them, and leave at their age like all: one that goes on after that is recorded again from there. The pages that become
+free are given back to the file system.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _PAGES: Final = 512  # pages that one step gives back
 _SLACK: Final = 16  # free pages that may stay: what is written next needs some
 _OFTEN: Final = 60.0  # seconds between two looks for what has become too old
 _SPENDING: Final = 3 * 366 * 24  # hours that sums of spending are kept
+_RUNS: Final = "SELECT number FROM runs WHERE"
+_WAITING: Final = "status = 'waiting'"
 _OVER: Final = "status IN ('done', 'failed', 'cancelled', 'lost')"
 
 
@@ -84,19 +87,22 @@ class Retention:
         return True
 
     def _next_to_leave(self, connection: sqlite3.Connection, now: float) -> tuple[int] | None:
-        oldest = f"SELECT number FROM runs WHERE {_OVER}"
         found: tuple[int] | None = None
         if self._aging and self._max_age is not None:
             # By when it was last heard of, not by when it began: a run may take days.
-            query = f"{oldest} AND started < :limit AND seen < :limit ORDER BY started LIMIT 1"
+            query = f"{_RUNS} status != 'running' AND started < :limit AND seen < :limit ORDER BY started LIMIT 1"
             found = connection.execute(query, {"limit": now - self._max_age}).fetchone()
             self._aging = found is not None
         if found is None and self._shrinking:
-            found = connection.execute(f"{oldest} ORDER BY started LIMIT 1").fetchone()
+            found = self._oldest(connection, _OVER) or self._oldest(connection, _WAITING)
             if found is None:
                 self._shrinking = False
                 used, _, page = _pages(connection)
                 self.full = self._max_bytes is not None and (used + _SLACK) * page > self._max_bytes
+        return found
+
+    def _oldest(self, connection: sqlite3.Connection, which: str) -> tuple[int] | None:
+        found: tuple[int] | None = connection.execute(f"{_RUNS} {which} ORDER BY started LIMIT 1").fetchone()
         return found
 
 

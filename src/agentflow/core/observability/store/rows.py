@@ -20,6 +20,7 @@ __all__ = [
     "ADD_LOSS",
     "ADD_RUN",
     "ADD_USAGE",
+    "CANCEL_RUN",
     "CHANGE_RUN",
     "EVENT_COLUMNS",
     "INSERT_EVENT",
@@ -121,15 +122,22 @@ ADD_RUN: Final = (
     """INSERT INTO runs(id, kind, name, status, started, seen, process) VALUES (?, ?, ?, 'running', ?, ?, ?)"""
 )
 
-# What came after the end of a run changes nothing of how it ended; what comes of a lost one says that it lives.
+# What came after the end of a run changes nothing of how it ended; what comes of a lost one says that it lives. What a
+# process tells that did not know that another one had gone on with its run changes neither: it adds to the sums alone.
 CHANGE_RUN: Final = f"""UPDATE runs SET
-    process = CASE WHEN :status = 'running' OR status = 'lost' THEN :process ELSE process END,
+    process = CASE WHEN :stretch < stretch THEN process
+        WHEN :status = 'running' OR :stretch > stretch OR (status = 'lost' AND :told) THEN :process ELSE process END,
     started = CASE WHEN :status = 'running' AND events = 0 THEN :started ELSE started END,
-    duration = CASE WHEN :status IS NULL THEN duration ELSE :duration END,
-    error = CASE WHEN :status IS NULL THEN error ELSE :error END,
-    error_type = CASE WHEN :status IS NULL THEN error_type ELSE :error_type END,
-    breakdown = CASE WHEN :status IS NULL THEN breakdown ELSE coalesce(:breakdown, breakdown) END,
-    status = CASE WHEN :status IS NOT NULL THEN :status WHEN status = 'lost' THEN 'running' ELSE status END,
+    duration = CASE WHEN :stretch < stretch OR :status IS NULL THEN duration ELSE :duration END,
+    ended = CASE WHEN :stretch < stretch OR :status IS NULL THEN ended ELSE :ended END,
+    error = CASE WHEN :stretch < stretch OR :status IS NULL THEN error ELSE :error END,
+    error_type = CASE WHEN :stretch < stretch OR :status IS NULL THEN error_type ELSE :error_type END,
+    breakdown = CASE WHEN :stretch < stretch OR :status IS NULL THEN breakdown
+        ELSE coalesce(:breakdown, breakdown) END,
+    status = CASE WHEN :stretch < stretch THEN status WHEN :status IS NOT NULL THEN :status
+        WHEN status = 'lost' AND :told THEN 'running' ELSE status END,
+    stretch = max(stretch, :stretch),
+    parked = parked + :parked,
     tenant = coalesce(:tenant, tenant),
     parent_run = coalesce(:parent_run, parent_run),
     seen = max(seen, :seen),
@@ -137,9 +145,14 @@ CHANGE_RUN: Final = f"""UPDATE runs SET
     {", ".join(f"{name} = {name} + :{name}" for name in COUNTS)}
 WHERE number = :number"""
 
+CANCEL_RUN: Final = """UPDATE runs
+    SET status = 'cancelled', duration = max(0.0, :at - started), parked = parked + :parked, breakdown = :breakdown
+    WHERE number = :number AND status IN ('running', 'waiting', 'lost')"""
+"""One that nobody was running was ended from outside."""
 
-def new_run(run_id: str, news: News, process: int) -> Row:
-    return (run_id, news.kind, _word(news.name), news.started, news.seen, process)
+
+def new_run(news: News, process: int) -> Row:
+    return (news.run_id, news.kind, _word(news.name), news.started, news.seen, process)
 
 
 def run_changes(number: int, news: News, process: int) -> dict[str, Any]:
@@ -148,6 +161,10 @@ def run_changes(number: int, news: News, process: int) -> dict[str, Any]:
         "number": number,
         "process": process,
         "status": news.status,
+        "told": news.told,
+        "stretch": news.stretch,
+        "ended": news.ended,
+        "parked": news.parked,
         "started": news.started,
         "seen": news.seen,
         "duration": news.duration,

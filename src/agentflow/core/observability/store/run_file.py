@@ -45,6 +45,7 @@ from agentflow.core.observability.store.rows import (
     usage_rows,
 )
 from agentflow.core.observability.store.schema import COMPONENT, STEPS
+from agentflow.core.observability.store.stretches import cancel, go_on
 from agentflow.core.observability.store.tally import tally
 
 __all__ = ["Kept", "RunFile"]
@@ -117,17 +118,22 @@ class RunFile:
     def _write_runs(self, connection: sqlite3.Connection, batch: Sequence[Kept]) -> dict[str, int]:
         """The numbers of the runs, by their ids; those that are not kept are left out."""
         numbers: dict[str, int] = {}
-        for run_id, news in tally(kept.event for kept in batch).items():
+        for news in tally(kept.event for kept in batch):
+            run_id = news.run_id
             number = _number_of(connection, run_id)
             if number is None:
                 if not news.told:
                     continue  # feedback on a run that is not here
-                connection.execute(ADD_RUN, new_run(run_id, news, self._process))
+                connection.execute(ADD_RUN, new_run(news, self._process))
                 number = _number_of(connection, run_id)
             assert number is not None
+            if news.stretch:
+                go_on(connection, number, news)
             if news.kind == "call" and news.breakdown:
                 news.breakdown = merged(_breakdown_of(connection, number), news.breakdown)
             connection.execute(CHANGE_RUN, run_changes(number, news, self._process))
+            if news.cancelled is not None:
+                cancel(connection, number, news.cancelled)
             connection.executemany(ADD_USAGE, usage_rows(number, news))
             numbers[run_id] = number
         return numbers

@@ -50,7 +50,7 @@ _FIRST: Final = (
         id TEXT NOT NULL UNIQUE,
         kind TEXT NOT NULL,       -- flow or call: a model call outside of any flow
         name TEXT NOT NULL,       -- the flow's, or the model's
-        status TEXT NOT NULL,     -- running, done, failed, cancelled, lost
+        status TEXT NOT NULL,     -- running, waiting, done, failed, cancelled, lost
         started REAL NOT NULL,
         seen REAL NOT NULL,       -- when its last event happened
         duration REAL,
@@ -123,4 +123,10 @@ _FIRST: Final = (
     ) WITHOUT ROWID""",
 )
 
-STEPS: Final[Steps] = (_FIRST,)
+_SECOND: Final = (  # runs that are parked, and go on
+    "ALTER TABLE runs ADD COLUMN stretch INTEGER NOT NULL DEFAULT 0",  # how often it has gone on
+    "ALTER TABLE runs ADD COLUMN parked REAL NOT NULL DEFAULT 0",  # seconds in which nobody ran it
+    "ALTER TABLE runs ADD COLUMN ended REAL",  # when its last stretch ended, in seconds since the first began
+)
+
+STEPS: Final[Steps] = (_FIRST, _SECOND)

@@ -1,18 +1,19 @@
 """What a batch of events says of the runs they belong to: pure sums, which are then added to the run's row.
 
-    tally(events)  ──▶  {"4f9a…": News(name="digest", status="done", usage={(472_222, "gpt-4o", "openai"): …}, …)}
+    tally(events)  ──▶  [News("4f9a…", name="digest", status="done", usage={(472_222, "gpt-4o", "openai"): …}, …)]
 
-Nothing is remembered between batches, so it does not matter how long runs take, or whether they ever end.
+What a run tells in several stretches is as many news, in their order. Nothing is remembered between batches, so it does
+not matter how long runs take, or whether they ever end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from agentflow.core.observability.attribution import Parts, merged
-from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.events import ExecutionEvent, stretch_of
 
 __all__ = ["Counts", "News", "UsageKey", "tally"]
 
@@ -20,7 +21,7 @@ UsageKey: TypeAlias = tuple[int, str, str]
 """Hour since 1970 UTC, model, provider."""
 
 _HOUR: Final = 3_600
-_STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled"}
+_STATUS: Final = {"success": "done", "error": "failed", "cancelled": "cancelled", "interrupted": "waiting"}
 
 
 @dataclass(slots=True)
@@ -54,10 +55,11 @@ class Counts:
 class News:
     """What is new of one run. A `status` of None is the one it had; `running` means that it begins (again)."""
 
-    name: str
-    kind: str
-    started: float
-    seen: float
+    run_id: str
+    name: str = ""
+    kind: str = "flow"
+    started: float = 0.0
+    seen: float = 0.0
     status: str | None = None
     told: bool = False
     """Whether an event of the run itself is among them: what comes after it, such as feedback, makes no run."""
@@ -69,28 +71,40 @@ class News:
     breakdown: Parts | None = None
     events: int = 0
     usage: dict[UsageKey, Counts] = field(default_factory=dict)
+    stretch: int = 0
+    began: float | None = None
+    """When a further stretch of it began, in seconds since it first began; None for the first one."""
+    ended: float | None = None
+    """When the stretch ended."""
+    cancelled: float | None = None
+    """The wall time at which it was ended from outside, when nobody ran it."""
+    parked: float = 0.0
+    """Seconds in which nobody ran it, until this stretch began."""
 
 
-def tally(events: Iterable[ExecutionEvent]) -> dict[str, News]:
-    """The news of each run, by its id."""
-    found: dict[str, News] = {}
+def tally(events: Iterable[ExecutionEvent]) -> list[News]:
+    """The news of each stretch of each run. What was said beside a run is added to what came before it."""
+    found: list[News] = []
+    latest: dict[str, News] = {}
     for event in events:
-        news = found.get(event.run_id)
-        if news is None or not news.told:
-            news = found[event.run_id] = _first(event) if news is None else replace(_first(event), events=news.events)
+        news = latest.get(event.run_id)
+        if news is None or (event.sequence > 0 and news.told and stretch_of(event) != news.stretch):
+            news = latest[event.run_id] = _introduced(News(event.run_id), event)
+            found.append(news)
+        elif event.sequence > 0 and not news.told:  # until now there was only what was said beside it
+            _introduced(news, event)
         _add(news, event)
     return found
 
 
-def _first(event: ExecutionEvent) -> News:
+def _introduced(news: News, event: ExecutionEvent) -> News:
     """A call's path is its model's name, which may have a slash; a flow's begins with its own."""
     is_call = not event.node
-    return News(
-        name=event.path if is_call else event.path.partition("/")[0],
-        kind="call" if is_call else "flow",
-        started=event.time - event.at,
-        seen=event.time,
-    )
+    news.name = event.path if is_call else event.path.partition("/")[0]
+    news.kind = "call" if is_call else "flow"
+    news.started, news.seen = event.time - event.at, event.time
+    news.stretch = stretch_of(event)
+    return news
 
 
 def _add(news: News, event: ExecutionEvent) -> None:
@@ -100,6 +114,8 @@ def _add(news: News, event: ExecutionEvent) -> None:
     what, _, outcome = event.kind.partition("_")
     if what == "model" and outcome in _STATUS:
         _add_usage(news, event, outcome)
+    if event.kind == "cancel":
+        news.cancelled = event.time
     if event.parent is not None or event.sequence <= 0:
         return
     if what in {"flow", "model"}:
@@ -122,11 +138,13 @@ def _add_root(news: News, event: ExecutionEvent, outcome: str) -> None:
     news.tenant = _word(data, "tenant") or news.tenant
     if outcome == "start":
         news.status, news.error, news.error_type, news.duration = "running", None, None, None
+        news.began, news.ended = (event.at if news.stretch else None), None
         news.parent_run = _word(data, "parent_run") or news.parent_run
     elif outcome in _STATUS:
         news.status = _STATUS[outcome]
         news.error, news.error_type = _word(data, "error"), _word(data, "error_type")
         news.duration, news.breakdown = _where_time_went(news, event)
+        news.ended = event.at
 
 
 def _where_time_went(news: News, event: ExecutionEvent) -> tuple[float | None, Parts]:
@@ -137,8 +155,10 @@ def _where_time_went(news: News, event: ExecutionEvent) -> tuple[float | None, P
         if isinstance(parts, Mapping)
         else {}
     )
+    if event.kind == "flow_interrupted":
+        return None, known
     if event.kind.startswith("flow_"):
-        return event.duration, known
+        return max(event.at, event.duration or 0.0) if news.stretch else event.duration, known
     return event.at, merged(news.breakdown or {}, known)
 
 

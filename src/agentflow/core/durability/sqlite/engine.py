@@ -110,12 +110,15 @@ class SqliteDurability:
             while True:
                 ending = await stretch.walk(body, journal)
                 became = await self._end(journal, ending)
+                if became == "cancelled":
+                    raise AskedToEndError
                 if became != "answered":
-                    break
+                    return ending
                 rows = await self._store.read(lambda connection: record_rows.load(connection, journal.number))
                 journal.learn(rows)
         except AskedToEndError:
-            became = await self._end(journal, None)
+            await self._end(journal, None)
+            raise _ended_for_good(journal.run_id) from None
         except Exception as error:
             with suppress(DurabilityError):  # what `body` raised is worth more
                 await self._end(journal, Ending("failed", error=f"{type(error).__name__}: {error}"))
@@ -125,9 +128,6 @@ class SqliteDurability:
             raise
         finally:
             journal.is_over = True
-        if became == "cancelled":
-            raise RunEndedError(journal.run_id, "cancelled", "was cancelled for good: begin another, or fork it")
-        return ending
 
     def _end(self, journal: RunJournal, ending: Ending | None) -> asyncio.Future[str]:
         """Write how it ended, None for cancelled, behind all that was saved."""
@@ -334,6 +334,10 @@ def _row_of(record: Record) -> RecordRow:
         record.tokens,
         None,
     )
+
+
+def _ended_for_good(run_id: str) -> RunEndedError:
+    return RunEndedError(run_id, "cancelled", "was cancelled for good: begin another, or fork it")
 
 
 def _encoded(body: str) -> bytes:

@@ -31,6 +31,8 @@ class Owners:
     def __init__(self, database: Path) -> None:
         self._folder = database.with_name(f"{database.name}-owners")
         self._mine: FileLock | None = None
+        self.name: str | None = None
+        """Our name, while we hold the lock on it."""
 
     @property
     def me(self) -> str:
@@ -38,13 +40,9 @@ class Owners:
         if self._mine is None or not self._mine.stands():
             self.leave()
             self._mine = self._take_one()
+            self.name = self._mine.path.name
             self._clear()
         return self._mine.path.name
-
-    @property
-    def name(self) -> str | None:
-        """Our name, where we hold the lock on it."""
-        return None if self._mine is None else self._mine.path.name
 
     def _take_one(self) -> FileLock:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,7 +79,7 @@ class Owners:
 
     def leave(self) -> None:
         """Give back the lock, and with it all runs that still bear our name."""
-        lock, self._mine = self._mine, None
+        lock, self._mine, self.name = self._mine, None, None
         if lock is not None:
             if lock.stands():
                 with suppress(OSError):
@@ -90,7 +88,7 @@ class Owners:
 
     def forget(self) -> None:
         """In a forked child: the lock is the parent's."""
-        lock, self._mine = self._mine, None
+        lock, self._mine, self.name = self._mine, None, None
         if lock is not None:
             lock.give_up()
 

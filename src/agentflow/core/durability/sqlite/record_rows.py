@@ -31,7 +31,7 @@ _COLUMNS: Final = ", ".join(RecordRow._fields)
 _MARKS: Final = ", ".join("?" * len(RecordRow._fields))
 _NEXT: Final = "(SELECT ifnull(max(number), 0) + 1 AS next FROM durable_records)"
 _SAVE: Final = (
-    f"INSERT INTO durable_records(number, seq, run, {_COLUMNS}) SELECT next, next, ?, {_MARKS} FROM {_NEXT} WHERE true "
+    f"INSERT INTO durable_records(number, seq, run, {_COLUMNS}) VALUES (?, ?, ?, {_MARKS}) "
     "ON CONFLICT(run, id) DO UPDATE SET number = excluded.number, "
     + ", ".join(f"{name} = excluded.{name}" for name in RecordRow._fields[1:])
 )
@@ -47,7 +47,8 @@ _LAST: Final = 2**63 - 1
 
 
 def save(connection: sqlite3.Connection, run: int, row: RecordRow) -> None:
-    connection.execute(_SAVE, (run, *row))
+    [[number]] = connection.execute("SELECT ifnull(max(number), 0) + 1 FROM durable_records")
+    connection.execute(_SAVE, (number, number, run, *row))
 
 
 def load(connection: sqlite3.Connection, run: int) -> list[RecordRow]:

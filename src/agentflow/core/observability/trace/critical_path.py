@@ -21,7 +21,7 @@ from itertools import accumulate
 from typing import Final
 
 from agentflow.core.observability.attribution import ORDER
-from agentflow.core.observability.trace.tree import Mark, Span
+from agentflow.core.observability.trace.span import Mark, Span
 
 __all__ = ["Stretch", "critical_spans", "stretches"]
 
@@ -65,7 +65,7 @@ def _filled(span: Span, start: float, end: float) -> Iterator[Stretch]:
     if span.what in _LEAVES:
         yield from _clipped(_leaf(span), start, end)
         return
-    own = "tools" if span.what == "tool" else "own"
+    own = _own(span)
     at = start
     for child, begins, ends in _deciding(span):
         begins, ends = max(begins, at), min(ends, end)
@@ -77,6 +77,13 @@ def _filled(span: Span, start: float, end: float) -> Iterator[Stretch]:
         at = ends
     if end > at:
         yield from _waits(span, at, end, own)
+
+
+def _own(span: Span) -> str:
+    """What its time is called that nothing inside accounts for."""
+    if span.what == "pause":
+        return next(iter(span.breakdown), "stopped")
+    return "tools" if span.what == "tool" else "own"
 
 
 def _deciding(span: Span) -> list[tuple[Span, float, float]]:

@@ -11,94 +11,37 @@
 It takes what there is. Of a run that still goes on, spans are "running"; an end that was lost leaves a span "unknown",
 a beginning that was lost is worked out from the end, and a span whose parent was lost hangs below the root. Events may
 come in any order and more than once. Gaps in their numbers say nothing: the pieces of streams are numbered as well.
+
+A run that was parked, or whose process died, and went on later is one tree: what its stretches did stands in one root,
+with a pause between each two (`pauses.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from agentflow.core.observability.attribution import Account, Entry, Parts
-from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.events import STRETCH, ExecutionEvent, stretch_of
+from agentflow.core.observability.trace.pauses import joined, lined_up
+from agentflow.core.observability.trace.span import Mark, Span, Status
 
 __all__ = ["Mark", "Span", "Status", "Trace", "trace_of"]
-
-Status: TypeAlias = Literal["done", "failed", "cancelled", "refused", "running", "unknown"]
-"""How something stands; "unknown" where its run is over and nobody said how it ended."""
 
 _ENDS: Final[Mapping[str, Status]] = {
     "success": "done",
     "error": "failed",
     "cancelled": "cancelled",
     "refused": "refused",
+    "interrupted": "waiting",
 }
-_ACCOUNTED: Final = frozenset({"flow", "node", "model", "tool"})
+_ACCOUNTED: Final = frozenset({"flow", "node", "model", "tool", "compensate"})
 _KNOWN: Final = _ACCOUNTED | {"attempt"}
 _OWN: Final = {"model": "unattributed", "tool": "tools"}
 """What the time is called that nothing inside accounts for; elsewhere it is one's own."""
 _NO_DATA: Final[Mapping[str, object]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Something that happened at one moment: a retry, a wait that is over, a breaker that opened."""
-
-    kind: str
-    at: float
-    number: int = 0
-    attempt: int = 1
-    data: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Something that began and ended. Times are seconds since the run began; `end` is when it ended, or the last that
-    is known of a run where it has not.
-
-    `what` is flow, node, model, attempt or tool, or the user's own word. `data` holds what its first and its last event
-    said, `breakdown` the seconds by what they were spent on. `number` names it, `parent` what is around it.
-    """
-
-    number: int
-    parent: int | None
-    what: str
-    name: str
-    path: str
-    start: float
-    end: float
-    status: Status
-    attempt: int = 1
-    visit: int = 1
-    item: int | None = None
-    """Which item of an `Each` it is the work for, from 0."""
-    data: Mapping[str, object] = field(default_factory=dict)
-    breakdown: Parts = field(default_factory=dict)
-    marks: tuple[Mark, ...] = ()
-    children: tuple[Span, ...] = ()
-
-    @property
-    def duration(self) -> float:
-        return self.end - self.start
-
-    @property
-    def error(self) -> str | None:
-        """What went wrong in it, in words."""
-        said = self.data.get("error")
-        return None if said is None else str(said)
-
-    @property
-    def is_open(self) -> bool:
-        return self.status in ("running", "unknown")
-
-    def walk(self) -> Iterator[Span]:
-        """It and all that happened inside, from the outside in, in order."""
-        waiting: list[Span] = [self]
-        while waiting:
-            span = waiting.pop()
-            yield span
-            waiting.extend(reversed(span.children))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +89,19 @@ class Trace:
         found = self.roots[0].data.get("graph") if self.roots else None
         return found if isinstance(found, Mapping) else None
 
+    @property
+    def parked(self) -> float:
+        """Seconds in which nobody ran it, as it waited for an answer or a timer, or for somebody to go on with it."""
+        return sum(span.duration for root in self.roots for span in root.children if span.what == "pause")
+
     def walk(self) -> Iterator[Span]:
         for root in self.roots:
             yield from root.walk()
 
 
 def trace_of(events: Iterable[ExecutionEvent], *, now: float | None = None, over: bool = False) -> Trace:
-    """Put a run together. `now`, in seconds since it began, is how far an unfinished run has come (else as far as its
-    last event); `over` says that it will not go on, whatever is missing.
+    """Put a run together. `now`, in seconds since it began, is how far an unfinished run has come, also one that waits
+    (else as far as its last event); `over` says that it will not go on, whatever is missing.
 
     Events of several runs do not belong together: only those of the first one's run are taken.
     """
@@ -184,10 +132,20 @@ class _Draft:
         return found
 
     @property
+    def stretch(self) -> int:
+        return self.number // STRETCH
+
+    @property
     def start(self) -> float:
         if self.first is not None:
             return self.first.at
         return max(0.0, self.event.at - (self.event.duration or 0.0))
+
+    def move(self, seconds: float) -> None:
+        """Its stretch is shown so much later."""
+        if seconds:
+            self.first, self.last = (each and replace(each, at=each.at + seconds) for each in (self.first, self.last))
+            self.marks = [replace(mark, at=mark.at + seconds) for mark in self.marks]
 
     @property
     def data(self) -> dict[str, object]:
@@ -201,8 +159,9 @@ class _Building:
         self._run: str | None = None
         self._seen: set[int] = set()
         self._events = 0
-        self._started = float("inf")
-        self._now = 0.0
+        self._started: dict[int, float] = {}  # by stretch: the wall time of the run's beginning
+        self._reach: dict[int, tuple[float, float]] = {}  # by stretch: its first and its last moment
+        self._ended_outside = False
         self._drafts: dict[int, _Draft] = {}
         self._loose: list[tuple[int, int | None, Mark]] = []
 
@@ -214,10 +173,13 @@ class _Building:
         self._events += 1
         if event.sequence <= 0:  # said after the run, when nobody counted any more
             self._loose.append((0, None, _mark(event)))
+            self._ended_outside = self._ended_outside or event.kind == "cancel"
             return
         self._seen.add(event.sequence)
-        self._started = min(self._started, event.time - event.at)
-        self._now = max(self._now, event.at)
+        stretch, at = stretch_of(event), event.at
+        since, until = self._reach.get(stretch, (at, at))
+        self._reach[stretch] = min(since, at), max(until, at)
+        self._started[stretch] = min(self._started.get(stretch, float("inf")), event.time - at)
         self._place(event)
 
     def _place(self, event: ExecutionEvent) -> None:
@@ -246,29 +208,38 @@ class _Building:
     # ---- the tree
 
     def trace(self, now: float | None, over: bool) -> Trace:
+        shifts, ends = lined_up(self._reach)
+        newest = max(self._reach, default=0)
         parents = self._parents()
-        top = [draft for draft in self._drafts.values() if parents[draft.number] is None]
-        over = over or (bool(top) and all(draft.ended is not None for draft in top))
-        until = self._now if over or now is None else max(self._now, now)
+        top = [draft for draft in self._drafts.values() if parents[draft.number] is None and draft.stretch == newest]
+        over = over or self._ended_outside or (bool(top) and all(draft.ended is not None for draft in top))
+        reached = ends.get(newest, 0.0)
+        until = reached if over or now is None else max(reached, now)
         marks = self._hang_marks()
         roots: list[Span] = []
         for number in sorted(self._drafts, reverse=True):  # what is inside began later
-            parent = parents[number]
-            span = _span(self._drafts[number], parent, until, over)
+            parent, draft = parents[number], self._drafts[number]
+            draft.move(shifts.get(draft.stretch, 0.0))
+            if draft.stretch < newest:
+                span = _span(draft, parent, ends[draft.stretch], "lost", "parked")
+            else:
+                span = _span(draft, parent, until, "unknown" if over else "running", "waiting")
             (roots if parent is None else self._drafts[parent].children).append(span)
-        return Trace(
-            self._run or "",
-            tuple(reversed(roots)),
-            self._started if self._seen else 0.0,
-            marks,
-            self._events,
-        )
+        roots.reverse()
+        if newest or any(root.status == "waiting" for root in roots):
+            waits = max(reached, now) if now is not None and not self._ended_outside else reached
+            roots = joined(roots, waits, cancelled=self._ended_outside)
+        started = self._started[min(self._started)] if self._started else 0.0
+        return Trace(self._run or "", tuple(roots), started, marks, self._events)
 
     def _parents(self) -> dict[int, int | None]:
-        """What each span hangs in: its parent, or the first span where that was lost."""
-        first = min(self._drafts, default=None)
+        """What each span hangs in: its parent, or the first span of its stretch where that was lost."""
+        firsts: dict[int, int] = {}
+        for number in sorted(self._drafts):
+            firsts.setdefault(self._drafts[number].stretch, number)
         found: dict[int, int | None] = {}
         for number, draft in self._drafts.items():
+            first = firsts[draft.stretch]
             parent = draft.event.parent
             if parent is not None and (parent not in self._drafts or parent >= number):
                 parent = first
@@ -316,9 +287,10 @@ def _mark(event: ExecutionEvent) -> Mark:
     return Mark(event.kind, event.at, event.sequence, event.attempt, event.data)
 
 
-def _span(draft: _Draft, parent: int | None, until: float, over: bool) -> Span:
+def _span(draft: _Draft, parent: int | None, until: float, no_end: Status, parked: Status) -> Span:
+    """`no_end` is how it stands where its end is not known, `parked` where it was interrupted."""
     event, data, start = draft.event, draft.data, draft.start
-    status: Status = draft.ended or ("unknown" if over else "running")
+    status = parked if draft.ended == "waiting" else draft.ended or no_end
     end = max(start, draft.last.at if draft.last else until)
     children = tuple(reversed(draft.children))
     item = _item(event.path) if draft.what == "node" else None

@@ -30,8 +30,17 @@ if TYPE_CHECKING:
         Validator,
         emit,
         emit_blocking,
-        node,
     )
+    from agentflow.core.durability import (
+        Durability,
+        Interrupt,
+        SqliteDurability,
+        interrupt,
+        interrupt_blocking,
+        sleep,
+        storable,
+    )
+    from agentflow.core.node import node  # from there: `agentflow.core.node` may be the module to a type checker
     from agentflow.core.observability import (
         AlertManager,
         AlertRule,
@@ -57,6 +66,7 @@ if TYPE_CHECKING:
         RetryBudget,
         TimeoutManager,
         Timing,
+        idempotency_key,
     )
     from agentflow.errors import AgentFlowError
     from agentflow.llm import (
@@ -105,6 +115,7 @@ __all__ = [
     "Conversation",
     "Dataflow",
     "Document",
+    "Durability",
     "Each",
     "EventStream",
     "ExecutionEvent",
@@ -115,6 +126,7 @@ __all__ = [
     "GoogleProvider",
     "Hedge",
     "Image",
+    "Interrupt",
     "Key",
     "LLMClient",
     "LLMClientBuilder",
@@ -144,6 +156,7 @@ __all__ = [
     "SSEParser",
     "ScriptedProvider",
     "SharedState",
+    "SqliteDurability",
     "StreamChunk",
     "StreamingResponse",
     "TimeoutManager",
@@ -156,8 +169,13 @@ __all__ = [
     "configure_logging",
     "emit",
     "emit_blocking",
+    "idempotency_key",
+    "interrupt",
+    "interrupt_blocking",
     "node",
     "observe",
+    "sleep",
+    "storable",
 ]
 
 _HOMES = {
@@ -165,12 +183,15 @@ _HOMES = {
         END ITEM AsyncFlow AsyncNode BaseNode Dataflow Each EventStream ExecutionEvent Flow FlowResult Key
         Limits Node Parallel RetryPolicy SharedState Validator emit emit_blocking node
     """,
+    "core.durability": """
+        Durability Interrupt SqliteDurability interrupt interrupt_blocking sleep storable
+    """,
     "core.observability": """
         AlertManager AlertRule AuditLog MetricsCollector Observer Redactor RunStore configure_logging observe
     """,
     "core.robustness": """
         CircuitBreaker Fallback FaultInjector Hedge LoadShedder Pipeline PipelineBuilder Priority RateLimiter
-        ResourcePool RetryBudget TimeoutManager Timing
+        ResourcePool RetryBudget TimeoutManager Timing idempotency_key
     """,
     "errors": "AgentFlowError",
     "llm": """

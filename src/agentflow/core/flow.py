@@ -17,8 +17,8 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.core.graph import Graph, Operand
@@ -30,49 +30,33 @@ from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.observability.observers import Observation, Observer, joined
 from agentflow.core.observability.scope import Channel, Reader
 from agentflow.core.outline import outline
+from agentflow.core.parking import Parked
 from agentflow.core.portal import run_blocking
 from agentflow.core.program import FlowRun, Program, Scoping
+from agentflow.core.result import FlowResult, Status
 from agentflow.core.robustness.pipeline import Pipeline
-from agentflow.core.run import Keeper, Run, current_run, new_run_id
+from agentflow.core.run import Run, current_run, new_run_id
 from agentflow.core.schema import Validator, validator_for
 from agentflow.core.state import Inputs, Key, SharedState, key_name
 from agentflow.core.stream import BlockingEventStream, EventStream
 from agentflow.core.tasks import raise_first, run_together
-from agentflow.errors import AgentFlowError, GraphError, InputError
+from agentflow.core.terms import NoAnswer, Terms
+from agentflow.errors import AgentFlowError, DurabilityError, GraphError, InputError
 
-__all__ = ["AsyncFlow", "Flow", "FlowResult"]
+if TYPE_CHECKING:
+    from agentflow.core.durability.changes import Migration
+    from agentflow.core.durability.history import StepHistory
+    from agentflow.core.durability.keeping import DurableRun
+    from agentflow.core.durability.protocol import Durability
+    from agentflow.core.durability.records import Interrupt
+
+__all__ = ["NO_ANSWER", "AsyncFlow", "Flow", "FlowResult"]
 
 F = TypeVar("F", bound="_FlowBase")
 
-Status = Literal["done", "interrupted", "failed", "cancelled"]
-
+NO_ANSWER: Final = NoAnswer()
 _UNAUDITED: Final = nullcontext()
 _PATIENCE: Final = 1.0  # seconds that a run waits at its end for those who watch it alone
-
-
-@dataclass(frozen=True, slots=True)
-class FlowResult:
-    """How a run ended. `duration` is in seconds; `interrupts` lists what a parked run waits for."""
-
-    state: SharedState
-    action: str | None
-    status: Status
-    error: Exception | None
-    run_id: str
-    duration: float
-    interrupts: tuple[object, ...] = ()
-
-
-@dataclass(slots=True)
-class _Terms:
-    """What a caller says of a run beside its input."""
-
-    context: object = None
-    run_id: str | None = None
-    tenant: str | None = None
-    limits: Limits | None = None
-    observers: Sequence[Observer] = ()
-    batch: str | None = None
 
 
 class _FlowBase(BaseNode):
@@ -86,6 +70,7 @@ class _FlowBase(BaseNode):
         inputs: type | Validator | None = None,
         guard: Pipeline | None = None,
         clock: Clock | None = None,
+        durability: Durability | None = None,
     ) -> None:
         super().__init__(name=name or "flow", guard=guard)
         if guard is not None and (guard.repeats or guard.hedges):
@@ -99,6 +84,7 @@ class _FlowBase(BaseNode):
         self.graph = Graph(self.name, statements)
         self.schema = validator_for(inputs)
         self._clock = clock or SystemClock()
+        self.durability = durability
         self._scope: Scoping | None = None
         self._program = Program(self.graph)
 
@@ -141,27 +127,53 @@ class _FlowBase(BaseNode):
 
     # ---- running
 
-    async def _run(
-        self, inputs: Inputs | None, terms: _Terms, reader: Reader | None = None, keeper: Keeper | None = None
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    async def _run(self, inputs: Inputs | None, terms: Terms, reader: Reader | None = None) -> FlowResult:
+        """One run to its end, or until it is parked; failures stand in the result, a cancellation passes through."""
+        engine = terms.durability or self.durability
+        if engine is None:
+            return await self.perform(inputs, terms, reader, None)
+        from agentflow.core.durability.conduct import started
+
+        return await started(self, engine, _start_state(inputs, terms.context), terms, reader)
+
+    async def perform(
+        self, inputs: Inputs | None, terms: Terms, reader: Reader | None, keeper: DurableRun | None
     ) -> FlowResult:
-        """One run to its end; failures stand in the result, a cancellation passes through."""
+        """One stretch of a run, for whatever keeps it; what went wrong stands in the result."""
         name = terms.run_id or new_run_id()
         watching = joined(terms.observers)
-        channel = Channel(name, self._clock, reader, watching) if reader or watching else None
-        ledger = Ledger(terms.limits) if terms.limits else None
-        run = Run(name, self._clock, channel, terms.tenant, ledger, keeper, origin=self._origin(terms) if channel else {})
+        channel = ledger = None
+        if (reader or watching) and (keeper is None or not keeper.journal.ended):
+            stretch, since = (0, None) if keeper is None else (keeper.stretch, keeper.since)
+            channel = Channel(name, self._clock, reader, watching, stretch=stretch, since=since)
+        if terms.limits:
+            ledger = Ledger(terms.limits)
+            if keeper is not None:
+                ledger.take_over(*keeper.spent())
+        run = Run(
+            name, self._clock, channel, terms.tenant, ledger, keeper, origin=self._origin(terms) if channel else {}
+        )
         started = self._clock.monotonic()
+        interrupts: tuple[Interrupt, ...] | None = None
         state = SharedState()
         action: str | None = None
         error: Exception | None = None
         around, token = current_run.get(), current_run.set(run)
         try:
-            async with _UNAUDITED if current_audit() is None else _audited(self.name, run, around):
+            async with _UNAUDITED if current_audit() is None else _audited(self.name, run, around, keeper):
                 state = _start_state(inputs, terms.context)
                 body = FlowRun(self.name, self._program, self.max_steps, self.schema, None, self.guard)
-                action = await body.run(state, run, self.name, 1, exact=True)
+                action = await body.run(state, run, self.name, 1, whole=True)
         except AgentFlowError as failure:
             error = failure
+        except Parked as parked:
+            if keeper is None:
+                raise  # it is the run around this one that is kept, and that is parked
+            interrupts = parked.interrupts
         finally:
             seconds = self._clock.monotonic() - started
             try:  # noqa: SIM105 - suppress() would cost each run
@@ -170,13 +182,13 @@ class _FlowBase(BaseNode):
                 pass
             if terms.observers:
                 await _told(watching[-len(terms.observers) :])
-        status: Status = "done" if error is None else "failed"
+        status: Status = "failed" if error else "done" if interrupts is None else "interrupted"
         try:
-            return FlowResult(state, action, status, error, name, seconds)
+            return FlowResult(state, action, status, error, name, seconds, interrupts or ())
         finally:
             error = None  # its traceback knows this frame
 
-    def _origin(self, terms: _Terms) -> Mapping[str, object]:
+    def _origin(self, terms: Terms) -> Mapping[str, object]:
         """What the first event of a run says of where it comes from."""
         around = current_run.get()
         facts = {
@@ -187,10 +199,10 @@ class _FlowBase(BaseNode):
         }
         return {name: value for name, value in facts.items() if value is not None}
 
-    def _event_stream(self, inputs: Inputs | None, terms: _Terms) -> EventStream[FlowResult]:
+    def _event_stream(self, inputs: Inputs | None, terms: Terms) -> EventStream[FlowResult]:
         name = terms.run_id or new_run_id()
         state = _start_state(inputs, terms.context)
-        inside = replace(terms, context=None, run_id=name)
+        inside = replace(terms, run_id=name)
         started = self._clock.monotonic()
 
         def cancelled() -> FlowResult:
@@ -203,7 +215,7 @@ class _FlowBase(BaseNode):
         inputs: Iterable[Inputs],
         concurrency: int,
         on_error: Literal["collect", "raise"],
-        terms: _Terms,
+        terms: Terms,
     ) -> list[FlowResult]:
         if concurrency < 1:
             raise ValueError(f"concurrency is at least 1, not {concurrency}")
@@ -225,13 +237,50 @@ class _FlowBase(BaseNode):
             raise_first(outcome.failures)
         return [results[index] for index in range(len(results))]
 
+    # ---- durable runs
+
+    async def _resume(self, run_id: str, answer: object, migrate: Migration | None, terms: Terms) -> FlowResult:
+        from agentflow.core.durability.conduct import resumed
+
+        return await resumed(self, self._engine(terms.durability), run_id, answer, migrate, terms)
+
+    async def _fork(self, run_id: str, at: str, update: Inputs | None, terms: Terms) -> FlowResult:
+        from agentflow.core.durability.conduct import forked
+
+        return await forked(self, self._engine(terms.durability), run_id, at, update, terms)
+
+    async def _recover(self, concurrency: int, terms: Terms) -> list[FlowResult]:
+        from agentflow.core.durability.conduct import recovered
+
+        return await recovered(self, self._engine(terms.durability), concurrency, terms)
+
+    async def _history(self, run_id: str, durability: Durability | None) -> list[StepHistory]:
+        from agentflow.core.durability.conduct import past
+
+        return await past(self, self._engine(durability), run_id)
+
+    async def _cancel(self, run_id: str, durability: Durability | None) -> bool:
+        from agentflow.core.durability.conduct import cancelled
+
+        return await cancelled(self, self._engine(durability), run_id)
+
+    def _engine(self, durability: Durability | None) -> Durability:
+        engine = durability or self.durability
+        if engine is None:
+            raise DurabilityError(
+                f"where is the run kept? Give {self.name} what keeps its runs, durability=SqliteDurability(), "
+                "here or when it is built"
+            )
+        return engine
+
 
 class AsyncFlow(_FlowBase):
     """A flow that is awaited.
 
     `statements` are paths; the flow starts at the head of the first. `max_steps` bounds the visits of one run,
     `inputs` is a dataclass or TypedDict that the input must fit (or a Validator), `guard` is a pipeline around each
-    run: a time-out, a limiter, a load shedder, a breaker. `clock` is for tests.
+    run: a time-out, a limiter, a load shedder, a breaker. `durability` keeps its runs, unless a run says otherwise; as
+    a node of another flow it is kept with that one's run. `clock` is for tests.
 
     Raises GraphError when the statements cannot work together.
     """
@@ -245,20 +294,20 @@ class AsyncFlow(_FlowBase):
         tenant: str | None = None,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
     ) -> FlowResult:
         """Run from the first node to the end. A SharedState is used as it is, a mapping is copied into a new one.
 
         `context` is what nodes get by `state.context(Type)`; `tenant` labels the run; `limits` bounds what its model
         calls may spend together; `observers` see the events of this run, beside those who watch all (`observe`).
-        Raises what made the run fail: NodeError, UnknownTransition, StepLimitError, StateConflict, InputError.
+        `durability` keeps the run: it can be parked and resumed, and one that is begun again under the `run_id` of an
+        earlier one goes on with that. A parked run has the status "interrupted".
+
+        Raises what made the run fail: NodeError, UnknownTransition, StepLimitError, StateConflict, InputError; of a
+        durable one also DurabilityError, RunHeldError, RunExistsError.
         """
-        result = await self._run(state, _Terms(context, run_id, tenant, limits, observers))
-        try:
-            if result.error is not None:
-                raise result.error
-            return result
-        finally:
-            del result  # the error's traceback knows this frame
+        terms = Terms(context, run_id, tenant, limits, observers, durability=durability)
+        return _sound(await self._run(state, terms))
 
     def stream(
         self,
@@ -269,9 +318,10 @@ class AsyncFlow(_FlowBase):
         tenant: str | None = None,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
     ) -> EventStream[FlowResult]:
         """Run and watch: `async with flow.stream(…) as events: async for event in events: …`."""
-        return self._event_stream(state, _Terms(context, run_id, tenant, limits, observers))
+        return self._event_stream(state, Terms(context, run_id, tenant, limits, observers, durability=durability))
 
     async def run_batch(
         self,
@@ -283,14 +333,89 @@ class AsyncFlow(_FlowBase):
         tenant: str | None = None,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
     ) -> list[FlowResult]:
         """One run for every input, at most `concurrency` at once; results in input order. `limits` holds for each.
 
         A failed run's result has status "failed" and its error; with `on_error="raise"` the first failure cancels the
         others and is raised.
         """
-        terms = _Terms(context, None, tenant, limits, observers, new_run_id())
+        terms = Terms(context, None, tenant, limits, observers, new_run_id(), durability=durability)
         return await self._run_batch(inputs, concurrency, on_error, terms)
+
+    async def resume(
+        self,
+        run_id: str,
+        answer: object = NO_ANSWER,
+        *,
+        migrate: Migration | None = None,
+        context: object = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
+    ) -> FlowResult:
+        """Go on with a run that is parked, has failed, was interrupted, or whose process died.
+
+        `answer` is for the one question it waits for, or a mapping of answers by the id of the interrupt; without one
+        it goes on as far as it can. What the run has done is not done again. `migrate` says what the steps of a changed
+        flow are called now: `{"old": "new"}`, None for one to forget. `tenant` and `limits` are those it began with
+        unless given; a context is never stored, so it is given again.
+
+        Raises UnknownRunError, RunHeldError, RunEndedError, FlowChangedError, AnswerError, and what `run` raises.
+        """
+        terms = Terms(context, None, tenant, limits, observers, durability=durability)
+        return _sound(await self._resume(run_id, answer, migrate, terms))
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: str,
+        update: Inputs | None = None,
+        new_run_id: str | None = None,
+        context: object = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
+    ) -> FlowResult:
+        """A new run, `new_run_id`, that has done what the other had done before its step `at`, and goes on from there.
+
+        `at` is the id of a step (`flow.history` lists them) or its end, as `write#2`. `update` is written into the
+        state as that step finds it. Raises UnknownRunError, DurabilityError where there is no such step,
+        FlowChangedError, and what `run` raises.
+        """
+        terms = Terms(context, new_run_id, tenant, limits, observers, durability=durability)
+        return _sound(await self._fork(run_id, at, update, terms))
+
+    async def recover(
+        self,
+        *,
+        concurrency: int = 16,
+        context: object = None,
+        observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
+    ) -> list[FlowResult]:
+        """Go on with all runs of this flow that nobody runs and that can: whose process died, and whose timer or
+        interrupt is due; at most `concurrency` at once. What fails stands in its result.
+        """
+        terms = Terms(context, observers=observers, durability=durability)
+        return await self._recover(concurrency, terms)
+
+    async def history(self, run_id: str, *, durability: Durability | None = None) -> list[StepHistory]:
+        """What the run has done so far: each step with what it wrote, its attempts, and its cost.
+
+        Raises UnknownRunError.
+        """
+        return await self._history(run_id, durability)
+
+    async def cancel(self, run_id: str, *, durability: Durability | None = None) -> bool:
+        """End a run for good, wherever it runs; False where it had ended. What it has done is not undone.
+
+        Raises UnknownRunError.
+        """
+        return await self._cancel(run_id, durability)
 
 
 class Flow(_FlowBase):
@@ -305,15 +430,11 @@ class Flow(_FlowBase):
         tenant: str | None = None,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
     ) -> FlowResult:
         """`AsyncFlow.run`, waited for. Ctrl-C cancels the run and waits until it has ended."""
-        result = run_blocking(lambda: self._run(state, _Terms(context, run_id, tenant, limits, observers)))
-        try:
-            if result.error is not None:
-                raise result.error
-            return result
-        finally:
-            del result  # the error's traceback knows this frame
+        terms = Terms(context, run_id, tenant, limits, observers, durability=durability)
+        return _sound(run_blocking(lambda: self._run(state, terms)))
 
     def stream(
         self,
@@ -324,9 +445,10 @@ class Flow(_FlowBase):
         tenant: str | None = None,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
     ) -> BlockingEventStream[FlowResult]:
         """`AsyncFlow.stream` as a plain context manager and iterator."""
-        terms = _Terms(context, run_id, tenant, limits, observers)
+        terms = Terms(context, run_id, tenant, limits, observers, durability=durability)
         return BlockingEventStream(lambda: self._event_stream(state, terms))
 
     def run_batch(
@@ -339,20 +461,83 @@ class Flow(_FlowBase):
         tenant: str | None = None,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
     ) -> list[FlowResult]:
         """`AsyncFlow.run_batch`, waited for."""
-        terms = _Terms(context, None, tenant, limits, observers, new_run_id())
+        terms = Terms(context, None, tenant, limits, observers, new_run_id(), durability=durability)
         return run_blocking(lambda: self._run_batch(inputs, concurrency, on_error, terms))
+
+    def resume(
+        self,
+        run_id: str,
+        answer: object = NO_ANSWER,
+        *,
+        migrate: Migration | None = None,
+        context: object = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
+    ) -> FlowResult:
+        """`AsyncFlow.resume`, waited for."""
+        terms = Terms(context, None, tenant, limits, observers, durability=durability)
+        return _sound(run_blocking(lambda: self._resume(run_id, answer, migrate, terms)))
+
+    def fork(
+        self,
+        run_id: str,
+        *,
+        at: str,
+        update: Inputs | None = None,
+        new_run_id: str | None = None,
+        context: object = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
+    ) -> FlowResult:
+        """`AsyncFlow.fork`, waited for."""
+        terms = Terms(context, new_run_id, tenant, limits, observers, durability=durability)
+        return _sound(run_blocking(lambda: self._fork(run_id, at, update, terms)))
+
+    def recover(
+        self,
+        *,
+        concurrency: int = 16,
+        context: object = None,
+        observers: Sequence[Observer] = (),
+        durability: Durability | None = None,
+    ) -> list[FlowResult]:
+        """`AsyncFlow.recover`, waited for."""
+        terms = Terms(context, observers=observers, durability=durability)
+        return run_blocking(lambda: self._recover(concurrency, terms))
+
+    def history(self, run_id: str, *, durability: Durability | None = None) -> list[StepHistory]:
+        """`AsyncFlow.history`, waited for."""
+        return run_blocking(lambda: self._history(run_id, durability))
+
+    def cancel(self, run_id: str, *, durability: Durability | None = None) -> bool:
+        """`AsyncFlow.cancel`, waited for."""
+        return run_blocking(lambda: self._cancel(run_id, durability))
 
 
 @asynccontextmanager
-async def _audited(flow: str, run: Run, around: Run | None) -> AsyncIterator[None]:
-    """Record in the audit log of this process that a run begins, and how it ends. Raises AuditError."""
-    from agentflow.core.auditing import run_begun, run_ended
+async def _audited(flow: str, run: Run, around: Run | None, keeper: DurableRun | None) -> AsyncIterator[None]:
+    """Record in the audit log of this process that a run begins or goes on, and how that ends. Raises AuditError."""
+    from agentflow.core.auditing import run_begun, run_ended, run_parked, run_resumed
 
-    act = await run_begun(flow, run.run_id, run.tenant, None if around is None else around.run_id)
+    if keeper is not None and keeper.journal.ended:
+        yield
+        return
+    if keeper is not None and keeper.stretch:
+        act = await run_resumed(flow, run.run_id, run.tenant, keeper.stretch)
+    else:
+        act = await run_begun(flow, run.run_id, run.tenant, None if around is None else around.run_id)
     try:
         yield
+    except Parked as parked:
+        run_parked(act, [each.id for each in parked.interrupts])
+        raise
     except BaseException as error:
         if act is not None:
             run_ended(act, error)
@@ -370,6 +555,16 @@ async def _told(own: Sequence[Observation]) -> None:
         for observation in own:
             if not observation.inline:  # who needs no thread may see how what outlives the run ends
                 observation.close(timeout=0.0)
+
+
+def _sound(result: FlowResult) -> FlowResult:
+    """The result of a run that has not failed; else its error is raised."""
+    try:
+        if result.error is not None:
+            raise result.error
+        return result
+    finally:
+        del result  # the error's traceback knows this frame
 
 
 def _start_state(inputs: Inputs | None, context: object) -> SharedState:

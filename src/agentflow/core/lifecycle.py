@@ -25,7 +25,7 @@ from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Remark, Tell
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.core.run import Frame
+from agentflow.core.run import Frame, Redo
 from agentflow.core.saga import Deed
 from agentflow.core.state import SharedState
 from agentflow.errors import FlowError, NodeError
@@ -124,7 +124,7 @@ class Attempts:
 
     def _operation(self, place: Place, scope: Scope | None) -> Operation:
         run = place.frame.run
-        return Operation(
+        operation = Operation(
             self._pipeline.deadline(),
             tenant=run.tenant,
             policy=self._retry,
@@ -132,6 +132,9 @@ class Attempts:
             tell=None if scope is None else told_to(scope),
             remark=None if scope is None else remarked_in(scope),
         )
+        if run.keeper is not None:
+            operation.key = run.keeper.key
+        return operation
 
 
 def told_to(scope: Scope) -> Tell:
@@ -269,10 +272,15 @@ class Lifecycle:
         if keeper is None or not self._saved:
             result = await self._tried(item, place)
         else:
-            result = await keeper.result(partial(self._tried, item, place))
+            undoable = self._compensation is not None
+            result = await keeper.result(item, partial(self._tried, item, place), undoable=undoable)
         if self._compensation is not None:
             self._compensation.note(place, item, result)
         return result
+
+    def redo(self, place: Place) -> Redo | None:
+        """How a durable run that goes on is told what exec has done; None where that cannot be undone."""
+        return None if self._compensation is None else partial(self._compensation.note, place)
 
     def _tried(self, item: object, place: Place) -> Awaitable[Any]:
         if self._attempts is None:
@@ -293,10 +301,8 @@ class _Compensation:
 
     def note(self, place: Place, item: object, result: object) -> None:
         """Exec has done it: should the run fail for good, it is to be undone."""
-        run, undo = place.frame.run, self._undo
-        run.saga.add(Deed(place.path, lambda: self._attempts.run(lambda: undo(item, result), place)))
-        if run.keeper is not None:
-            run.keeper.done(item, result)
+        undo = self._undo
+        place.frame.run.saga.add(Deed(place.path, lambda: self._attempts.run(lambda: undo(item, result), place)))
 
 
 class StateFunction:

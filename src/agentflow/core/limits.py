@@ -80,6 +80,12 @@ class Ledger:
             self.dollars += dollars or 0.0
             self._unpriced = self._unpriced or dollars is None
 
+    def take_over(self, requests: int, tokens: int, dollars: float | None) -> None:
+        """What an earlier stretch of the run has spent."""
+        with self._lock:
+            self.requests += requests
+        self.spend(tokens, dollars)
+
     def _check(self) -> None:
         limits = self.limits
         _check("requests", limits.requests, self.requests)

@@ -22,13 +22,14 @@ What is inside a flow (or an `each` of flows) runs under its name in paths; a se
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from agentflow.core.graph import DEFAULT, Dataflow, End, Graph, Parallel, Region, Vertex
 
-__all__ = ["MOST_NODES", "Outline", "outline"]
+__all__ = ["MOST_NODES", "Outline", "outline", "whole_outline"]
 
 Outline: TypeAlias = Mapping[str, object]
 """Made of dicts, lists and texts alone; shared between runs, so nobody may change it."""
@@ -47,11 +48,16 @@ def outline(graph: Graph) -> Outline:
     return found
 
 
+def whole_outline(graph: Graph) -> Outline:
+    """The same with nothing left out, however large."""
+    return _Outlining(sys.maxsize).of(graph)
+
+
 class _Outlining:
     """Counts nodes over all levels, so that the whole stays small."""
 
-    def __init__(self) -> None:
-        self._room = MOST_NODES
+    def __init__(self, room: int = MOST_NODES) -> None:
+        self._room = room
         self._above: list[Graph] = []
 
     def of(self, graph: Graph) -> dict[str, object]:

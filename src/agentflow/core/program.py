@@ -20,6 +20,7 @@ from agentflow.core.run import Frame, Run, Step, walk
 from agentflow.core.schema import Validator
 from agentflow.core.sections import DataflowRun, ParallelRun
 from agentflow.core.state import SharedState
+from agentflow.core.undoing import undo_all
 from agentflow.errors import GraphError, InputError, StateError
 
 __all__ = ["FlowRun", "Program", "Scoping"]
@@ -42,7 +43,7 @@ class Program:
         self.start = self.steps[graph.start]
         for vertex, step in self.steps.items():
             work = self._work(vertex, graph)
-            step.visit, step.kept = work.visit, work.kept
+            step.visit, step.kept, step.work = work.visit, work.kept, work
             targets = graph.edges[vertex]
             step.connect({name: self._step(target) for name, target in targets.items()})
 
@@ -114,11 +115,13 @@ class FlowRun:
             state[outer] = inner[own]
         return action
 
-    async def run(self, state: SharedState, run: Run, path: str, number: int, *, exact: bool = False) -> str:
-        """Walk the flow in `state`. With `exact` the input may hold nothing but what the schema names."""
+    async def run(self, state: SharedState, run: Run, path: str, number: int, *, whole: bool = False) -> str:
+        """Walk the flow in `state`. As a `whole` run, its input may hold nothing but what the schema names, and what it
+        has done is undone where it fails."""
         frame = Frame(run, self._name, path, self._program.size, self._max_steps)
+        walking = self._whole if whole else self._guarded
         if run.channel is None:
-            return await self._guarded(state, frame, exact, None)
+            return await walking(state, frame, None)
         scope = scope_within(run.channel, path, self._name, number, own="unattributed")
         nested = {} if run.tenant is None else {"tenant": run.tenant}
         start = run.origin if scope.outer is None else nested
@@ -126,7 +129,9 @@ class FlowRun:
             await scope.begin("flow_start", start)
             token = current_scope.set(scope)
             try:
-                action = await self._guarded(state, frame, exact, scope)
+                if whole and run.keeper is not None and run.keeper.news is not None:
+                    await scope.send(*run.keeper.news)
+                action = await walking(state, frame, scope)
             finally:
                 step_out(token)
         except Exception as error:
@@ -141,7 +146,20 @@ class FlowRun:
         await scope.end("flow_success", {"action": action})
         return action
 
-    async def _guarded(self, state: SharedState, frame: Frame, exact: bool, scope: Scope | None) -> str:
+    async def _whole(self, state: SharedState, frame: Frame, scope: Scope | None) -> str:
+        run = frame.run
+        try:
+            return await self._guarded(state, frame, scope, exact=True)
+        except Exception as error:
+            await undo_all(run, error)
+            raise
+        except Parked:
+            if run.keeper is None or run.keeper.undoing is None:
+                raise
+            await undo_all(run, run.keeper.undoing)
+            raise run.keeper.undoing from None
+
+    async def _guarded(self, state: SharedState, frame: Frame, scope: Scope | None, *, exact: bool = False) -> str:
         guard, run = self._guard, frame.run
         if guard is None:
             return await self._walk(state, frame, exact)

@@ -13,17 +13,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from agentflow.clock import Clock
 from agentflow.core.graph import DEFAULT
 from agentflow.core.limits import Ledger
 from agentflow.core.observability.scope import Channel
-from agentflow.core.saga import Saga
+from agentflow.core.saga import Deed, Saga
 from agentflow.core.state import SharedState
 from agentflow.errors import NodeError, StepLimitError, UnknownTransition
 
-__all__ = ["Frame", "Join", "Keeper", "Run", "Step", "current_run", "new_run_id", "walk"]
+__all__ = ["Frame", "Join", "Keeper", "Redo", "Run", "Step", "current_run", "new_run_id", "walk"]
 
 _TURN: Final = 255
 """A walker yields to the event loop whenever its step count's low bits are zero: every 256 steps."""
@@ -39,6 +39,10 @@ class Join:
     """How often each node in it had been visited by then, also in branches that did not count."""
 
 
+Redo: TypeAlias = Callable[[object, object], None]
+"""Takes what exec took and returned, which an earlier stretch of the run has done and this one may have to undo."""
+
+
 class Keeper(Protocol):
     """What keeps a durable run's steps, and finds them again where the run goes on."""
 
@@ -46,12 +50,15 @@ class Keeper(Protocol):
         """The visit as it was, or as it happens now."""
         ...
 
-    async def result(self, work: Callable[[], Awaitable[Any]], /) -> Any:
-        """What exec of the current step has returned, or returns now: kept before post runs."""
+    async def result(self, item: object, work: Callable[[], Awaitable[Any]], /, *, undoable: bool) -> Any:
+        """What exec of the current step has returned for `item`, or returns now: kept before post runs."""
         ...
 
-    async def item(self, path: str, view: SharedState | None, work: Callable[[], Awaitable[object]], /) -> object:
-        """What an item of an `Each` came to, or comes to now; what it adds to the state stands in its `view`."""
+    async def item(
+        self, path: str, work: Callable[[], Awaitable[object]], view: SharedState | None, redo: Redo | None, /
+    ) -> object:
+        """What an item of an `Each` came to, or comes to now; what it adds to the state stands in its `view`. `redo` is
+        told what exec took and returned, where that can be undone."""
         ...
 
     def failed(self, path: str, /) -> Exception | None:
@@ -66,8 +73,27 @@ class Keeper(Protocol):
 
     async def join(self, path: str, join: Join, /) -> None: ...
 
-    def done(self, item: object, result: object, /) -> None:
-        """Exec of the current step has done something that can be undone."""
+    @property
+    def key(self) -> str | None:
+        """The idempotency key of the current step."""
+        ...
+
+    @property
+    def undoing(self) -> Exception | None:
+        """The error for which the run is being undone: nothing new begins, and walkers are parked where it ended."""
+        ...
+
+    async def give_up(self, error: Exception, /) -> None:
+        """The run has failed for good, and is undone from now on."""
+        ...
+
+    async def undo(self, deed: Deed, /) -> None:
+        """Undo something, unless that has been done."""
+        ...
+
+    @property
+    def news(self) -> tuple[str, Mapping[str, object]] | None:
+        """Kind and facts of what is told when the run goes on, or begins in the middle of another."""
         ...
 
     def tried(self, attempts: int, /) -> None:
@@ -131,13 +157,15 @@ class Visit(Protocol):
 class Step:
     """A vertex of one flow, ready to be walked: what to call, and where each action leads (None ends).
 
-    `kept` says whether a durable run keeps a visit as one step; else what is inside it is kept, or nothing.
+    `kept` says whether a durable run keeps a visit as one step; else what is inside it is kept, or nothing. `work` is
+    whose visit it is.
     """
 
-    __slots__ = ("edges", "index", "kept", "name", "visit")
+    __slots__ = ("edges", "index", "kept", "name", "visit", "work")
 
     visit: Visit
     kept: bool
+    work: object
 
     def __init__(self, index: int, name: str) -> None:
         self.index = index

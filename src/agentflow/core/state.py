@@ -25,13 +25,14 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
+from weakref import WeakSet
 
 from agentflow.errors import ContextError, SerializationError, StateConflict, StateError, StateKeyError
 
-__all__ = ["ITEM", "Inputs", "Key", "SharedState", "StateDiff", "key_name"]
+__all__ = ["ITEM", "Inputs", "Key", "SharedState", "StateDiff", "Writes", "key_name"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -56,7 +57,7 @@ class Key(ReadableKey[T], Generic[T]):
         SEEN = Key[list[str]]("seen", reduce=operator.add, initial=list)
     """
 
-    __slots__ = ("initial", "reduce")
+    __slots__ = ("__weakref__", "initial", "reduce")
 
     def __init__(
         self, name: str, *, reduce: Callable[[T, T], T] | None = None, initial: Callable[[], T] | None = None
@@ -66,6 +67,13 @@ class Key(ReadableKey[T], Generic[T]):
         self.name = name
         self.reduce = reduce
         self.initial = initial
+        if reduce is not None:
+            _reducing.setdefault(name, WeakSet()).add(self)
+
+    @property
+    def reducer(self) -> str:
+        """The name of its reducer, by which a durable run finds the key again."""
+        return str(getattr(self.reduce, "__qualname__", type(self.reduce).__qualname__))
 
     def fold(self, so_far: T | _Absent, value: T) -> T:
         """The key's value once `value` has been contributed."""
@@ -79,6 +87,20 @@ class Key(ReadableKey[T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"Key({self.name!r})"
+
+
+_reducing: Final[dict[str, WeakSet[Key[Any]]]] = {}
+"""The keys with reducers that this program has, by name: what a run added to one is folded with it when it goes on."""
+
+
+def reducing_key(name: str, reducer: str) -> Key[Any]:
+    """The key of that name, with a reducer of that name. Raises StateError where the program has none."""
+    found = next((key for key in _reducing.get(name, ()) if key.reducer == reducer), None)
+    if found is None:
+        raise StateError(
+            f"what was added to {name!r} cannot be folded: no Key({name!r}, reduce={reducer}) is there any more"
+        )
+    return found
 
 
 class _Absent:
@@ -116,6 +138,15 @@ class StateDiff:
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What a view wrote: values assigned, names deleted, and contributions (with the name of the key's reducer)."""
+
+    assigned: Mapping[str, object]
+    removed: Sequence[str] = ()
+    added: Mapping[str, tuple[str, Sequence[object]]] = field(default_factory=dict)
 
 
 class SharedState(MutableMapping[str, object]):
@@ -306,6 +337,26 @@ class SharedState(MutableMapping[str, object]):
     def own_writes(self) -> frozenset[str]:
         """The names that were written in this view, deletions included."""
         return frozenset(self._data)
+
+    def written(self) -> Writes:
+        """What was written in this view, to be written again by `write`."""
+        with self._lock:
+            added = {name: (adds.key.reducer, tuple(adds.values)) for name, adds in self._adds.items()}
+            own = {name: value for name, value in self._data.items() if name not in added}
+        removed = [name for name, value in own.items() if value is _ABSENT]
+        return Writes({name: value for name, value in own.items() if value is not _ABSENT}, removed, added)
+
+    def write(self, writes: Writes) -> None:
+        """Write what another view wrote. Raises StateError where a key that it added to is there no more."""
+        with self._lock:
+            for name, value in writes.assigned.items():
+                self[name] = value
+            for name in writes.removed:
+                self._remove(name)
+            for name, (reducer, values) in writes.added.items():
+                key = reducing_key(name, reducer)
+                for value in values:
+                    self.add(key, value)
 
     def join(self, branches: Iterable[tuple[str, SharedState]]) -> None:
         """Merge the writes of named branch views, in order. All conflicts are checked before anything is applied.

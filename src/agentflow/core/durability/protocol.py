@@ -23,6 +23,11 @@ class Journal(Protocol):
     @property
     def run_id(self) -> str: ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended for good: it can be walked once more, and `save` raises RunEndedError."""
+        ...
+
     def find(self, id: str, /) -> Record | None: ...
 
     def records(self) -> Sequence[Record]:

@@ -9,6 +9,9 @@
                "article/judge#1!wait:1"         wait     a question to a person, and "…!answer" what they said
                "article/judge#1!timer:1"        timer    when a sleep is over
                "article/book#1!undo"            undo     that a step has been compensated
+               "article/book#1!update"          update   what a fork has changed before that step
+               "!failed"                        failed   why the run is being undone
+               "!stretch:0"                     stretch  that it began, or went on
 
 Ids are the same on every replay. Bodies are JSON texts of `values.py`; an engine keeps them as they are.
 """
@@ -22,7 +25,7 @@ from typing import Literal, TypeAlias
 __all__ = ["Ending", "Interrupt", "Record", "RecordKind", "RunInfo", "RunSpec", "RunStatus"]
 
 RecordKind: TypeAlias = Literal[
-    "exec", "step", "item", "join", "call", "wait", "answer", "timer", "update", "failed", "undo"
+    "exec", "step", "item", "join", "call", "wait", "answer", "timer", "update", "failed", "undo", "stretch"
 ]
 
 RunStatus: TypeAlias = Literal["running", "waiting", "done", "failed", "cancelled", "lost"]
@@ -72,7 +75,7 @@ class Interrupt:
 
     `id` names it in `flow.resume(run_id, {id: answer})`. `schema` is a JSON Schema of the answer, None where anything
     will do. `due` is the wall time at which `default` is taken, or the node gets an InterruptTimeoutError; None waits
-    for ever. `kind` is "question", or "timer" for a sleep that parks.
+    for ever. `kind` is "question", or "timer" for a sleep that parks. `problem` is why an earlier answer did not fit.
     """
 
     id: str
@@ -83,6 +86,7 @@ class Interrupt:
     asked: float = 0.0
     due: float | None = None
     kind: Literal["question", "timer"] = "question"
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class DurableStep:
     often its exec was tried.
     """
 
-    __slots__ = ("_lock", "_ordinals", "attempts", "calls", "clock", "cost", "journal", "path", "tokens")
+    __slots__ = ("_lock", "_ordinals", "attempts", "calls", "clock", "cost", "journal", "path", "tokens", "undo")
 
     def __init__(self, journal: Journal, path: str, clock: Clock) -> None:
         self.journal = journal
@@ -40,6 +40,8 @@ class DurableStep:
         self.calls = 0
         self.cost: float | None = 0.0
         self.tokens = 0
+        self.undo: tuple[object, object] | None = None
+        """What exec took and returned, where that can be undone."""
         self._ordinals: Counter[str] = Counter()
         self._lock = Lock()
 

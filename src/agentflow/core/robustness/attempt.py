@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
+from agentflow.core.durability.step import current_step
 from agentflow.core.robustness.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ class Attempt:
     `policy` is the retry policy that its layer was explicitly given, None where it was given none. `began` is the
     machine's monotonic time: a mark that is older belongs to another operation. `account` is where the time of the
     operation is written down, `deadline` what bounds it, `resource` a pool and what it has lent, `scope` where whoever
-    watches hears of it.
+    watches hears of it. `key` is its idempotency key, where that is known already.
     """
 
     __slots__ = ("_key", "account", "began", "deadline", "number", "outer", "policy", "resource", "scope")
 
-    def __init__(self, policy: object | None = None) -> None:
+    def __init__(self, policy: object | None = None, key: str | None = None) -> None:
         self.number = 1
         self.policy = policy
         self.outer = current_attempt.get()
@@ -68,7 +69,7 @@ class Attempt:
         self.deadline: Deadline | None = None
         self.resource: object = None
         self.scope: Scope | None = None
-        self._key: str | None = None
+        self._key = key
 
     def follow(self, attempts: int, prior: Attempt | None) -> None:
         """So many attempts of the operation were made already; `prior` is the one that broke after it had begun."""
@@ -94,9 +95,15 @@ current_attempt: ContextVar[Attempt | None] = ContextVar("agentflow_attempt", de
 
 
 def idempotency_key() -> str | None:
-    """The key of the operation around: the same at each of its attempts. None outside of any."""
-    attempt = current_attempt.get()
-    return None if attempt is None else attempt.idempotency_key
+    """The key of the operation around: the same at each of its attempts. None outside of any.
+
+    In a step of a durable run it is the same whenever the step runs, in whatever process, so that what the step asks
+    of others is not done twice.
+    """
+    attempt, step = current_attempt.get(), current_step.get()
+    if attempt is not None:
+        return attempt.idempotency_key
+    return None if step is None else step.idempotency_key
 
 
 def note_pool_wait(seconds: float) -> None:

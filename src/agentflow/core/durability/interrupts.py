@@ -1,0 +1,173 @@
+"""A question to a person, in the middle of a run: asked once, answered whenever, and nobody waits meanwhile.
+
+    publish = await interrupt("Publish this?", draft, schema=bool)
+
+    asked before? ──no──▶ keep the question ──▶ Parked ──▶ the run returns with status "interrupted"
+         │ yes
+         ▼
+    answered? ──no──▶ Parked again;  past `timeout`: the default, or InterruptTimeoutError
+         │ yes
+         ▼
+    does the answer fit? ──no──▶ ask again       ──yes──▶ it is returned
+
+The node that asks runs again from its top when the run goes on; what it had asked of models and tools is taken from the
+journal. A class node's exec that has returned does not run again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeVar, overload
+
+from agentflow.core.durability.answers import answer_type
+from agentflow.core.durability.bodies import answered
+from agentflow.core.durability.records import Interrupt, Record
+from agentflow.core.durability.step import DurableStep, current_step
+from agentflow.core.durability.values import decode, encode
+from agentflow.core.observability.scope import current_scope
+from agentflow.core.parking import Parked
+from agentflow.core.portal import run_blocking
+from agentflow.errors import AnswerError, DurabilityError, InterruptTimeoutError
+
+__all__ = ["NO_DEFAULT", "answer_id", "interrupt", "interrupt_blocking", "interrupt_in"]
+
+T = TypeVar("T")
+
+
+class _NoDefault:
+    """Stands for a default that was not given; None is one."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<no default>"
+
+
+NO_DEFAULT: Final = _NoDefault()
+
+
+@overload
+async def interrupt(
+    prompt: str, payload: object = None, *, schema: type[T], timeout: float | None = None, default: T | _NoDefault = ...
+) -> T: ...
+@overload
+async def interrupt(
+    prompt: str,
+    payload: object = None,
+    *,
+    schema: object = None,
+    timeout: float | None = None,
+    default: object = NO_DEFAULT,
+) -> Any: ...
+async def interrupt(
+    prompt: str,
+    payload: object = None,
+    *,
+    schema: object = None,
+    timeout: float | None = None,
+    default: object = NO_DEFAULT,
+) -> Any:
+    """Ask a person, and return what they answer. The run is parked until then, when its other branches have finished.
+
+    `payload` is what they are shown with the question. The answer must fit `schema`: a type, or a list of choices; None
+    takes any JSON. After `timeout` seconds `default` is the answer, where there is one.
+
+    Raises InterruptTimeoutError where nobody answered in time, DurabilityError in a run that is not durable, and
+    SerializationError for a payload that cannot be stored.
+    """
+    step = current_step.get()
+    if step is None:
+        raise DurabilityError(
+            "interrupt() parks a run until somebody answers, so the run has to be durable: "
+            "run(…, durability=SqliteDurability()), or AsyncFlow(…, durability=…)"
+        )
+    wanted = answer_type(schema)
+    question, problem = None, None
+    while True:
+        id = step.id_of("wait")
+        record = step.journal.find(id)
+        if record is None:
+            asked = Interrupt(id, step.path, prompt, payload, wanted.schema, problem=problem)
+            question = await _ask(step, asked, timeout, question)
+        else:
+            question = interrupt_in(record)
+        reply = step.journal.find(answer_id(id))
+        if reply is None:
+            return await _waited(step, question, timeout, default)
+        given, value = answered(reply)
+        if not given:
+            return _unanswered(question, timeout, default)
+        try:
+            return wanted.accept(value)
+        except AnswerError as error:
+            problem = str(error)  # it is asked for again, under another id
+
+
+def interrupt_blocking(
+    prompt: str,
+    payload: object = None,
+    *,
+    schema: object = None,
+    timeout: float | None = None,
+    default: object = NO_DEFAULT,
+) -> Any:
+    """`interrupt` for a sync node, which runs in a thread."""
+    return run_blocking(lambda: interrupt(prompt, payload, schema=schema, timeout=timeout, default=default))
+
+
+async def _ask(step: DurableStep, new: Interrupt, timeout: float | None, before: Interrupt | None) -> Interrupt:
+    """Keep the question. One that is asked again has as much time as was left."""
+    asked = step.clock.time()
+    due = before.due if before is not None else None if timeout is None else asked + timeout
+    question = replace(new, asked=asked, due=due)
+    await step.journal.save(Record(question.id, "wait", _body(question), asked))
+    scope = current_scope.get()
+    if scope is not None:
+        told: dict[str, object] = {"interrupt": question.id, "due": due}
+        await scope.send("interrupt", {**told, "question": question.prompt} if scope.channel.content else told)
+    return question
+
+
+async def _waited(step: DurableStep, question: Interrupt, timeout: float | None, default: object) -> Any:
+    """Nobody has answered yet: wait on, unless the time is up, which is kept as an answer would be."""
+    now = step.clock.time()
+    if question.due is None or now < question.due:
+        raise Parked([question])
+    await step.journal.save(Record(answer_id(question.id), "answer", '{"expired":true}', now))
+    return _unanswered(question, timeout, default)
+
+
+def _unanswered(question: Interrupt, timeout: float | None, default: object) -> Any:
+    if isinstance(default, _NoDefault):
+        raise InterruptTimeoutError(question.id, timeout or 0.0)
+    return default
+
+
+# ---- as it is kept -------------------------------------------------------------------------------------------
+
+
+def answer_id(interrupt: str) -> str:
+    """The id of the record that holds its answer."""
+    return f"{interrupt}!answer"
+
+
+def _body(question: Interrupt) -> str:
+    schema = None if question.schema is None else dict(question.schema)
+    asked = {
+        "prompt": question.prompt,
+        "schema": schema,
+        "due": question.due,
+        "kind": question.kind,
+        "problem": question.problem,
+    }
+    return f'{{"question":{json.dumps(asked)},"payload":{encode(question.payload, "payload")}}}'
+
+
+def interrupt_in(record: Record) -> Interrupt:
+    """What a `wait` or a `timer` record waits for."""
+    body: Mapping[str, Any] = decode(record.body, record.id)  # type: ignore[assignment]  # we have written it
+    asked = body["question"]
+    path = record.id.partition("!")[0]
+    return Interrupt(record.id, path, payload=body["payload"], asked=record.at, **asked)

@@ -1,0 +1,258 @@
+"""A durable run as it is walked: what has happened is taken from the journal, and what happens now is kept there.
+
+    visit ──▶ in the journal? ──yes──▶ its writes, its action                       (nothing runs)
+                  │ no
+                  ▼
+    a view of the state ──▶ prep ─ exec ──kept──▶ post ──▶ writes and action, kept ──▶ written into the state
+
+A step's writes are applied only when they are kept, so that what others see has happened for good. Sections, nested
+flows and `Each` are walked again: what is inside them is kept, and how they chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from contextvars import Token
+from typing import Any, Final
+
+from agentflow.clock import Clock
+from agentflow.core.durability.bodies import (
+    error_body,
+    error_in,
+    exec_body,
+    item_body,
+    join_body,
+    join_in,
+    result_in,
+    step_body,
+    step_in,
+    undo_in,
+    writes_in,
+)
+from agentflow.core.durability.protocol import Journal
+from agentflow.core.durability.records import Record, RecordKind
+from agentflow.core.durability.step import DurableStep, current_step
+from agentflow.core.lifecycle import Lifecycle, Place
+from agentflow.core.parking import Parked, parked_in
+from agentflow.core.run import Frame, Join, Redo, Step
+from agentflow.core.saga import Deed
+from agentflow.core.state import SharedState, Writes
+from agentflow.errors import NodeError, SerializationError
+
+__all__ = ["DurableRun"]
+
+_FAILED: Final = "!failed"
+_STRETCH: Final = "!stretch"
+_STEPS: Final = ("step", "item")
+
+
+class DurableRun:
+    """The `Keeper` of one stretch of a run. `undoing` is the error for which its steps are being undone, if they are.
+
+    While they are, and where the run has ended, nothing new begins: walkers stop where the journal does.
+    """
+
+    def __init__(
+        self, journal: Journal, clock: Clock, *, forked_from: str | None = None, forked_at: str | None = None
+    ) -> None:
+        self.journal = journal
+        self.clock = clock
+        self._forked = {"forked_from": forked_from, "forked_at": forked_at} if forked_from else {}
+        failed = journal.find(_FAILED)
+        self.undoing = None if failed is None else error_in(failed)
+        self.stretch = sum(record.kind == "stretch" for record in journal.records())
+        """How often the run has gone on before."""
+        first = journal.find(f"{_STRETCH}:0")
+        self.since = None if first is None else first.at
+        """Wall time when the run first began."""
+
+    @property
+    def _closed(self) -> bool:
+        return self.undoing is not None or self.journal.ended
+
+    @property
+    def news(self) -> tuple[str, Mapping[str, object]] | None:
+        """What whoever watches is told when the stretch begins: kind and facts; None where there is nothing to tell."""
+        kind = "resume" if self.stretch else "fork" if self._forked else None
+        if kind is None:
+            return None
+        steps = sum(record.kind in _STEPS for record in self.journal.records())
+        requests, _, cost = self.spent()
+        own = {"stretch": self.stretch} if kind == "resume" else self._forked
+        return kind, {**own, "steps": steps, "calls": requests, "cost": cost}
+
+    def spent(self) -> tuple[int, int, float | None]:
+        """What the calls in the journal have cost: how many there are, their tokens, US dollars."""
+        calls = [record for record in self.journal.records() if record.kind == "call"]
+        known = [record.cost for record in calls if record.cost is not None]
+        return len(calls), sum(each.tokens for each in calls), sum(known) if len(known) == len(calls) else None
+
+    async def begin(self) -> None:
+        """One more stretch of the run begins."""
+        await self._save(f"{_STRETCH}:{self.stretch}", "stretch", "{}")
+
+    # ---- steps -----------------------------------------------------------------------------------------------
+
+    async def visit(self, step: Step, state: SharedState, frame: Frame, number: int) -> str | None:
+        path = f"{frame.path}/{step.name}#{number}"
+        update = self.journal.find(f"{path}!update")
+        if update is not None:
+            state.write(writes_in(update))
+        if not step.kept:
+            return await step.visit(state, frame, number)
+        record = self.journal.find(path)
+        if record is not None and record.kind == "step":
+            return self._again(record, state, _redo(step, frame, number))
+        if self._closed:
+            _tell(record, _redo(step, frame, number))
+            raise Parked
+        view, own = state.view(), DurableStep(self.journal, path, self.clock)
+        started = self.clock.monotonic()
+        action: str | None = await self._within(own, step.visit(view, frame, number))
+        if not _leads_on(step, action):
+            return action  # the walker refuses it; what comes of a mended node is kept
+        try:
+            body = step_body(action, view.written(), own.undo)
+        except SerializationError as error:
+            raise NodeError(path, "post", own.attempts, error) from error
+        await self._keep(own, "step", body, started)
+        state.apply(view)
+        return action
+
+    def _again(self, record: Record, state: SharedState, redo: Redo | None) -> str | None:
+        """The visit as it was."""
+        action, writes = step_in(record)
+        _tell(record, redo)
+        state.write(writes)
+        return action
+
+    async def item(
+        self, path: str, work: Callable[[], Awaitable[object]], view: SharedState | None, redo: Redo | None
+    ) -> object:
+        record = self.journal.find(path)
+        if record is not None and record.kind == "item":
+            _tell(record, redo)
+            if view is not None:
+                view.write(writes_in(record))
+            return result_in(record)
+        if self._closed:
+            _tell(record, redo)
+            raise Parked
+        own, started = DurableStep(self.journal, path, self.clock), self.clock.monotonic()
+        result = await self._within(own, work())
+        added = Writes({}) if view is None else Writes({}, (), view.written().added)
+        try:
+            body = item_body(result, added, own.undo)
+        except SerializationError as error:
+            raise NodeError(path, "post", own.attempts, error) from error
+        await self._keep(own, "item", body, started)
+        return result
+
+    async def result(self, item: object, work: Callable[[], Awaitable[Any]], *, undoable: bool) -> Any:
+        own = current_step.get()
+        if own is None:  # a node that is not kept, within one that is
+            return await work()
+        record = self.journal.find(own.path)
+        if record is not None and record.kind == "exec":
+            own.attempts = record.attempts
+            result, undo = result_in(record), undo_in(record)
+            if undoable:
+                own.undo = undo or (item, result)
+            return result
+        started = self.clock.monotonic()
+        result = await work()
+        if undoable:
+            own.undo = (item, result)
+        try:
+            body = exec_body(result, own.undo)
+        except SerializationError as error:
+            raise NodeError(own.path, "exec", own.attempts, error) from error
+        await self._keep(own, "exec", body, started)
+        return result
+
+    @property
+    def key(self) -> str | None:
+        own = current_step.get()
+        return None if own is None else own.idempotency_key
+
+    def tried(self, attempts: int) -> None:
+        own = current_step.get()
+        if own is not None:
+            own.attempts = attempts
+
+    async def _within(self, own: DurableStep, work: Awaitable[Any]) -> Any:
+        """Do the work of a step, which finds it in `current_step`."""
+        token = current_step.set(own)
+        try:
+            return await work
+        except BaseExceptionGroup as group:  # a TaskGroup of the node's own
+            parked = parked_in(group)
+            if parked is None:
+                raise
+            raise parked from group
+        finally:
+            _step_out(token)
+
+    # ---- sections --------------------------------------------------------------------------------------------
+
+    def failed(self, path: str) -> Exception | None:
+        record = self.journal.find(f"{path}!error")
+        return None if record is None else error_in(record)
+
+    async def fail(self, path: str, error: Exception) -> None:
+        await self._save(f"{path}!error", "item", error_body(error))
+
+    def joined(self, path: str) -> Join | None:
+        record = self.journal.find(f"{path}!join")
+        return None if record is None else join_in(record)
+
+    async def join(self, path: str, join: Join) -> None:
+        await self._save(f"{path}!join", "join", join_body(join))
+
+    # ---- undoing ---------------------------------------------------------------------------------------------
+
+    async def give_up(self, error: Exception) -> None:
+        """The run has failed for good: from now on its steps are undone, also by later stretches."""
+        if self.undoing is None:
+            await self._save(_FAILED, "failed", error_body(error))
+            self.undoing = error
+
+    async def undo(self, deed: Deed) -> None:
+        id = f"{deed.path}!undo"
+        if self.journal.find(id) is not None:
+            return
+        own, started = DurableStep(self.journal, id, self.clock), self.clock.monotonic()
+        await self._within(own, deed.undo())
+        await self._keep(own, "undo", "{}", started)
+
+    # ---- keeping ---------------------------------------------------------------------------------------------
+
+    async def _keep(self, own: DurableStep, kind: RecordKind, body: str, started: float) -> None:
+        seconds = self.clock.monotonic() - started
+        await self.journal.save(
+            Record(own.path, kind, body, self.clock.time(), seconds, own.attempts, own.cost, own.tokens)
+        )
+
+    async def _save(self, id: str, kind: RecordKind, body: str) -> None:
+        await self.journal.save(Record(id, kind, body, self.clock.time()))
+
+
+def _redo(step: Step, frame: Frame, number: int) -> Redo | None:
+    return step.work.redo(Place(frame, step.name, number)) if isinstance(step.work, Lifecycle) else None
+
+
+def _tell(record: Record | None, redo: Redo | None) -> None:
+    """What the step had done can be undone, in this stretch as well."""
+    undo = None if record is None or redo is None else undo_in(record)
+    if undo is not None and redo is not None:
+        redo(*undo)
+
+
+def _leads_on(step: Step, action: object) -> bool:
+    return (action is None or isinstance(action, str)) and (not step.edges or action in step.edges)
+
+
+def _step_out(token: Token[DurableStep | None]) -> None:
+    with suppress(ValueError):  # closed from outside, in another context
+        current_step.reset(token)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.events import STRETCH, ExecutionEvent
 from agentflow.core.observability.observers import Observer
 
 __all__ = ["MODEL", "Span", "Telling"]
@@ -51,6 +51,12 @@ class Telling:
         self.wall = wall
         self.now = 0.0
         self._sequence = 0
+
+    def go_on(self, seconds: float, observer: Observer | None = None) -> None:
+        """What is told from now on is of the next stretch, so much later; `observer` is that of another process."""
+        self.now += seconds
+        self.observer = observer or self.observer
+        self._sequence += STRETCH - self._sequence % STRETCH
 
     def wait(self, seconds: float) -> None:
         self.now += seconds

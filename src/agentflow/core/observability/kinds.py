@@ -113,6 +113,9 @@ FACTS: Final[Mapping[str, Fact]] = {
     "tenant": Fact("for whom it runs", _MAYBE_TEXT),
     "parent_run": Fact("the run in which this one was started", _MAYBE_TEXT),
     "batch": Fact("what the runs of one `run_batch` have in common", _MAYBE_TEXT),
+    "traceparent": Fact(
+        "where the run first began in a trace of another system (W3C Trace Context), in a run that goes on later", _TEXT
+    ),
     "graph": Fact("`nodes` and `edges` (from, action, to) of the outermost flow", _GRAPH),
     "action": Fact("the action it ended with", _MAYBE_TEXT),
     "items": Fact("how many items an `Each` goes over", _COUNT),
@@ -204,17 +207,15 @@ _REQUEST: Final = (
     "model_id", "operation", "streaming", "tenant", "round", "temperature", "max_tokens", "top_p", "top_k", "seed",
     "inputs",
 )  # fmt: skip
-_BILL: Final = (
-    "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "cost", "estimated",
-    "lost_requests", "lost_cost", "timing", "breakdown",
-)  # fmt: skip
+_TOKENS: Final = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_BILL: Final = (*_TOKENS, "cost", "estimated", "lost_requests", "lost_cost", "timing", "breakdown")
 _ANSWER: Final = ("response_model", "response_id", "request_id", "finish_reason", "answer", "tool_calls")
 _FAILURE: Final = ("error", "error_type")
 _DECIDED: Final = (*_ASKED, "attempt")
 _HTTP: Final = ("method", "url", "address", "port", "status", "request_id", "connect", "pool")
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "flow_start": Kind("a flow begins", (), ("tenant", "parent_run", "batch", "graph")),
+    "flow_start": Kind("a flow begins", (), ("tenant", "parent_run", "batch", "graph", "traceparent")),
     "flow_success": Kind("a flow has ended well", ("breakdown",), ("action",), ends=True),
     "flow_error": Kind("a flow has failed", (*_FAILURE, "breakdown"), ends=True),
     "flow_cancelled": Kind("a flow was cancelled", (), ("breakdown",), ends=True),
@@ -244,6 +245,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         ends=True,
     ),
     "model_cancelled": Kind("whoever asked no longer wants the answer", _ASKED, (*_REQUEST, *_BILL), ends=True),
+    "model_replayed": Kind(
+        "a model's answer was on record from an earlier stretch of the run: nothing was sent or paid",
+        (*_ASKED, "operation", "cost"),
+        ("round", *_TOKENS),
+    ),
     "attempt_start": Kind("one attempt of a request begins (told to observers only)", _ASKED),
     "attempt_success": Kind("an attempt was answered", _ASKED, _HTTP, ends=True),
     "attempt_error": Kind("an attempt has failed", (*_ASKED, *_FAILURE), _HTTP, ends=True),
@@ -260,6 +266,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         ("tool",),
         ("call_id", "arguments", "reason", *_FAILURE),
     ),
+    "tool_replayed": Kind("what a tool returned was on record: it was not called", ("tool",), ("call_id",)),
     "chunk": Kind("a piece of an answer (told to observers with `chunks`)", ("content",), ("restart", "model")),
     "retry": Kind("an attempt has failed, another follows", (*_FAILURE, "delay"), _DECIDED),
     "shedder_wait": Kind("a call waited to be admitted", ("guard", "seconds"), _DECIDED),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.events import ExecutionEvent, stretch_of
 from agentflow.integrations.opentelemetry import semconv as names
 from agentflow.integrations.opentelemetry.semconv import Conventions
 
@@ -36,7 +36,7 @@ class Beginning(NamedTuple):
 
 
 def beginning(what: str, event: ExecutionEvent) -> Beginning:
-    """Of a flow, node, model, attempt or tool."""
+    """Of a flow, node, compensation, model, attempt or tool."""
     return _BEGINNINGS[what](event)
 
 
@@ -67,12 +67,17 @@ def _tool(event: ExecutionEvent) -> Beginning:
     return Beginning(f"{names.EXECUTE_TOOL} {name}", False, attributes)
 
 
+def _compensate(event: ExecutionEvent) -> Beginning:
+    return Beginning(f"compensate {event.node}", False, {})
+
+
 _BEGINNINGS: Final[Mapping[str, Callable[[ExecutionEvent], Beginning]]] = {
     "flow": _flow,
     "node": _node,
     "model": _model,
     "attempt": _attempt,
     "tool": _tool,
+    "compensate": _compensate,
 }
 
 
@@ -104,13 +109,16 @@ _STARTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "attempt": {"model": names.MODEL, "provider": names.MODEL_PROVIDER},
     "tool": {"call_id": names.TOOL_CALL_ID},
+    "compensate": {},
 }
 
 
 def details(what: str, event: ExecutionEvent) -> Attributes:
     """What else is known when it begins."""
     attributes: Attributes = {names.RUN: event.run_id, names.PATH: event.path}
-    if what == "node":
+    if what == "flow" and event.parent is None and stretch_of(event):
+        attributes[names.STRETCH] = stretch_of(event)
+    if what in ("node", "compensate"):
         attributes[names.NODE] = event.node
         attributes[names.VISIT] = event.visit
     elif what == "attempt":
@@ -137,6 +145,7 @@ _ENDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "attempt": {"method": names.HTTP_METHOD, "status": names.HTTP_STATUS, "request_id": names.REQUEST_ID},
     "tool": {},
+    "compensate": {},
 }
 _UNLESS_NOTHING: Final = {
     "cached_tokens": names.CACHE_READ_TOKENS,

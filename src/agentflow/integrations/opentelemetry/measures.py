@@ -5,8 +5,9 @@
     flow_success    ──▶  gen_ai.invoke_workflow.duration
     tool_success    ──▶  gen_ai.execute_tool.duration
 
-What was cancelled is not measured: it says when somebody lost interest, and nothing of how long it takes. Each
-measurement is made in the context of its span, so that a sampled one becomes the metric's exemplar.
+What was cancelled is not measured: it says when somebody lost interest, and nothing of how long it takes. Nor is what
+was parked, which has not ended. Each measurement is made in the context of its span, so that a sampled one becomes the
+metric's exemplar.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from agentflow.integrations.opentelemetry.semconv import SECONDS_BUCKETS, TOKEN_
 
 __all__ = ["Measures"]
 
-_UNMEASURED: Final = ("node", "attempt")  # the conventions have no metric of theirs
+_CUT_SHORT: Final = ("_cancelled", "_interrupted")
+_UNMEASURED: Final = ("node", "compensate", "attempt")  # the conventions have no metric of theirs
 
 
 class Measures:
@@ -47,7 +49,7 @@ class Measures:
         )
 
     def ended(self, what: str, event: ExecutionEvent, entry: OpenSpan | None) -> None:
-        if what in _UNMEASURED or event.duration is None or event.kind.endswith("_cancelled"):
+        if what in _UNMEASURED or event.duration is None or event.kind.endswith(_CUT_SHORT):
             return
         context = None if entry is None else entry.context
         failed = error_type(what, event)

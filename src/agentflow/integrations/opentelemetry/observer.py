@@ -38,9 +38,9 @@ from agentflow.integrations.opentelemetry.tracing import Tracing
 __all__ = ["Export", "Losses", "OpenTelemetryObserver"]
 
 _log = logging.getLogger("agentflow.opentelemetry")
-_BEGINS: Final = {f"{what}_start": what for what in ("flow", "node", "model", "attempt", "tool")}
+_BEGINS: Final = {f"{what}_start": what for what in ("flow", "node", "compensate", "model", "attempt", "tool")}
 _ENDS: Final = {
-    f"{what}_{how}": what for what in _BEGINS.values() for how in ("success", "error", "cancelled")
+    f"{what}_{how}": what for what in _BEGINS.values() for how in ("success", "error", "cancelled", "interrupted")
 }  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class Recorder:
             span.set_status(StatusCode.ERROR, self._scribe.text(event.data.get("error", "")))
         elif event.kind.endswith("_cancelled"):
             attributes[names.CANCELLED] = True
+        elif event.kind.endswith("_interrupted"):
+            attributes[names.INTERRUPTED] = True
         span.set_attributes(attributes)
 
     def happened(self, span: Span, event: ExecutionEvent, when: int) -> None:

@@ -73,6 +73,7 @@ URL: Final = "url.full"
 # ---- our own ------------------------------------------------------------------------------------------------------
 
 RUN: Final = "agentflow.run.id"
+STRETCH: Final = "agentflow.run.stretch"  # how often the run had gone on
 PARENT_RUN: Final = "agentflow.run.parent_id"
 BATCH: Final = "agentflow.batch.id"
 TENANT: Final = "agentflow.tenant"
@@ -92,6 +93,7 @@ LOST_REQUESTS: Final = "agentflow.lost.requests"
 LOST_COST: Final = "agentflow.lost.cost.usd"
 WAIT: Final = "agentflow.wait."  # and a category of the breakdown; seconds
 CANCELLED: Final = "agentflow.cancelled"
+INTERRUPTED: Final = "agentflow.interrupted"
 EVICTED: Final = "agentflow.evicted"
 EVENT: Final = "agentflow."  # and the kind of an event, or the name of one of its facts
 FEEDBACK_SOURCE: Final = "agentflow.feedback.source"

@@ -2,7 +2,7 @@
 
     flow_start ─ node_start ─ model_start ─ attempt_start      ──▶   invoke_workflow article
     rejected, retry, fallback, …   events of the span                └─ node write
-    *_success, *_error, *_cancelled                                     └─ chat gpt-4o
+    *_success, *_error, *_cancelled, …                                  └─ chat gpt-4o
                                                                            └─ POST
 
 Times are the wall clock's at the beginning of the run, and monotonic from there on: a clock that is set in between
@@ -30,7 +30,9 @@ __all__ = ["Tracing"]
 
 _SECOND: Final = 1_000_000_000  # nanoseconds
 _BEFORE: Final = otel.create_key("agentflow-before")
-_AROUND: Final = ("flow", "node", "tool")  # users' code runs in them, and they end where they began
+_AROUND: Final = ("flow", "node", "compensate", "tool")  # users' code runs in them, and they end where they began
+
+_BESIDE: Final = ("alert", "cancel")  # a rule looks at everything; a run that nobody was running has no span
 
 
 class Tracing:
@@ -84,7 +86,7 @@ class Tracing:
         if entry is not None:
             self._recorder.happened(entry.span, event, _when(event, run))
         elif run is None or run.silent is None:
-            self.unplaced += event.kind != "alert"  # a rule looks at everything, and belongs nowhere
+            self.unplaced += event.kind not in _BESIDE
 
     def judged(self, event: ExecutionEvent) -> None:
         """Feedback, which mostly comes when the run is over: a span of no length inside the run's first."""

@@ -65,6 +65,7 @@ def test_a_run_that_is_parked_waits(path: Path) -> None:
     assert (found.stretches, found.parked) == (1, 0.0)
     with RunReader(path) as reader:
         assert [each.id for each in reader.runs(status="waiting")] == ["run1"]
+        assert reader.waiting() == 1
 
 
 def test_a_run_that_goes_on_is_under_way_again(path: Path) -> None:

@@ -97,6 +97,11 @@ class RunReader:
             raise UnknownRunError(run, [each.id for each in found[:_SHOWN]], path=self.path)
         return found[0]
 
+    def waiting(self) -> int:
+        """How many runs are parked, for an answer or a timer."""
+        [[count]] = self._ask("SELECT count(*) FROM runs WHERE status = 'waiting' AND NOT leaving", {})
+        return int(count)
+
     def events(self, run_id: str, after: int = 0) -> Iterator[ExecutionEvent]:
         """What the run told, in that order; with `after` only events of a higher `sequence`. Nothing for an unknown id.
 

@@ -26,8 +26,7 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """`context` is never stored; `batch` names the runs of one `run_batch`; `source` is where the flow was loaded from,
-    for whoever goes on with the run from the command line; `durability` keeps the run."""
+    """`context` is never stored; `batch` names the runs of one `run_batch`; `durability` keeps the run."""
 
     context: object = None
     run_id: str | None = None
@@ -35,5 +34,4 @@ class Terms:
     limits: Limits | None = None
     observers: Sequence[Observer] = ()
     batch: str | None = None
-    source: str | None = None
     durability: Durability | None = None

@@ -42,6 +42,7 @@ from agentflow.errors import (
     FlowChangedError,
     FlowError,
     RunHeldError,
+    SerializationError,
     describe,
 )
 
@@ -64,6 +65,12 @@ class Performer(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    @property
+    def source(self) -> str | None: ...
+
+    @property
+    def strict(self) -> bool: ...
+
     async def perform(
         self, inputs: Inputs | None, terms: Terms, reader: Reader | None, keeper: DurableRun | None, /
     ) -> FlowResult:
@@ -78,14 +85,20 @@ async def started(
     flow: Performer, engine: Durability, state: SharedState, terms: Terms, reader: Reader | None = None
 ) -> FlowResult:
     """Begin a run, or go on with the one of that id. Raises RunExistsError where that began with something else."""
+    try:
+        inputs = encode(state.snapshot(), "input")
+    except SerializationError:
+        if flow.strict:
+            raise
+        return await flow.perform(state, terms, reader, None)
     spec = RunSpec(
         terms.run_id or new_run_id(),
         flow.name,
-        encode(state.snapshot(), "input"),
+        inputs,
         _graph(flow),
         terms.tenant,
         None if terms.limits is None else json.dumps(asdict(terms.limits)),
-        terms.source,
+        flow.source,
     )
     return await _performed(flow, engine, spec, terms, reader, state)
 
@@ -124,7 +137,7 @@ async def forked(
     before = await _fitting(flow, engine, replace(info, status="done"), None)
     first, path = _step_named(at, info, await engine.records(info.run_id))
     new = terms.run_id or new_run_id()
-    spec = replace(before, run_id=new, forked_from=info.run_id, forked_at=first, source=terms.source or before.source)
+    spec = replace(before, run_id=new, forked_from=info.run_id, forked_at=first, source=flow.source or before.source)
     if current_audit() is not None:
         from agentflow.core.auditing import run_forked
 
@@ -217,7 +230,7 @@ async def _stretch(
     state: SharedState | None = None,
 ) -> FlowResult:
     """One stretch of the run: from its start, through what the journal has, as far as it goes."""
-    keeper = DurableRun(journal, flow.clock, forked_from=spec.forked_from, forked_at=spec.forked_at)
+    keeper = DurableRun(journal, flow.clock, forked_from=spec.forked_from, forked_at=spec.forked_at, strict=flow.strict)
     if state is None:
         inputs = cast("Mapping[str, object]", decode(spec.inputs, "input"))
         state = SharedState(inputs, context=terms.context)

@@ -34,6 +34,7 @@ from agentflow.core.durability.protocol import Journal
 from agentflow.core.durability.records import Record, RecordKind
 from agentflow.core.durability.step import DurableStep, current_step
 from agentflow.core.lifecycle import Lifecycle, Place
+from agentflow.core.observability.scope import current_scope
 from agentflow.core.parking import Parked, parked_in
 from agentflow.core.run import Frame, Join, Redo, Step
 from agentflow.core.saga import Deed
@@ -54,10 +55,17 @@ class DurableRun:
     """
 
     def __init__(
-        self, journal: Journal, clock: Clock, *, forked_from: str | None = None, forked_at: str | None = None
+        self,
+        journal: Journal,
+        clock: Clock,
+        *,
+        forked_from: str | None = None,
+        forked_at: str | None = None,
+        strict: bool = True,
     ) -> None:
         self.journal = journal
         self.clock = clock
+        self._strict = strict
         self._forked = {"forked_from": forked_from, "forked_at": forked_at} if forked_from else {}
         failed = journal.find(_FAILED)
         self.undoing = None if failed is None else error_in(failed)
@@ -112,11 +120,7 @@ class DurableRun:
         action: str | None = await self._within(own, step.visit(view, frame, number))
         if not _leads_on(step, action):
             return action  # the walker refuses it; what comes of a mended node is kept
-        try:
-            body = step_body(action, view.written(), own.undo)
-        except SerializationError as error:
-            raise NodeError(path, "post", own.attempts, error) from error
-        await self._keep(own, "step", body, started)
+        await self._keep(own, "step", lambda: step_body(action, view.written(), own.undo), started)
         state.apply(view)
         return action
 
@@ -142,11 +146,7 @@ class DurableRun:
         own, started = DurableStep(self.journal, path, self.clock), self.clock.monotonic()
         result = await self._within(own, work())
         added = Writes({}) if view is None else Writes({}, (), view.written().added)
-        try:
-            body = item_body(result, added, own.undo)
-        except SerializationError as error:
-            raise NodeError(path, "post", own.attempts, error) from error
-        await self._keep(own, "item", body, started)
+        await self._keep(own, "item", lambda: item_body(result, added, own.undo), started)
         return result
 
     async def result(self, item: object, work: Callable[[], Awaitable[Any]], *, undoable: bool) -> Any:
@@ -164,11 +164,7 @@ class DurableRun:
         result = await work()
         if undoable:
             own.undo = (item, result)
-        try:
-            body = exec_body(result, own.undo)
-        except SerializationError as error:
-            raise NodeError(own.path, "exec", own.attempts, error) from error
-        await self._keep(own, "exec", body, started)
+        await self._keep(own, "exec", lambda: exec_body(result, own.undo), started)
         return result
 
     @property
@@ -224,14 +220,23 @@ class DurableRun:
             return
         own, started = DurableStep(self.journal, id, self.clock), self.clock.monotonic()
         await self._within(own, deed.undo())
-        await self._keep(own, "undo", "{}", started)
+        await self._keep(own, "undo", lambda: "{}", started)
 
     # ---- keeping ---------------------------------------------------------------------------------------------
 
-    async def _keep(self, own: DurableStep, kind: RecordKind, body: str, started: float) -> None:
+    async def _keep(self, own: DurableStep, kind: RecordKind, body: Callable[[], str], started: float) -> None:
+        """Keep what a step has done. What cannot be stored is the step's failure, or, where that is put up with, is
+        done again by every later stretch."""
         seconds = self.clock.monotonic() - started
+        try:
+            text = body()
+        except SerializationError as error:
+            if self._strict:
+                raise NodeError(own.path, "exec" if kind == "exec" else "post", own.attempts, error) from error
+            await _tell_unkept(error)
+            return
         await self.journal.save(
-            Record(own.path, kind, body, self.clock.time(), seconds, own.attempts, own.cost, own.tokens)
+            Record(own.path, kind, text, self.clock.time(), seconds, own.attempts, own.cost, own.tokens)
         )
 
     async def _save(self, id: str, kind: RecordKind, body: str) -> None:
@@ -247,6 +252,12 @@ def _tell(record: Record | None, redo: Redo | None) -> None:
     undo = None if record is None or redo is None else undo_in(record)
     if undo is not None and redo is not None:
         redo(*undo)
+
+
+async def _tell_unkept(error: SerializationError) -> None:
+    scope = current_scope.get()
+    if scope is not None:
+        await scope.send("not_kept", {"error": str(error), "error_type": type(error).__name__})
 
 
 def _leads_on(step: Step, action: object) -> bool:

@@ -37,6 +37,7 @@ from agentflow.core.durability.sqlite.large_bodies import LargeBodies
 from agentflow.core.durability.sqlite.ledger import Ledger
 from agentflow.core.durability.sqlite.owners import Owners
 from agentflow.core.durability.sqlite.record_rows import RecordRow
+from agentflow.core.durability.sqlite.run_rows import RunRow
 from agentflow.core.durability.sqlite.store import Store, Sync
 from agentflow.core.durability.sqlite.stretch import AskedToEndError, Stretch, Stretches
 from agentflow.errors import ConfigurationError, DurabilityError, RunEndedError, UnknownRunError
@@ -90,12 +91,7 @@ class SqliteDurability:
 
     async def execute(self, spec: RunSpec, body: Body, /) -> Ending:
         with self._stretches.enter(spec.run_id) as stretch:
-            try:
-                row = await self._store.write(lambda connection: self._ledger.claim(connection, spec))
-                rows = await self._store.read(lambda connection: record_rows.load(connection, row.number))
-            except asyncio.CancelledError:
-                self._let_go(spec.run_id)
-                raise
+            row, rows = await self._claimed(spec)
             if row.status != "done":
                 journal = RunJournal(row.id, rows, self._bodies, row.number, self._store.generation, self._save)
                 try:
@@ -103,6 +99,19 @@ class SqliteDurability:
                 finally:
                     self._followers.tell(spec.run_id)
         return await body(PastJournal(row.id, rows, self._bodies))
+
+    async def _claimed(self, spec: RunSpec) -> tuple[RunRow, list[RecordRow]]:
+        """The run, which is ours now, and what it has."""
+        try:
+            row = await self._store.write(lambda connection: self._ledger.claim(connection, spec))
+        except asyncio.CancelledError:
+            self._let_go(spec.run_id)
+            raise
+        try:
+            return row, await self._store.read(lambda connection: record_rows.load(connection, row.number))
+        except BaseException:
+            self._let_go(spec.run_id)
+            raise
 
     async def _run(self, stretch: Stretch, journal: RunJournal, body: Body) -> Ending:
         self._attendant.needed()
@@ -142,7 +151,7 @@ class SqliteDurability:
         self._group.flush_now()
 
     def _let_go(self, run_id: str) -> None:
-        """The caller went away while the run was being claimed: perhaps it has been."""
+        """Something came in between while the run was being claimed: perhaps it has been."""
         owner, now = self._owners.name or "", self._clock.time()
 
         def end(connection: sqlite3.Connection) -> None:

@@ -132,7 +132,12 @@ class Ledger:
 
     def claim(self, connection: sqlite3.Connection, spec: RunSpec) -> RunRow:
         """Begin it, or take it. Raises RunExistsError, RunHeldError, RunEndedError."""
-        return run_rows.claim(connection, spec, self._owners.me, self.holder, self._clock.time())
+        me = self._owners.me  # what bears our name was left behind: a run has one stretch here at a time
+
+        def holder(row: RunRow) -> str | None:
+            return None if row.owner == me else self.holder(row)
+
+        return run_rows.claim(connection, spec, me, holder, self._clock.time())
 
     def answer(self, connection: sqlite3.Connection, run_id: str, answers: Mapping[str, RecordRow]) -> str:
         """The run's whole id. Raises AnswerError where one of them is not waited for."""

@@ -109,11 +109,12 @@ def select(
     limit: int,
 ) -> list[RunRow]:
     """The newest first, or with `due` the earliest. `owners` are those whose runs are meant."""
+    by = "" if due is None else "+"  # so that SQLite takes the index of what is due, which is the small one
     conditions: dict[str, object] = {}
     if flow is not None:
-        conditions["flow = ?"] = flow
+        conditions[f"{by}flow = ?"] = flow
     if status is not None:
-        conditions["status = ?"] = status
+        conditions[f"{by}status = ?"] = status
     if due is not None:
         conditions["wake <= ?"] = due
     where = [*conditions, *([f"owner IN ({', '.join('?' * len(owners))})"] if owners is not None else [])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.support.run_events import RunEvents
 
 from agentflow import END, AsyncFlow, Each, LLMNode, SharedState, emit, node
 from agentflow.cli.ledger import Ledger, span
@@ -156,3 +157,21 @@ def test_models_that_speak_at_once_are_shown_one_after_the_other() -> None:
     assert ledger.said == "eins zwei"
     ledger.see(_event("node_error", "f/b#1"), 0.0)
     assert ledger.said == ""
+
+
+def test_a_node_that_is_parked_has_not_finished_and_does_when_it_ran_again() -> None:
+    run = RunEvents()
+    flow = run.begin("flow", "f")
+    node = run.begin("node", "f/judge#1", flow)
+    run.at += 2.0
+    run.end(node, "interrupted")
+    ledger = Ledger()
+    for event in run.events:
+        ledger.see(event, event.at)
+    [row] = ledger.rows
+    assert (row.parked, row.finished, row.running, row.seconds) == (True, False, 0, 2.0)
+    again = len(run.events)
+    run.end(run.begin("node", "f/judge#1", flow))
+    for event in run.events[again:]:
+        ledger.see(event, event.at)
+    assert (row.parked, row.finished) == (False, True)

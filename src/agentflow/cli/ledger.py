@@ -32,10 +32,11 @@ class Row:
     items: int = 0
     expected: int = 0
     failed: bool = False
+    parked: bool = False
 
     @property
     def finished(self) -> bool:
-        return self.visits > 0 and not self.running and not self.failed
+        return self.visits > 0 and not self.running and not self.failed and not self.parked
 
     def elapsed(self, now: float) -> float:
         return self.seconds + (max(0.0, now - self.since) if self.running else 0.0)
@@ -79,6 +80,8 @@ class Ledger:
                 return self._started(event, now)
             case "node_success" | "flow_success" | "node_error" | "flow_error":
                 return self._ended(event, now, failed=event.kind.endswith("error"))
+            case "node_interrupted" | "flow_interrupted":
+                return self._ended(event, now, parked=True)
             case "chunk":
                 self._heard(event)
             case "model_success":
@@ -122,20 +125,20 @@ class Ledger:
         row.running += 1
         items = event.data.get("items")
         row.expected += items if isinstance(items, int) else 0
-        row.failed = False
+        row.failed = row.parked = False
         return row
 
-    def _ended(self, event: ExecutionEvent, now: float, *, failed: bool) -> Row | None:
+    def _ended(self, event: ExecutionEvent, now: float, *, failed: bool = False, parked: bool = False) -> Row | None:
         self._said.pop(event.path, None)
         names, beyond = _places(event.path)
         row = self._rows.get(names)
         if row is None:
             return None
         if beyond:
-            row.items += beyond == 1 and not failed
+            row.items += beyond == 1 and not failed and not parked
             return row
         row.running -= 1
-        row.failed = failed
+        row.failed, row.parked = failed, parked
         if not row.running:
             row.seconds += event.at - row.began
         return row

@@ -110,7 +110,7 @@ class PlainProgress(QuietProgress):
             self._note_retry(event)
         elif row is not None and not event.kind.endswith("start") and self._worth_a_line(row, now):
             self._spoke[row.name] = now
-            word = "failed after " if row.failed else ""
+            word = "failed after " if row.failed else "is parked after " if row.parked else ""
             self.note(f"{'  ' * row.depth}{row.label}: {word}{span(row.elapsed(now))}{' …' * bool(row.running)}")
 
     def note(self, line: str) -> None:
@@ -187,6 +187,8 @@ class LiveProgress(QuietProgress):
     def _sign(self, row: Row) -> RenderableType:
         if row.running:
             return "[yellow]■[/yellow]" if self._over else self._spinner
+        if row.parked:
+            return "[magenta]◷[/magenta]"
         return "[red]✗[/red]" if row.failed else "[green]✓[/green]"
 
 

@@ -71,7 +71,7 @@ def run_named(reader: RunReader, word: str) -> RunRecord:
 
 def trace_in(reader: RunReader, record: RunRecord) -> Trace:
     """The run as far as it has come."""
-    now = time.time() - record.started if record.status == "running" else None
+    now = time.time() - record.started if not record.is_over else None
     return trace_of(reader.events(record.id), now=now, over=record.is_over)
 
 

@@ -20,14 +20,25 @@ from agentflow.core.observability.store.records import RunStatus
 
 __all__ = ["command"]
 
-_STYLES: Final = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "lost": "yellow"}
+_STYLES: Final = {
+    "done": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "waiting": "magenta",
+    "lost": "yellow",
+}
 _NARROW: Final = 100
 _NARROWER: Final = 80
 
 
 @click.command("runs", short_help="List what has been recorded.")
 @click.option("--flow", metavar="NAME", help="Runs of this flow, or questions to this model; * and ? stand for any.")
-@click.option("--status", type=click.Choice(get_args(RunStatus)), help="Runs that stand so; lost: their process died.")
+@click.option(
+    "--status",
+    type=click.Choice(get_args(RunStatus)),
+    help="Runs that stand so; waiting: for an answer or a timer, lost: their process died.",
+)
 @click.option("-m", "--model", metavar="NAME", help="Runs in which this model has answered.")
 @since_option
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
@@ -91,7 +102,7 @@ def _print(runs: Sequence[RunRecord]) -> None:
             Text.assemble(_clean(_called(run)), (f"  {_clean(run.error or '')}" if run.error else "", "red")),
             Text(run.status, style=_STYLES[run.status]),
             *([] if narrow else [_began(run.started)]),
-            duration(run.duration if run.duration is not None else max(0.0, run.seen - run.started)),
+            duration(_took(run)),
             *([] if narrow else [f"{run.calls:,}" if run.calls else ""]),
             *([used] if wide else []),
             spent(run.cost, run.calls - run.failed_calls, run.unpriced) if run.calls else "",
@@ -102,6 +113,12 @@ def _print(runs: Sequence[RunRecord]) -> None:
 def _called(run: RunRecord) -> str:
     """A question outside of any flow is called by the models that answered it."""
     return ", ".join(run.models) or run.name if run.kind == "call" else run.name
+
+
+def _took(run: RunRecord) -> float:
+    """Seconds in which it was run, so far: without those in which it waited to go on."""
+    whole = run.duration if run.duration is not None else max(0.0, run.seen - run.started)
+    return max(0.0, whole - run.parked)
 
 
 def _began(moment: float) -> str:

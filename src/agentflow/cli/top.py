@@ -74,7 +74,8 @@ class _Watching:
                     self._board.take(event)
         running = {run.id for run in self._reader.runs(status="running", limit=None)}
         colours = console.color_system is not None and not console.no_color
-        figures = self._board.figures(time.time(), running)
+        waiting = self._reader.waiting()
+        figures = self._board.figures(time.time(), running, waiting)
         return board_picture(
             figures, width=console.width, colours=colours, where=_short(str(self._reader.path)), rows=rows
         )

@@ -64,7 +64,7 @@ def _did(trace: Trace, total: Totals) -> str:
     root = trace.root
     if root is None:
         return "Nothing is known of this run."
-    took, made = duration(trace.duration), _made(trace, total)
+    took, made = _took(trace), _made(trace, total)
     match root.status:
         case "done":
             ended = "answered" if root.what in ("model", "question") else "ran to its end"
@@ -78,12 +78,36 @@ def _did(trace: Trace, total: Totals) -> str:
             return f"{root.name} was cancelled after {took}{made}."
         case "running":
             return f"{root.name} has been running for {took}{made}. At work: {_at_work(root)}."
+        case "waiting":
+            return f"{root.name} is parked, {took} after it began{made}. It waits in {_waits_in(root)}."
     return f"{root.name} was cut off, last heard of after {took}{made}. Last at work: {_at_work(root)}."
 
 
+def _took(trace: Trace) -> str:
+    took = duration(trace.duration)
+    return f"{took} ({duration(trace.duration - trace.parked)} of it at work)" if trace.parked else took
+
+
+def _waits_in(root: Span) -> str:
+    """The innermost things that are parked, and what they ask where that was recorded."""
+    found = [
+        span
+        for span in root.walk()
+        if span.status == "waiting" and span.what != "pause" and not any(c.status == "waiting" for c in span.children)
+    ]
+    asked = [f"{label(span)}{_question(span)}" for span in found if span is not root]
+    more = f" and {len(asked) - 3} more" if len(asked) > 3 else ""
+    return ", ".join(asked[:3]) + more or root.name
+
+
+def _question(span: Span) -> str:
+    said = [mark.data["question"] for mark in span.marks if mark.kind == "interrupt" and mark.data.get("question")]
+    return f" (“{said[-1]}”)" if said else ""
+
+
 def _made(trace: Trace, total: Totals) -> str:
-    nodes = sum(span.what == "node" and span.item is None for span in trace.walk())
-    items = sum(span.what == "node" and span.item is not None for span in trace.walk())
+    visits = [span for span in trace.walk() if span.what == "node" and not span.is_cut_short]
+    nodes, items = sum(span.item is None for span in visits), sum(span.item is not None for span in visits)
     tools = sum(span.what == "tool" for span in trace.walk())
     retries = sum(mark.kind == "retry" for span in trace.walk() for mark in span.marks)
     parts = [
@@ -164,7 +188,7 @@ def _longest(name: str, path: tuple[Stretch, ...], root: Span) -> str:
             found[each.span.number] = found.get(each.span.number, 0.0) + each.duration
     number = max(found, key=lambda each: found[each])
     span = next(each.span for each in path if each.span.number == number)
-    if span is root:
+    if span is root or span.what == "pause":
         return ""
     place = f"{label(span)} of {_place(span)}" if span.what in ("model", "tool") and "/" in span.path else label(span)
     return f", {duration(found[number])} of it in {place}" if len(found) > 1 else f", in {place}"

@@ -27,6 +27,7 @@ def trace_json(trace: Trace) -> dict[str, object]:
         "status": trace.status,
         "started": trace.started,
         "duration": trace.duration,
+        "parked": trace.parked,
         "answers": asdict(answers_to(trace)),
         "totals": _sums(totals(trace.walk())),
         "models": {name: _sums(each) for name, each in totals_by(trace, by_model).items()},

@@ -67,6 +67,8 @@ class Figures:
     troubles: tuple[Trouble, ...]
     last: float | None
     """When the last event happened."""
+    waiting: int = 0
+    """Runs that are parked, for an answer or a timer."""
 
 
 class _EventTime:
@@ -114,7 +116,7 @@ class Board:
             name = event.node if what == "flow" else str(event.data.get("model"))
             if what == "model" or event.parent is None:
                 self._open[event.run_id, event.span] = (what, name)
-        elif how in ("success", "error", "cancelled"):
+        elif how in ("success", "error", "cancelled", "interrupted"):
             self._open.pop((event.run_id, event.span), None)
             if how == "error":
                 self._note(event)
@@ -124,8 +126,9 @@ class Board:
         if not any(trouble.run_id == event.run_id for trouble in self._troubles) or event.kind == "model_error":
             self._troubles.append(Trouble(event.time, event.run_id, event.path, str(event.data.get("error", ""))))
 
-    def figures(self, now: float, running: Collection[str]) -> Figures:
-        """As of `now`, in seconds since 1970. `running` are the runs that go on: what others left open is dead."""
+    def figures(self, now: float, running: Collection[str], waiting: int = 0) -> Figures:
+        """As of `now`, in seconds since 1970. `running` are the runs that go on: what others left open is dead.
+        `waiting` is how many are parked."""
         self._clock.move(now)
         for key in [key for key in self._open if key[0] not in running]:
             del self._open[key]
@@ -138,6 +141,7 @@ class Board:
             _waits(found),
             tuple(reversed(self._troubles)),
             self._last,
+            waiting,
         )
 
 

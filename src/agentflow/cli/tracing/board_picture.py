@@ -63,6 +63,7 @@ def _head(figures: Figures, where: str, width: int) -> Text:
         f" in flight · {per_minute:.0f}{' calls in the last minute' if wide else '/min'} · ",
         (dollars(spent, more=unpriced > 0), "bold"),
         " in the last hour" if wide else " in 1 h",
+        (f" · {figures.waiting:,} waiting" if figures.waiting else "", "magenta"),
     )
     for line in (title, sums):
         line.truncate(width, overflow="ellipsis")

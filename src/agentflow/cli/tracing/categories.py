@@ -130,7 +130,7 @@ _ALL: Final = (
         "#7d8a4a",
         "#8a9a3b",
         "#a9b665",
-        "an answer: `agentflow answer` gives one",
+        "a sooner answer: `agentflow answer` gives one",
     ),
     Category(
         "stopped",
@@ -140,7 +140,7 @@ _ALL: Final = (
         "#9c6b6b",
         "#b08080",
         "#8f5f5f",
-        "going on with a run as soon as its process has died: `agentflow runs resume`",
+        "going on sooner: `agentflow runs resume` does",
     ),
     Category(
         "unattributed",

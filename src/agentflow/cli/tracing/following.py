@@ -105,7 +105,12 @@ def _say(event: ExecutionEvent) -> None:
     what, _, how = event.kind.rpartition("_")
     if what == "attempt":
         return
-    word = {"success": "took", "error": "failed after", "cancelled": "was cancelled after"}.get(how, "ended after")
+    word = {
+        "success": "took",
+        "error": "failed after",
+        "cancelled": "was cancelled after",
+        "interrupted": "was parked after",
+    }.get(how, "ended after")
     name = event.data.get(what) if what in ("model", "tool") else ""
     click.echo(
         f"{duration(event.at):>8}  {what} {event.path}{f' {name}' if name else ''} {word} {duration(event.duration)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from agentflow.cli.tracing.amounts import duration
+from agentflow.cli.tracing.amounts import count_of, dollars, duration
 from agentflow.core.observability.trace.tree import Mark, Span
 
 __all__ = ["Note", "note_of", "notes_of"]
@@ -53,6 +54,18 @@ def note_of(mark: Mark, *, waits: bool = True) -> Note | None:
             return Note(
                 f"■ {data.get('tool')} was refused: {data.get('reason') or data.get('error') or 'no reason given'}"
             )
+        case "interrupt":
+            said = data.get("question")
+            return Note(f"◷ asks{f': {said}' if said else ''} ({data.get('interrupt')}){_due(data)}")
+        case "timer":
+            return Note(f"◷ sleeps{_due(data)}")
+        case "resume":
+            return Note(f"▸ went on: {_taken(data)} taken from the journal")
+        case "fork":
+            at = data.get("forked_at")
+            return Note(f"⑂ forked from run {data.get('forked_from')}{f', before {at}' if at else ''}")
+        case "cancel":
+            return Note("■ ended from outside while nobody was running it")
         case "alert":
             return Note(f"! alert {data.get('rule')} is {data.get('state')}", bad=data.get("state") == "firing")
         case "feedback":
@@ -64,6 +77,22 @@ def note_of(mark: Mark, *, waits: bool = True) -> Note | None:
 def _waited(kind: str, data: Mapping[str, object]) -> str:
     took = duration(_number(data, "seconds"))
     return _WAITED.get(kind, "waited {} for a free connection").format(took) + _by(data)
+
+
+def _due(data: Mapping[str, object]) -> str:
+    """Until when it waits, in local time; nothing where that is for ever, or no time."""
+    due = data.get("due")
+    try:
+        return f" until {datetime.fromtimestamp(due):%Y-%m-%d %H:%M:%S}" if isinstance(due, int | float) else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def _taken(data: Mapping[str, object]) -> str:
+    cost, calls = data.get("cost"), data.get("calls")
+    parts = [count_of(int(_number(data, "steps")), "step")]
+    parts += [count_of(int(_number(data, "calls")), "call")] if calls else []
+    return " and ".join(parts) + (f" ({dollars(float(cost))})" if isinstance(cost, int | float) and cost else "")
 
 
 def _rated(data: Mapping[str, object]) -> str:

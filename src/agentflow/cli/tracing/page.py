@@ -37,6 +37,9 @@ _STATUS: Final = {
     "cancelled": "cancelled",
     "refused": "refused",
     "running": "still running",
+    "waiting": "waiting",
+    "parked": "parked",
+    "lost": "lost",
     "unknown": "cut off",
 }
 
@@ -89,6 +92,9 @@ _ENDED: Final = {
     "cancelled": "Was cancelled",
     "refused": "Was refused",
     "running": "Is running",
+    "waiting": "Waits",
+    "parked": "Was parked",
+    "lost": "Was lost",
     "unknown": "Was cut off",
 }
 _WATERFALL_WORDS: Final = (

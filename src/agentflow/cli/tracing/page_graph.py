@@ -75,7 +75,7 @@ def _done(trace: Trace) -> dict[str, _Done]:
         done = found.setdefault(place_of(span.path), _Done())
         if span.what == "flow" and done.visits:
             continue  # a nested flow is a node and a flow; it counts once
-        done.visits += 1
+        done.visits += not span.is_cut_short
         done.failed += span.status == "failed"
         done.seconds += span.duration
         done.first = done.first or span.number

@@ -224,9 +224,9 @@ def _nodes(trace: Trace) -> Mapping[str, _Node]:
             continue
         node = found.setdefault(place_of(span.path), _Node())
         if span.item is not None:
-            node.items += 1
+            node.items += not span.is_cut_short
             continue
-        node.visits += 1
+        node.visits += not span.is_cut_short
         node.failed += span.status == "failed"
         node.seconds += span.duration
         node.longest = max(node.longest, span.duration)

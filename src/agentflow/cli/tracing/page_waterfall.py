@@ -25,6 +25,9 @@ _SIGNS: Final = {
     "cancelled": ("■", "cancelled"),
     "refused": ("■", "refused"),
     "running": ("…", "still running"),
+    "waiting": ("◷", "waiting"),
+    "parked": ("◷", "parked, and run again"),
+    "lost": ("†", "at work when its process died, and run again"),
     "unknown": ("?", "end unknown"),
 }
 
@@ -106,7 +109,11 @@ def _classes(row: Row) -> Iterator[str]:
         if row.thing.failed:
             yield "failed"
     else:
-        yield f"k-{row.thing.what}" if row.thing.what in ("flow", "node", "model", "attempt", "tool") else "k-other"
+        yield (
+            f"k-{row.thing.what}"
+            if row.thing.what in ("flow", "node", "model", "attempt", "tool", "compensate", "pause")
+            else "k-other"
+        )
         yield row.thing.status
 
 

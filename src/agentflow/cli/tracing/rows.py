@@ -98,6 +98,8 @@ def label(thing: Span | Group) -> str:
         return f"{len(thing.spans):,} more × {thing.name}"
     if thing.item is not None:
         return f"{thing.name}[{thing.item}]"
+    if thing.what == "compensate":
+        return f"undo {thing.name}"
     return f"{thing.name} #{thing.visit}" if thing.what in ("node", "flow") and thing.visit > 1 else thing.name
 
 
@@ -162,7 +164,7 @@ def _telling(kind: Iterable[Span], critical: frozenset[int], most: int) -> list[
         kind,
         key=lambda span: (
             span.status != "failed",
-            span.status != "running",
+            span.status not in ("running", "waiting"),
             span.number not in critical,
             -span.duration,
         ),

@@ -36,6 +36,9 @@ _SIGNS: Final = {
     "cancelled": ("■", "yellow"),
     "refused": ("■", "yellow"),
     "running": ("…", "bold cyan"),
+    "waiting": ("◷", "bold magenta"),
+    "parked": ("◷", "magenta"),
+    "lost": ("†", "yellow"),
     "unknown": ("?", "yellow"),
 }
 _NARROWEST_BAR: Final = 14

@@ -67,6 +67,11 @@ class Span:
     def is_open(self) -> bool:
         return self.status in ("running", "unknown")
 
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether it ended with its stretch of the run, so that it ran again in a later one, and counts there."""
+        return self.status in ("parked", "lost")
+
     def walk(self) -> Iterator[Span]:
         """It and all that happened inside, from the outside in, in order."""
         waiting: list[Span] = [self]

@@ -586,6 +586,33 @@ def test_of_hedged_calls_the_first_answer_counts_and_the_other_is_cancelled_and_
     guards.assert_free()
 
 
+@pytest.mark.parametrize("hedged", [False, True])
+def test_a_key_that_is_given_is_that_of_all_attempts_but_not_of_a_request_beside_them(hedged: bool) -> None:
+    """One that must be the same in another process; a server would take a second request with it for the first."""
+    keys: list[str | None] = []
+    hedge = Hedge(after=2.0, budget=1.0) if hedged else None
+    guards = Guards(hedge=hedge, retry=QUICK)
+
+    async def work() -> str:
+        keys.append(idempotency_key())
+        await asyncio.sleep(50.0 if hedged and len(keys) == 1 else 0.0)
+        if len(keys) < 3:
+            raise ServerError("x")
+        return "done"
+
+    async def main() -> None:
+        deadline = guards.pipeline.deadline()
+        operation = Operation(deadline)
+        operation.key = "f" * 32
+        (await guards.pipeline.open(work, operation)).succeed()
+        deadline.close()
+
+    guards.run(main())
+    assert keys[0] == "f" * 32
+    assert keys[1:].count("f" * 32) == (0 if hedged else 2)
+    assert keys[1] == keys[2]
+
+
 # ---- what is held
 
 

@@ -31,7 +31,8 @@ Remark: TypeAlias = Callable[[str, Mapping[str, object], int], None]
 
 class Operation:
     """What one call brings along, used by one task; hedged calls have one each. A call that broke after it had begun
-    goes on with it (`Pipeline.again`): attempts and times add up.
+    goes on with it (`Pipeline.again`): attempts and times add up. `key` is the idempotency key of its attempts, where
+    it must be the same in another process; hedged calls beside the first have others.
 
     `policy` is the caller's own word on repeating, over the pipeline's, and `clock` the one it is timed by. `tell` and
     `remark` are None where nobody watches, `scope` where nobody wants to hear of single attempts. Of hedged calls all
@@ -48,6 +49,7 @@ class Operation:
         "deadline",
         "failed",
         "input_tokens",
+        "key",
         "limiter",
         "on_drop",
         "on_loss",
@@ -90,6 +92,7 @@ class Operation:
         self.tell = tell
         self.remark = remark
         self.scope: Scope | None = None
+        self.key: str | None = None
         self.on_loss = on_loss
         self.on_drop = on_drop
         self.attempts = 0

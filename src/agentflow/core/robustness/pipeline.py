@@ -285,6 +285,8 @@ class Pipeline:
             mine = operation.leg(deadline)
             mine.failed = clock.monotonic() - began  # until then the others have run for nothing
             legs.append(mine)
+            if len(legs) == 1:
+                mine.key = operation.key  # a second request with the same key would be taken for the first
             if len(legs) > 1 and operation.tell is not None:
                 await operation.tell("hedge", {"guard": hedge.name, "number": len(legs)}, 1)
             try:
@@ -315,7 +317,7 @@ class Pipeline:
     async def _attempts(self, work: Work[R], operation: Operation) -> Held[R]:
         """Attempts until one succeeds, or until there is no point in another."""
         explicit = operation.policy
-        attempt = Attempt(explicit)
+        attempt = Attempt(explicit, operation.key)
         if explicit is None and attempt.outer is not None and self._retry is not None:
             explicit = attempt.policy = inherited_policy()
         policy = explicit or self._retry

@@ -26,7 +26,7 @@ import pytest
 from tests.conftest import missing_service
 from tests.support.programs import free_port
 
-__all__ = ["PASSWORD", "PostgresServer", "running"]
+__all__ = ["PASSWORD", "PostgresServer", "emptied", "running"]
 
 PASSWORD = "s3cret-of-the-database"
 _PATIENCE = 30.0
@@ -139,7 +139,16 @@ class PostgresServer:
         if self._user is not None:
             options |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
-        return subprocess.Popen([str(word) for word in words], cwd=self._folder, env=environment, **options)
+        return subprocess.Popen[bytes]([str(word) for word in words], cwd=self._folder, env=environment, **options)
+
+
+def emptied(server: PostgresServer, database: str) -> None:
+    """No runs are in it, and DBOS's tables stay, where there are any."""
+    names = server.query(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'dbos'")
+    kept = {"dbos_migrations", "application_versions", "queues"}
+    tables = ", ".join(f'dbos."{name}"' for (name,) in names if name not in kept)
+    if tables:
+        server.query(database, f"TRUNCATE {tables} CASCADE")
 
 
 def _programs() -> Path:

@@ -28,14 +28,18 @@ _SOON = 0.005  # seconds between two looks at a row that is about to change
 
 
 class Call:
-    """`offers` are those of the process; the call's own stands there while it waits."""
+    """`offers` are those of the process; the call's own stands there while it waits. `queue` is the one that it is run
+    from, None for this process."""
 
-    def __init__(self, spec: RunSpec, offer: Offer, offers: dict[str, Offer], opened: Opened) -> None:
+    def __init__(
+        self, spec: RunSpec, offer: Offer, offers: dict[str, Offer], opened: Opened, queue: str | None
+    ) -> None:
         self._spec = spec
         self._run_id = spec.run_id
         self._offer = offer
         self._offers = offers
         self._opened = opened
+        self._queue = queue
         self._server = opened.server
 
     async def ending(self) -> Ending:
@@ -52,7 +56,7 @@ class Call:
 
     async def _begin(self) -> KeptJournal | None:
         """The journal of a run that is over already, else None."""
-        runs, queue = self._opened.runs, self._opened.plan.queue
+        runs, queue = self._opened.runs, self._queue
         standing = await self._server.run(runs.look, self._run_id)
         if standing is None:
             begun = await (self._server.on_loop(self._start) if queue is None else self._enqueued(queue))
@@ -62,7 +66,7 @@ class Call:
         runs.checked(self._spec, standing)
         if standing.status(alive=True) == "done":
             return KeptJournal(self._run_id, (await self._server.run(runs.kept, self._run_id)).records)
-        await self._server.run(runs.go_on, self._run_id)
+        await self._server.run(runs.go_on, self._run_id, queue)
         return None
 
     async def _start(self) -> bool:
@@ -87,10 +91,10 @@ class Call:
         while True:
             over = await self._wait()
             standing = await self._server.run(self._opened.runs.known, self._run_id)
-            if over and (ending := self._ended_here(standing)) is not None:
-                return ending
             if standing.is_cancelled_for_good or standing.row.status == "CANCELLED":
                 raise RunEndedError(self._run_id, "cancelled", "was cancelled for good: begin another, or fork it")
+            if over and (ending := self._ended_here(standing)) is not None:
+                return ending
             if not over and not standing.is_executed and not standing.is_queued:
                 return standing.ending
 

@@ -30,12 +30,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from agentflow.core.durability.protocol import Body
+from agentflow.core.durability.protocol import Body, Journal
 from agentflow.core.durability.records import Ending, Record, RunInfo, RunSpec, RunStatus
-from agentflow.errors import DurabilityError
+from agentflow.errors import DurabilityError, RunEndedError
 from agentflow.integrations.dbos.address import checked_url
 from agentflow.integrations.dbos.bodies import BodyOf, Offer
 from agentflow.integrations.dbos.calling import Call
+from agentflow.integrations.dbos.journal import DbosJournal
 from agentflow.integrations.dbos.limits import QueueLimits
 from agentflow.integrations.dbos.opened import Opened, Plan
 from agentflow.integrations.dbos.server import Settings
@@ -86,13 +87,20 @@ class DbosDurability:
         self._served: dict[str, BodyOf] = {}
         self._at_work: tuple[asyncio.AbstractEventLoop, Context] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has connections, and works if that is what it does."""
+        return self._opened is not None
+
     # ---- the protocol ----------------------------------------------------------------------------------------
 
     async def execute(self, spec: RunSpec, body: Body, /) -> Ending:
-        opened = await self._ready()
+        return await self._call(spec, body, await self._ready(), self._plan.queue)
+
+    async def _call(self, spec: RunSpec, body: Body, opened: Opened, queue: str | None = None) -> Ending:
         offer = Offer(body, asyncio.get_running_loop(), copy_context())
         try:
-            return await Call(spec, offer, self._offers, opened).ending()
+            return await Call(spec, offer, self._offers, opened, queue).ending()
         finally:
             if self._closes and not self._offers:
                 await self._close(0.0)
@@ -115,8 +123,20 @@ class DbosDurability:
         await opened.server.run(opened.runs.fork, spec, update)
 
     async def rewrite(self, spec: RunSpec, records: Sequence[Record], /) -> None:
-        text = f"run {spec.run_id} is kept by DBOS, whose steps cannot be taken back: fork it instead"
-        raise DurabilityError(text, run_id=spec.run_id)
+        opened = await self._ready()
+        standing = await opened.server.run(opened.runs.known, spec.run_id)
+        if standing.status(alive=True) == "done":
+            raise RunEndedError(spec.run_id, "done", "is done: fork it")
+        parked = Ending("waiting", interrupts=standing.interrupts)
+
+        async def replace_all(journal: Journal) -> Ending:
+            assert isinstance(journal, DbosJournal)
+            await journal.replace(records)
+            return parked
+
+        # In this process, whatever the queue: DBOS adds to a run only while it executes it.
+        await self._call(standing.spec, replace_all, opened)
+        await opened.server.run(opened.runs.respecify, spec.run_id, spec.graph)
 
     async def runs(
         self, *, flow: str | None = None, status: RunStatus | None = None, due: float | None = None, limit: int = 100

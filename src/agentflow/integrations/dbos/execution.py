@@ -20,7 +20,7 @@ from agentflow.integrations.dbos.keeper import Keeper
 from agentflow.integrations.dbos.pieces import Pieces
 from agentflow.integrations.dbos.runs import Kept, Runs
 from agentflow.integrations.dbos.server import Server
-from agentflow.integrations.dbos.standing import ANSWER
+from agentflow.integrations.dbos.standing import ANSWER, totals_of
 from agentflow.integrations.dbos.wire import Json, ending_to
 
 __all__ = ["Executions"]
@@ -75,23 +75,30 @@ class Executions:
         pieces = self._pieces[run_id] = Pieces(journal, self._server.loop)
         self._keeper.add(run_id, stretch)
         try:
+            ending = await self._ended(offer, stretch, journal)
+        finally:
+            self._keeper.remove(run_id, stretch)
+            del self._pieces[run_id]
+            await pieces.flush()
+            await journal.close()
+        if ending is not None:
+            return await self._end(run_id, ending, journal, kept)
+        if stretch.why == "caller":
+            await self._server.run(self._runs.stop, run_id)
+        return _STOPPED
+
+    async def _ended(self, offer: Offer, stretch: Stretch, journal: DbosJournal) -> Ending | None:
+        """None where it was ended from outside."""
+        try:
             offer.ending = await self._walked(stretch, journal)
         except asyncio.CancelledError:
             if stretch.why is None:  # the engine is closed
                 raise
-            if stretch.why == "caller":
-                await self._server.run(self._runs.stop, run_id)
-            return _STOPPED
+            return None
         except Exception as error:  # noqa: BLE001 - whatever a body raises is how it failed
             offer.error = error
-            if stretch.why is not None:
-                return _STOPPED
-            return await self._end(run_id, Ending("failed", error=describe(error)), journal, kept)
-        finally:
-            self._keeper.remove(run_id, stretch)
-            del self._pieces[run_id]
-        await pieces.flush()
-        return await self._end(run_id, offer.ending, journal, kept)
+            return None if stretch.why is not None else Ending("failed", error=describe(error))
+        return offer.ending
 
     async def _walked(self, stretch: Stretch, journal: DbosJournal) -> Ending:
         """Answers may have come while branches that did not wait for them went on: then it goes on, too."""
@@ -109,13 +116,11 @@ class Executions:
 
     async def _end(self, run_id: str, ending: Ending, journal: DbosJournal | None, kept: Kept) -> Json:
         records = kept.records if journal is None else journal.records()
-        steps = [record for record in records if record.kind == "step"]
-        costs = [record.cost for record in records if record.kind in ("step", "call")]
         told: dict[str, Any] = {
             "standing": ending.status,
-            "steps": len(steps),
-            "cost": None if None in costs else sum(cost for cost in costs if cost is not None),
-            **{name: None for name in kept.standing.attributes if name.startswith(ANSWER)},
+            **totals_of(records),
+            # They are records by now.
+            **{f"{ANSWER}{record.id.removesuffix('!answer')}": None for record in records if record.kind == "answer"},
         }
         await self._server.run(self._runs.end_stretch, run_id, told)
         due = min((one.due for one in ending.interrupts if one.due is not None), default=None)

@@ -13,20 +13,27 @@ later has the higher number, however the threads that write them overtake each o
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from agentflow.core.durability.records import Record
-from agentflow.errors import AgentFlowError, DurabilityError, RunEndedError
+from agentflow.errors import DurabilityError, RunEndedError, RunHeldError
 from agentflow.integrations.dbos.server import Server
 from agentflow.integrations.dbos.wire import record_to
 
 if TYPE_CHECKING:
     from dbos import StepReservation
 
-__all__ = ["DbosJournal", "KeptJournal"]
+__all__ = ["REPLACED", "DbosJournal", "KeptJournal"]
+
+REPLACED: Final = "replaced"
+"""The name of a step in whose place in the order nothing earlier counts: its records do."""
 
 
 class KeptJournal:
@@ -54,16 +61,64 @@ class KeptJournal:
         raise RunEndedError(self._run_id, "done", f"is over: {record.id} cannot be added to it")
 
 
-class DbosJournal(KeptJournal):
+class DbosJournal:
     """Of a run that this process executes. `workflow` is the context in which DBOS calls its function."""
 
     def __init__(self, run_id: str, records: Iterable[Record], server: Server, workflow: Context) -> None:
-        super().__init__(run_id, records)
+        self._run_id = run_id
+        self._records = {record.id: record for record in records}
+        self._places = {id: place - len(self._records) for place, id in enumerate(self._records)}
         self._server = server
         self._workflow = workflow
         self._lock = threading.Lock()
+        self._under_way: set[Future[None]] = set()
+        self._is_over = False
         self.fenced: Callable[[], None] = lambda: None
         """Called where the run turns out not to be ours any more."""
+
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    @property
+    def ended(self) -> bool:
+        return False
+
+    def find(self, id: str, /) -> Record | None:
+        return self._records.get(id)
+
+    def records(self) -> Sequence[Record]:
+        with self._lock:
+            return sorted(self._records.values(), key=lambda record: self._places[record.id])
+
+    async def save(self, record: Record, /) -> None:
+        await self.step(f"{record.kind} {record.id}", lambda: record_to(record), record)
+
+    async def replace(self, records: Sequence[Record]) -> None:
+        """Put others in the place of all there are."""
+        await self.step(REPLACED, lambda: [record_to(record) for record in records])
+
+    async def step(self, name: str, body: Callable[[], object], record: Record | None = None) -> None:
+        """Have DBOS do and keep a step, also where the caller is cancelled meanwhile. Raises DurabilityError, and what
+        `body` raises."""
+        with self._lock:
+            if self._is_over:
+                text = f"this stretch of run {self._run_id} is over, so nothing can be added to it"
+                raise DurabilityError(text, run_id=self._run_id)
+            task = self._drawn(name, body, record)
+            future = self._server.submit(task)
+            self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        await self._server.answer(asyncio.shield(asyncio.wrap_future(future)))
+
+    async def close(self) -> None:
+        """Take nothing more, and wait for what is on its way."""
+        with self._lock:
+            self._is_over = True
+            left = list(self._under_way)
+        for future in left:
+            with suppress(Exception):  # whoever saved it has heard
+                await asyncio.wrap_future(future)
 
     def skip_to(self, last_step: int) -> None:
         """Leave out the numbers of the steps that earlier executions took."""
@@ -73,31 +128,18 @@ class DbosJournal(KeptJournal):
             while self._workflow.run(DBOS.reserve_step).step_id < last_step:
                 pass
 
-    @property
-    def ended(self) -> bool:
-        return False
-
-    def records(self) -> Sequence[Record]:
-        with self._lock:
-            return tuple(self._records.values())
-
-    async def save(self, record: Record, /) -> None:
-        await self.step(f"{record.kind} {record.id}", lambda: record_to(record), record)
-
-    async def step(self, name: str, body: Callable[[], Any], record: Record | None = None) -> None:
-        """Have DBOS do and keep a step. Raises DurabilityError, and what `body` raises."""
-        reserved, context = self._draw()
-        await self._server.run(self._do, reserved, context, name, body, record)
-
-    def _draw(self) -> tuple[StepReservation, Context]:
+    def _drawn(self, name: str, body: Callable[[], object], record: Record | None) -> Callable[[], None]:
+        """What a thread is to do, at a number that is ours from now on. Called under the lock: a context runs one thing
+        at a time, and DBOS's counter is a plain number."""
         from dbos import DBOS
 
-        with self._lock:  # a context runs one thing at a time, and DBOS's counter is a plain number
-            reserved = self._workflow.run(DBOS.reserve_step)
-            return reserved, self._workflow.copy()
+        reserved = self._workflow.run(DBOS.reserve_step)
+        if record is not None:
+            self._places.setdefault(record.id, reserved.step_id)
+        return partial(self._do, reserved, self._workflow.copy(), name, body, record)
 
     def _do(
-        self, reserved: StepReservation, context: Context, name: str, body: Callable[[], Any], record: Record | None
+        self, reserved: StepReservation, context: Context, name: str, body: Callable[[], object], record: Record | None
     ) -> None:
         try:
             context.run(lambda: reserved.run({"name": name}, body))
@@ -109,6 +151,6 @@ class DbosJournal(KeptJournal):
 
     def _meant(self, error: BaseException) -> BaseException:
         meant = self._server.explained(error, self._run_id)
-        if isinstance(meant, AgentFlowError) and meant.__class__ is not DurabilityError:
+        if isinstance(meant, RunEndedError | RunHeldError):
             self.fenced()
         return meant

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.core.durability.records import Record, RunInfo, RunSpec, RunStatus
 from agentflow.errors import AnswerError, DurabilityError, RunEndedError, RunExistsError, RunHeldError, UnknownRunError
+from agentflow.integrations.dbos.journal import REPLACED
 from agentflow.integrations.dbos.leases import Leases
-from agentflow.integrations.dbos.standing import ANSWER, PARKED, Standing
+from agentflow.integrations.dbos.standing import ANSWER, PARKED, Standing, totals_of
 from agentflow.integrations.dbos.wire import Json, record_from, record_to, spec_to
 from agentflow.integrations.dbos.workflows import RUN, workflows
 
@@ -78,9 +79,9 @@ class Runs:
 
         standing = self.known(run_id)
         steps = DBOS.list_workflow_steps(standing.id)
-        found = [*standing.seed, *_records_of(steps), *standing.answers]
-        records = {record.id: record for record in found}
-        return Kept(standing, tuple(records.values()), max((step["function_id"] for step in steps), default=0))
+        records = _records_of(standing.seed, steps)
+        records |= {answer.id: answer for answer in standing.answers}
+        return Kept(standing, list(records.values()), max((step["function_id"] for step in steps), default=0))
 
     def is_under_way(self, run_id: str) -> bool:
         """Whether more may come of it just now. Raises UnknownRunError."""
@@ -98,7 +99,10 @@ class Runs:
     def infos(self, standings: Sequence[Standing]) -> list[RunInfo]:
         owners = {one.row.executor_id for one in standings if one.is_executed and one.row.executor_id}
         alive = self._leases.alive(owners)
-        return [one.info(one.row.executor_id in alive) for one in standings]
+        return [
+            one.info(one.row.executor_id in alive, self.kept(one.id).records if one.is_executed else None)
+            for one in standings
+        ]
 
     def listed(self, flow: str | None, status: RunStatus | None, limit: int | None) -> list[RunInfo]:
         """The newest first."""
@@ -117,12 +121,12 @@ class Runs:
 
     # ---- changing --------------------------------------------------------------------------------------------
 
-    def enqueue(self, spec: RunSpec, queue: str, seed: Iterable[Record] = ()) -> bool:
+    def enqueue(self, spec: RunSpec, queue: str, seed: Sequence[Record] = ()) -> bool:
         """A new run that waits in that queue: false where its id is taken."""
         from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID, error
 
         given = {"spec": spec_to(spec), "seed": [record_to(record) for record in seed]}
-        attributes = {"flow": spec.flow, "queue": None if queue == PARKED else queue}
+        attributes = {"flow": spec.flow, "queue": None if queue == PARKED else queue, **totals_of(seed)}
         try:
             with (
                 SetWorkflowID(spec.run_id, workflow_id_reuse_policy="reject"),
@@ -138,7 +142,7 @@ class Runs:
             raise DurabilityError("an engine without a queue has none to put runs into: give it queue=")
         if not self.enqueue(spec, self._queue):
             self.checked(spec, self.known(spec.run_id))
-            self.go_on(spec.run_id)
+            self.go_on(spec.run_id, self._queue)
 
     def checked(self, spec: RunSpec, standing: Standing) -> None:
         """Raises RunExistsError where the run began with something else."""
@@ -159,7 +163,7 @@ class Runs:
         if not self.enqueue(spec, PARKED, records):
             raise RunExistsError(f"there is a run {spec.run_id} already", run_id=spec.run_id)
 
-    def go_on(self, run_id: str) -> None:
+    def go_on(self, run_id: str, queue: str | None) -> None:
         """Have it executed again, here or by a worker. Raises RunHeldError where a living process of another kind has
         it; one that waits for a worker, or is with one, is left there."""
         own = queue_of(self._engine)
@@ -171,13 +175,13 @@ class Runs:
                 raise RunEndedError(run_id, "cancelled", "was cancelled for good: begin another, or fork it")
             owner = _owner(standing)
             if owner is not None and not self._leases.is_dead(owner):
-                if self._queue is not None and standing.queue == self._queue:
+                if queue is not None and standing.queue == queue:
                     return
                 raise RunHeldError(run_id, owner)
-            if standing.is_queued and standing.row.queue_name == self._queue:
+            if standing.is_queued and standing.row.queue_name == queue:
                 return
-            self._note(run_id, {"queue": self._queue, "adopted": 0})
-            self._requeue(standing, self._queue or own)
+            self._note(run_id, {"queue": queue, "adopted": 0})
+            self._requeue(standing, queue or own)
 
     def _requeue(self, standing: Standing, queue: str) -> None:
         from dbos import DBOS
@@ -261,6 +265,9 @@ class Runs:
                 raise RunHeldError(run_id, owner)
             DBOS.delete_workflow(run_id)
 
+    def respecify(self, run_id: str, graph: str) -> None:
+        self._note(run_id, {"graph": graph})
+
     def end_stretch(self, run_id: str, told: Json) -> None:
         """What is to be known of a run without reading all of it, as of now."""
         self._note(run_id, told)
@@ -308,11 +315,16 @@ def _owner(standing: Standing) -> str | None:
     return queue.removeprefix(prefix) if standing.is_queued and queue.startswith(prefix) else None
 
 
-def _records_of(steps: Iterable[StepInfo]) -> Iterable[Record]:
+def _records_of(seed: Iterable[Record], steps: Iterable[StepInfo]) -> dict[str, Record]:
+    """By their ids, in the order in which they were first saved. Other steps are DBOS's own, or pieces."""
+    records = {record.id: record for record in seed}
     for step in steps:
         held = step["output"]
-        if isinstance(held, Mapping) and step["function_name"] == f"{held.get('kind')} {held.get('id')}":
-            yield record_from(held)
+        if step["function_name"] == REPLACED and isinstance(held, list):
+            records = {record.id: record for record in map(record_from, held)}
+        elif isinstance(held, Mapping) and step["function_name"] == f"{held.get('kind')} {held.get('id')}":
+            records[held["id"]] = record_from(held)
+    return records
 
 
 def _choices(status: RunStatus | None) -> list[dict[str, Any]]:

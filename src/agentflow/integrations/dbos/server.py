@@ -14,10 +14,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from agentflow.errors import DurabilityError, MissingExtraError
@@ -99,9 +100,16 @@ class Server:
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises DurabilityError, also where the server has not answered for as long as we are patient."""
+        return await self.answer(asyncio.wrap_future(self.submit(partial(function, *args, **kwargs))))
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Have a thread call it."""
         if self._is_closed():
             raise DurabilityError("the engine is closed")
-        future = asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
+        return self._pool.submit(function)
+
+    async def answer(self, future: asyncio.Future[T]) -> T:
+        """What comes of what a thread was given to do."""
         try:
             return await asyncio.wait_for(future, self._settings.patience)
         except TimeoutError as error:

@@ -9,12 +9,14 @@
 A parked run is a workflow that has ended, not one that waits: so it holds no task, no memory and no place in the limits
 of its queue, however long a person takes. Going on sets it back (`DBOS.rewind_workflow`) with all its steps.
 
-The attributes are ours: {"flow", "queue", "standing", "steps", "cost", "adopted", "cancelled", "answer:ID": record}.
+The attributes are ours: {"flow", "queue", "standing", "steps", "cost", "adopted", "cancelled", "graph",
+"answer:ID": record}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.core.durability.records import Ending, Interrupt, Record, RunInfo, RunSpec, RunStatus
@@ -23,7 +25,7 @@ from agentflow.integrations.dbos.wire import ending_from, record_from, spec_from
 if TYPE_CHECKING:
     from dbos import WorkflowStatus
 
-__all__ = ["ANSWER", "PARKED", "Standing"]
+__all__ = ["ANSWER", "PARKED", "Standing", "totals_of"]
 
 ANSWER: Final = "answer:"
 PARKED: Final = "agentflow-parked"
@@ -43,7 +45,8 @@ class Standing:
 
     @property
     def spec(self) -> RunSpec:
-        return spec_from(self._input["spec"])
+        spec = spec_from(self._input["spec"])
+        return replace(spec, graph=self.attributes["graph"]) if self.attributes.get("graph") else spec
 
     @property
     def seed(self) -> list[Record]:
@@ -71,7 +74,8 @@ class Standing:
 
     @property
     def is_cancelled_for_good(self) -> bool:
-        return bool(self.attributes.get("cancelled"))
+        is_done = self.row.status == "SUCCESS" and self.attributes.get("standing") == "done"
+        return bool(self.attributes.get("cancelled")) and not is_done
 
     def status(self, alive: bool) -> RunStatus:
         """`alive`: the engine that has it, if one has it."""
@@ -111,8 +115,10 @@ class Standing:
         given = (held for name, held in self.attributes.items() if name.startswith(ANSWER) and held)
         return [record_from(each) for each in given]
 
-    def info(self, alive: bool) -> RunInfo:
-        row, told = self.row, self.attributes
+    def info(self, alive: bool, records: Iterable[Record] | None = None) -> RunInfo:
+        """`records` are counted where they are given: those of a run that goes on change."""
+        row = self.row
+        told = self.attributes if records is None else totals_of(records)
         status = self.status(alive)
         ending = self.ending if row.status == "SUCCESS" else None
         waits = status == "waiting"
@@ -129,6 +135,16 @@ class Standing:
             steps=told.get("steps", 0),
             cost=told.get("cost", 0.0),
         )
+
+
+def totals_of(records: Iterable[Record]) -> dict[str, Any]:
+    """Steps, and US dollars: those of the calls, as steps tell them again; None where one has no price."""
+    records = list(records)
+    costs = [record.cost for record in records if record.kind == "call"]
+    return {
+        "steps": sum(record.kind in ("step", "item") for record in records),
+        "cost": None if None in costs else float(sum(cost for cost in costs if cost is not None)),
+    }
 
 
 def _error_of(row: WorkflowStatus) -> str | None:

@@ -155,6 +155,41 @@ def test_who_waits_for_a_timer_alone_waits_for_no_answer() -> None:
     assert shown(trace)[0] == ("waiting for a timer", "done", 0.0, HOUR)
 
 
+def test_what_a_later_stretch_only_walked_through_stands_where_it_happened() -> None:
+    """Flows and `Each`es are walked again, so they tell again that they began and ended; their steps do not."""
+
+    def first(run: RunEvents) -> None:
+        flow = run.begin("flow", "digest")
+        each = run.begin("node", "digest/each#1", flow, items=1)
+        visit(run, each, "digest/each#1/0")
+        run.end(each, breakdown={"own": 2.0})
+        inner = run.begin("flow", "digest/inner#1", flow)
+        visit(run, inner, "digest/inner#1/a#1")
+        run.end(inner, breakdown={"own": 2.0})
+        visit(run, flow, "digest/judge#1", "interrupted")
+        run.end(flow, "interrupted", breakdown={"own": 6.0})
+
+    def second(run: RunEvents) -> None:
+        flow = run.begin("flow", "digest")
+        run.end(run.begin("node", "digest/each#1", flow, items=1), breakdown={})
+        run.end(run.begin("flow", "digest/inner#1", flow), breakdown={})
+        visit(run, flow, "digest/judge#1")
+        run.end(run.begin("node", "digest/each#2", flow, items=0), breakdown={})
+        run.end(run.begin("node", "digest/again#1", flow), breakdown={})
+        run.end(flow, breakdown={"own": 2.0})
+
+    trace = trace_of(gone_on(first, second).events)
+    assert [(span.name, span.visit) for span in trace.roots[0].children] == [
+        ("each", 1),
+        ("inner", 1),
+        ("judge", 1),
+        ("waiting for an answer", 1),
+        ("judge", 1),
+        ("each", 2),
+        ("again", 1),
+    ]
+
+
 # ---- died, failed, ended from outside ------------------------------------------------------------------------
 
 

@@ -7,7 +7,8 @@
     lined_up({0: (0, 3), 1: (2, 5)})    ──▶  stretch 1 is shown 1 s later: the clock was set back meanwhile
     joined([flow, flow], until)         ──▶  [flow]: what all of them did, and the pauses between
 
-The steps that a later stretch took from the journal stand where they happened. What was at work when a process died
+The steps that a later stretch took from the journal stand where they happened, and so do flows and `Each`es of which it
+did nothing anew. What was at work when a process died
 ends where that process was last heard of, and is lost.
 """
 
@@ -49,7 +50,7 @@ def joined(roots: Sequence[Span], until: float, *, cancelled: bool) -> list[Span
     pauses = [pause for before, after in pairwise(roots) if (pause := _pause(before, after.start, _stretch(after)))]
     if last.status == "waiting" and (waits := _pause(last, until, _stretch(last) + 1)):
         pauses.append(replace(waits, status="waiting"))
-    children = [*(span for root in roots for span in _inside(root)), *pauses]
+    children = [*_done_once(roots), *pauses]
     data = {name: said for root in roots[:-1] for name, said in root.data.items() if name not in _OF_AN_END}
     whole = replace(
         first,
@@ -63,6 +64,26 @@ def joined(roots: Sequence[Span], until: float, *, cancelled: bool) -> list[Span
         ),
     )
     return [whole]
+
+
+def _done_once(roots: Sequence[Span]) -> Iterator[Span]:
+    """What the stretches did. A flow or an `Each` that a later one only walked through, to find everything in the
+    journal, stands where it happened."""
+    done: set[str] = set()
+    for root in roots:
+        inside = [span for child in _inside(root) if (span := _without_walks(child, done)) is not None]
+        yield from inside
+        done.update(span.path for child in inside for span in child.walk() if span.status == "done")
+
+
+def _without_walks(span: Span, done: set[str]) -> Span | None:
+    if span.children:
+        inside = [inner for child in span.children if (inner := _without_walks(child, done)) is not None]
+        if len(inside) < len(span.children):
+            span = replace(span, children=tuple(inside))
+    is_walked = span.what == "flow" or "items" in span.data
+    empty = not span.children and not span.marks and span.status == "done"
+    return None if is_walked and empty and span.path in done else span
 
 
 def _inside(root: Span) -> Iterator[Span]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.bench import Bench, Slow
 from tests.support.event_schema import misfits
+from tests.support.memory_journal import MemoryJournal, step_of
 
 from agentflow import AsyncFlow, Each, ExecutionEvent, Key, RetryPolicy, ScriptedProvider, SharedState, emit, node
 from agentflow.core.observability import KINDS, observe, verdict
@@ -204,6 +205,19 @@ def test_streams_to_their_end_broken_and_left(tmp_path: Path, kept: Kept) -> Non
     bench.run(main())
     assert kept.kinds >= {"chunk", "model_cancelled", "attempt_start", "attempt_success", "attempt_cancelled"}
     assert any(event.data.get("restart") for event in kept.events)
+
+
+def test_answers_and_results_on_record(tmp_path: Path, kept: Kept) -> None:
+    call = Response((ToolCall("1", "weather", {"city": "Oslo"}),), "m", "toy", finish_reason="tool_calls")
+    bench, journal = Bench(tmp_path, {"toy": ScriptedProvider([call, "It rains."])}), MemoryJournal()
+
+    async def main() -> None:
+        for _ in range(2):
+            with step_of(journal):
+                await bench.ask().tools(weather).execute()
+
+    bench.run(main())
+    assert kept.kinds >= {"model_replayed", "tool_replayed"}
 
 
 def test_every_kind_of_today_is_looked_at_here() -> None:

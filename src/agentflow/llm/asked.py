@@ -59,7 +59,13 @@ class Asked:
     )
     _counts: bool  # whether the limiter wants to know of tokens
 
-    def __init__(self, guards: Guards, request: Request | EmbeddingRequest, deadline: Deadline | None) -> None:
+    def __init__(
+        self,
+        guards: Guards,
+        request: Request | EmbeddingRequest,
+        deadline: Deadline | None,
+        key: str | None = None,
+    ) -> None:
         self._own = deadline is None
         self.deadline = deadline = guards.deadline(request.timeout) if deadline is None else deadline
         self._guards = guards
@@ -69,6 +75,7 @@ class Asked:
         self._repetition: Repetition | None = None
         self._started = guards.clock.monotonic()
         self._operation = operation = Operation(deadline, 0, 0, guards.tenant, guards.priority, policy=guards.policy)
+        operation.key = key
         self._joiner: Joiner | None = None
         self._act: Act | None = None  # what the audit log knows of it
         self.telling: Telling | None = None

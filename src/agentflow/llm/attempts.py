@@ -8,29 +8,37 @@ as long as nothing of it was delivered; with `RetryPolicy(after_first_chunk=True
 of its new beginning says `restart`. Another model takes over only where nothing was delivered. Events go to whoever
 watches the flow: model_start, chunk, retry, limiter_wait, breaker_state, fallback, …, model_success, model_error. A
 caller's own cancellation passes through and is reported as nothing.
+
+In a durable step the answer is looked for in the step's journal before anything else, and is kept there as soon as it
+is whole (`journal/answers.py`). One that is found is no request: nothing is guarded, sent or paid, and the one event is
+model_replayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
+from agentflow.core.durability.step import DurableStep, current_step
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.notes import add_notes, brief
 from agentflow.core.robustness.time_limit import bounded_by_context
 from agentflow.core.robustness.timing import Timing
 from agentflow.errors import ModelError, ModelTimeoutError, ProtocolError, RejectedError, describe
 from agentflow.llm.asked import Asked
-from agentflow.llm.bill import Bill, paid
-from agentflow.llm.estimate import text_tokens
+from agentflow.llm.bill import Bill, paid, spent
 from agentflow.llm.guards import Guards
 from agentflow.llm.media import loaded, needs_loading
-from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk
 from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider
+from agentflow.llm.streaming.join import Joiner, chunks_of
 from agentflow.llm.streaming.stream import close
+
+if TYPE_CHECKING:  # loaded in a durable step alone
+    from agentflow.llm.journal.answers import Entry
 
 __all__ = ["Attempts", "Embedding", "Substitute", "Substitutes", "ready"]
 
@@ -43,8 +51,16 @@ class Substitute(NamedTuple):
     by_tool: str | None = None
 
 
-Substitutes: TypeAlias = Callable[[Request, Exception], Substitute | None]
-"""Asked when a model has failed for good: the next one to try, or None."""
+class Substitutes(Protocol):
+    """The models that stand in for another one, in their order. Each is given away once."""
+
+    def __call__(self, request: Request, error: Exception, /) -> Substitute | None:
+        """The model has failed for good: the next one to try, or None."""
+        ...
+
+    def named(self, model: str, request: Request, /) -> Substitute | None:
+        """The one that has answered, where the answer is recorded. None where it no longer stands in."""
+        ...
 
 
 class Attempts:
@@ -52,7 +68,18 @@ class Attempts:
     `number` counts the requests that one question takes. `guards`, `request` and `by_tool` are those of the model that
     answers, in the end; `timing` is the account of all that were asked."""
 
-    __slots__ = ("_deadline", "_earlier", "_number", "_substitutes", "by_tool", "guards", "request", "timing")
+    __slots__ = (
+        "_deadline",
+        "_earlier",
+        "_entry",
+        "_first",
+        "_number",
+        "_substitutes",
+        "by_tool",
+        "guards",
+        "request",
+        "timing",
+    )
 
     def __init__(
         self,
@@ -71,16 +98,41 @@ class Attempts:
         self._number = number
         self._substitutes = substitutes
         self._earlier: list[str] = []
+        self._entry: Entry[Response] | None = None  # in the journal of a durable step
+        self._first = guards.config.name
 
     @property
     def answered(self) -> tuple[str, str]:
         """Provider and model that answer."""
+        found = None if self._entry is None else self._entry.found
+        if found is not None:
+            return found.reply.provider, found.reply.model
         return self.guards.config.provider, self.request.model
 
+    @property
+    def run_id(self) -> str | None:
+        """The run in which it was answered: an earlier one, where this one was forked from it."""
+        found = None if self._entry is None else self._entry.found
+        return self.guards.run_id if found is None else found.reply.run_id
+
+    @property
+    def replayed(self) -> bool:
+        """Whether the answer was found in a journal."""
+        return self._entry is not None and self._entry.found is not None
+
+    @property
+    def recorded_as(self) -> str:
+        """The name of the answer in its durable step; empty outside of one."""
+        return "" if self._entry is None else self._entry.name
+
     async def whole(self) -> Response:
-        """The answer, with its cost. Raises ModelError, RejectedError, LimitExceededError, DocumentError."""
+        """The answer, with its cost. Raises ModelError, RejectedError, LimitExceededError, DocumentError, and in a
+        durable step DurabilityError and SerializationError."""
         if unready(self.request):
             self.request = await ready(self.request)
+        step = current_step.get()
+        if step is not None and (found := await self._found(step)) is not None:
+            return found
         common = self._begin()
         try:
             while True:
@@ -95,8 +147,14 @@ class Attempts:
                 common.close()
 
     async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
-        """The answer as it comes; chunks with usage say what it has cost so far."""
+        """The answer as it comes; chunks with usage say what it has cost so far. A stream that is left or breaks is
+        not kept in a journal; one that is found there comes in few chunks."""
         self.request = await ready(self.request)
+        step = current_step.get()
+        if step is not None and (found := await self._found(step)) is not None:
+            for chunk in chunks_of(found):
+                yield chunk
+            return
         delivered = False
         common = self._begin()
         try:
@@ -158,6 +216,21 @@ class Attempts:
         self.timing = timing if self.timing is None else self.timing + timing
         return self.timing
 
+    async def _found(self, step: DurableStep) -> Response | None:
+        """The answer as the journal of this step has it, from whoever gave it; None where there is none yet."""
+        from agentflow.llm.journal.answers import Entry
+
+        entry = self._entry = Entry(step, self.request, self._first, self.guards.config.provider, Response)
+        if entry.found is None:
+            return None
+        by, reply = entry.found
+        if by != self._first and self._substitutes is not None:
+            stood_in = self._substitutes.named(by, self.request)
+            if stood_in is not None:
+                self.guards, self.request, self.by_tool = stood_in
+        self.timing = reply.timing
+        return await entry.replay(self.guards, reply, self._number)
+
     async def _whole(self, asked: Asked) -> Response:
         guards, request = self.guards, self.request
         provider = guards.provider
@@ -171,8 +244,12 @@ class Attempts:
             cost = paid(guards, request, answer)
             timing = asked.timing(now)
             answer = replace(answer, cost=cost, timing=self._account(timing), run_id=guards.run_id)
-            if asked.noted:
-                await asked.success(answer, timing)
+            try:
+                if self._entry is not None:
+                    await self._entry.keep(guards, request, answer)
+            finally:
+                if asked.noted:
+                    await asked.success(answer, timing)
             return answer
         except BaseException as error:
             await asked.failed(error)
@@ -183,6 +260,7 @@ class Attempts:
     async def _chunks(self, asked: Asked) -> AsyncGenerator[StreamChunk, None]:
         guards, request = self.guards, self.request
         work = partial(_opened, guards.provider, request)
+        joiner = None if self._entry is None else Joiner()
         async with asked:
             if asked.noted:
                 await asked.begin(request, self._number, streaming=True)
@@ -199,6 +277,8 @@ class Attempts:
                 try:
                     while chunk is not None:
                         chunk = bill.note(chunk)
+                        if joiner is not None:
+                            joiner.add(chunk)
                         if asked.noted:
                             await asked.chunk(chunk)
                         yield chunk
@@ -234,10 +314,24 @@ class Attempts:
                 held, restart = anew, True
             timing = asked.timing()
             self._account(timing)
-            await asked.end_of_stream(timing)
+            try:
+                if joiner is not None:
+                    await self._keep(joiner)
+            finally:
+                await asked.end_of_stream(timing)
+
+    async def _keep(self, joiner: Joiner) -> None:
+        """A stream is whole: keep what its chunks add up to, unless that is longer than any answer."""
+        if self._entry is None or joiner.overflowed:
+            return
+        provider, model = self.answered
+        reply = joiner.response(provider=provider, model=model)
+        reply = replace(reply, timing=self.timing, run_id=self.guards.run_id)
+        await self._entry.keep(self.guards, self.request, reply)
 
     def _asked(self) -> Asked:
-        return Asked(self.guards, self.request, self._deadline)
+        key = None if self._entry is None else self._entry.key(self.guards.config.name)
+        return Asked(self.guards, self.request, self._deadline, key)
 
 
 class Embedding:
@@ -255,17 +349,29 @@ class Embedding:
 
     async def whole(self) -> Embeddings:
         """One vector for each text, with their cost. Raises as `Attempts.whole`."""
+        step = current_step.get()
+        if step is None:
+            return await self._asked(None)
+        from agentflow.llm.journal.answers import Entry
+
+        guards = self._guards
+        entry = Entry(step, self.request, guards.config.name, guards.config.provider, Embeddings)
+        if entry.found is None:
+            return await self._asked(entry)
+        return await entry.replay(guards, entry.found.reply)
+
+    async def _asked(self, entry: Entry[Embeddings] | None) -> Embeddings:
         guards, request = self._guards, self.request
         for ledger in guards.ledgers:
             ledger.request()
-        async with Asked(guards, request, self._deadline) as asked:
+        key = None if entry is None else entry.key(guards.config.name)
+        async with Asked(guards, request, self._deadline, key) as asked:
             if asked.noted:
                 await asked.begin(request)
             held = await guards.pipeline.open(lambda: self._provider.embed(request), asked.operation(request))
             found = held.value
-            usage = found.usage or Usage(sum(map(text_tokens, request.inputs)))
+            usage, cost = spent(guards, request, found)
             asked.settle(held, usage, guards.clock.monotonic())
-            cost = guards.cost(usage, found.model, None) if found.cost is None else found.cost
             guards.spend(usage, cost)
             if found.usage is not None:
                 found = replace(found, cost=cost)
@@ -275,8 +381,13 @@ class Embedding:
                     provider=found.provider,
                     model=found.model,
                 )
-            if asked.noted:
-                await asked.success(found, asked.timing())
+            timing = asked.timing()
+            try:
+                if entry is not None:
+                    await entry.keep(guards, request, found, timing.attempts)
+            finally:
+                if asked.noted:
+                    await asked.success(found, timing)
             return found
 
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from agentflow.llm.estimate import estimated_tokens, text_tokens
 from agentflow.llm.guards import Guards
-from agentflow.llm.messages import EmbeddingRequest, Request, Response, StreamChunk, Usage
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
 
-__all__ = ["Bill", "estimated", "input_tokens", "paid", "usage_facts"]
+__all__ = ["Bill", "estimated", "input_tokens", "paid", "spent", "usage_facts"]
 
 
 def paid(guards: Guards, request: Request, answer: Response) -> float | None:
@@ -24,9 +24,21 @@ def paid(guards: Guards, request: Request, answer: Response) -> float | None:
         if guards.ledgers:
             guards.spend(usage, cost)
     elif guards.ledgers:
-        used = estimated(request, answer.text)
-        guards.spend(used, guards.cost(used, answer.model, answer.service_tier) if cost is None else cost)
+        guards.spend(*spent(guards, request, answer))
     return cost
+
+
+def spent(
+    guards: Guards, request: Request | EmbeddingRequest, answer: Response | Embeddings
+) -> tuple[Usage, float | None]:
+    """What the answer has used and cost, as a ledger notes it: estimated, where nobody says."""
+    said, tier = (answer.text, answer.service_tier) if isinstance(answer, Response) else ("", None)
+    usage, cost = answer.usage, answer.cost
+    if usage is None:
+        usage = Usage(input_tokens(request), text_tokens(said))
+    if cost is None:
+        cost = guards.cost(usage, answer.model, tier)
+    return usage, cost
 
 
 def estimated(request: Request, said: str) -> Usage:

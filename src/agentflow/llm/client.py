@@ -8,7 +8,6 @@ What happens to a single request stands in `attempts`, what happens between them
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,6 @@ from msgspec.structs import replace
 from agentflow.core.limits import Ledger, Limits
 from agentflow.core.observability.scope import Scope, current_scope, scope_outside
 from agentflow.core.robustness.load_shedder import Priority
-from agentflow.core.robustness.notes import add_notes
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Run, current_run, new_run_id
@@ -171,7 +169,7 @@ class LLMClient:
             output=call.output,
             timing=lambda: question.timing,
             answered=lambda: question.answered,
-            run_id=source.run_id,
+            run_id=lambda: question.run_id,
         )
 
     async def embed(self, texts: Sequence[str], *, dimensions: int | None = None) -> Embeddings:
@@ -248,30 +246,12 @@ class LLMClient:
         return with_output(request, call.output, native=_has_schemas(guards), strict=call.output_strict)
 
     def _substitutes(self, first: Guards, stand_ins: tuple[StandIn, ...]) -> Substitutes:
-        """Asked when a model has failed: the next one that stands in for such an error and can do what is asked.
-
-        Each is asked once, and its own stand-ins are not: no list can go in circles. One without a key, or that cannot
-        do it, is passed over, and the error has a note of that. Raises UnknownModelError for a name that nobody knows.
-        """
-        from agentflow.llm.fallbacks import stands_in
+        """Those who are asked when a model has failed. Raises UnknownModelError for a name that nobody knows."""
+        from agentflow.llm.stand_ins import StandIns
 
         for stand_in in stand_ins:
             self._registry.describe(stand_in.model)
-        left, asked = deque(stand_ins), {first.config.name}
-
-        def following(request: Request, error: Exception) -> Substitute | None:
-            while left:
-                stand_in = left.popleft()
-                if stand_in.model in asked or not stands_in(stand_in.when, error):
-                    continue
-                asked.add(stand_in.model)
-                try:
-                    return self._substitute(stand_in.model, request, first)
-                except ConfigurationError as unable:
-                    add_notes(error, [f"{stand_in.model} could not stand in: {unable}"])
-            return None
-
-        return following
+        return StandIns(first.config.name, stand_ins, lambda model, request: self._substitute(model, request, first))
 
     def _substitute(self, model: str, request: Request, first: Guards) -> Substitute:
         """The same question for another model, which goes on with the conversation as far as it is. Raises

@@ -16,11 +16,12 @@ import operator
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from functools import reduce
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agentflow.core.durability.step import current_step
 from agentflow.core.robustness.attempt import Attempt, current_attempt
 from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.timing import Timing
@@ -34,6 +35,9 @@ from agentflow.llm.messages import Message, Request, Response, StreamChunk, Tool
 from agentflow.llm.output import OutputType
 from agentflow.llm.streaming.join import Joiner, total
 from agentflow.llm.tools.toolbox import Toolbox
+
+if TYPE_CHECKING:  # loaded in a durable step alone
+    from agentflow.llm.journal.tool_results import ToolEntry
 
 __all__ = ["Plan", "Rounds", "with_output"]
 
@@ -60,19 +64,17 @@ class Plan(Struct, frozen=True):
 class Rounds:
     """Asks until there is an answer."""
 
-    __slots__ = ("_plan", "_substitutes", "guards", "request", "timing")
+    __slots__ = ("_plan", "_substitutes", "answered", "guards", "request", "run_id", "timing")
 
     def __init__(self, guards: Guards, request: Request, plan: Plan, substitutes: Substitutes | None = None) -> None:
         self.guards = guards
         self.request = request
         self.timing: Timing | None = None
+        self.run_id = guards.run_id
+        self.answered = (guards.config.provider, request.model)
+        """Provider and model that answer."""
         self._plan = plan
         self._substitutes = substitutes
-
-    @property
-    def answered(self) -> tuple[str, str]:
-        """Provider and model that answer."""
-        return self.guards.config.provider, self.request.model
 
     async def whole(self) -> Response:
         """The answer. Raises what a request raises, LimitExceededError, OutputError, ToolError."""
@@ -102,7 +104,8 @@ class Rounds:
                         joiner.add(chunk)
                         yield replace(chunk, round=number) if number else chunk
                 self._note(attempts, progress)
-                response = joiner.response(provider=self.guards.config.provider, model=attempts.request.model)
+                provider, model = self.answered
+                response = joiner.response(provider=provider, model=model)
                 ended = await progress.ends_with(response)
                 for turn in progress.added:
                     yield StreamChunk(round=number + 1, turn=turn)
@@ -119,6 +122,7 @@ class Rounds:
         """The next request goes to whoever answered this one, which may be a stand-in."""
         self.guards = progress.guards = attempts.guards
         progress.request, progress.by_tool = attempts.request, attempts.by_tool
+        progress.asked, self.run_id, self.answered = attempts, attempts.run_id, attempts.answered
         if attempts.timing is not None:
             self.timing = attempts.timing if self.timing is None else self.timing + attempts.timing
 
@@ -126,9 +130,9 @@ class Rounds:
 class _Progress:
     """How far the answer is: the request that comes next, what was spent, and at the end the answer.
 
-    `guards` and `by_tool` are those of whoever was asked last, which may be a stand-in. `added` is what the last answer
-    has added to the history; `rewritten` is True where the answer came through a tool and stands in `answer` as the
-    text it is.
+    `guards` and `by_tool` are those of whoever was asked last, which may be a stand-in, and `asked` is that request.
+    `added` is what the last answer has added to the history; `rewritten` is True where the answer came through a tool
+    and stands in `answer` as the text it is.
     """
 
     __slots__ = (
@@ -139,6 +143,7 @@ class _Progress:
         "_turns",
         "added",
         "answer",
+        "asked",
         "by_tool",
         "guards",
         "number",
@@ -147,6 +152,7 @@ class _Progress:
     )
 
     answer: Response
+    asked: Attempts
 
     def __init__(self, guards: Guards, plan: Plan, request: Request, deadline: Deadline) -> None:
         self.request = request
@@ -199,32 +205,47 @@ class _Progress:
         without a result. What else was called beside it is run."""
         others = tuple([call for call in response.tool_calls if call is not answering])
         if others:
-            results = [*await self._results(others), ToolResult(answering.id, "Received.", answering.name)]
+            results = [
+                *await self._results(others, self._entries(others)),
+                ToolResult(answering.id, "Received.", answering.name),
+            ]
             self._add(response.message, Message("tool", tuple(results)))
         self.rewritten = True
         self.answer = self._total(replace(response, content=answering.json, opaque={}, finish_reason="stop"))
 
     async def _run(self, response: Response, calls: tuple[ToolCall, ...]) -> None:
+        entries = self._entries(calls)
+        made = entries is None or any(entry.found is None for entry in entries)
         for ledger in self.guards.ledgers:
             ledger.tool_round()
-            ledger.check()  # a tool may do what cannot be undone: not for an answer that could not be asked for
-        self._go_on(response, Message("tool", await self._results(calls)))
+            if made:  # a tool may do what cannot be undone: not for an answer that could not be asked for
+                ledger.check()
+        self._go_on(response, Message("tool", await self._results(calls, entries)))
         if self.request.tool_choice not in _UNFORCED:  # forced again, the model would never answer
             self.request = replace(self.request, tool_choice="auto" if self.by_tool is None else "required")
         self.request = await ready(self.request)
         self._plan.check(self.request, self.guards.config)
 
-    async def _results(self, calls: tuple[ToolCall, ...]) -> tuple[ToolResult, ...]:
+    def _entries(self, calls: tuple[ToolCall, ...]) -> list[ToolEntry] | None:
+        """What the journal of a durable step has of the calls; None outside of one."""
+        step = current_step.get()
+        if step is None:
+            return None
+        from agentflow.llm.journal.tool_results import ToolEntry
+
+        return [ToolEntry(step, call, self.asked.recorded_as) for call in calls]
+
+    async def _results(self, calls: tuple[ToolCall, ...], entries: list[ToolEntry] | None) -> tuple[ToolResult, ...]:
         toolbox, clock = self._plan.toolbox, self.guards.clock
         asked = clock.monotonic()
-        refused = await toolbox.refused(calls, self.guards.scope)
+        refused = await toolbox.refused(calls, self.guards.scope, entries)
         self._deadline.extend(clock.monotonic() - asked)
         around = Attempt()  # what a tool does, model calls of its own included, has no more time than the question
         around.deadline = self._deadline
         token = current_attempt.set(around)
         try:
             with self._deadline:
-                return await toolbox.results(calls, refused, self.guards.scope)
+                return await toolbox.results(calls, refused, self.guards.scope, entries)
         finally:
             with suppress(ValueError):  # closed from outside, in another context
                 current_attempt.reset(token)
@@ -242,7 +263,7 @@ class _Progress:
     async def _ask_again(self, response: Response, problem: str) -> None:
         self._misfits += 1
         scope, output = self.guards.scope, self._plan.output
-        if scope is not None and output is not None:
+        if scope is not None and output is not None and not self.asked.replayed:
             facts = {"model": self.guards.config.name, "problem": f"it is no {output.name}"}
             await scope.send("output_retry", {**facts, "quote": problem} if scope.channel.quotes else facts)
         again = f"Your answer does not fit what was asked for: {problem}. Answer again, with all of it."

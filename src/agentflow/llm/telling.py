@@ -84,7 +84,7 @@ class Telling:
         await self.scope.end("model_success", end, parts=timing.parts)
 
     async def failed(self, error: Exception, timing: Timing, more: Mapping[str, object]) -> None:
-        if self.scope.span:  # who did not hear that it began does not hear that it failed
+        if self.scope.span and not self.scope.over:  # who did not hear that it began does not hear that it failed
             end = {**self._facts, **_failure(error), "timing": timing.as_dict(), **more}
             await self.scope.end("model_error", end, parts=timing.parts)
 

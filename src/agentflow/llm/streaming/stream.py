@@ -73,13 +73,13 @@ class StreamingResponse(Generic[T]):
         output: Decoder[T] | None = None,
         timing: Callable[[], Timing | None] = lambda: None,
         answered: Callable[[], tuple[str, str]] | None = None,
-        run_id: str | None = None,
+        run_id: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`chunks` is most often an async generator, which starts its work when the first chunk is asked for.
         `provider` and `model` stand in the collected response where the chunks do not say it. `output` reads the
         answer; without one it is its text. `timing` is asked for the account of its time, once it is whole, and
-        `answered` for who answers, provider and model, where that may be another than who was asked. `run_id` names the
-        run that it is part of."""
+        `answered` for who answers, provider and model, where that may be another than who was asked, and `run_id` for
+        the run that it is part of."""
         self._chunks = chunks
         self._output = output
         self._answered = answered or (lambda: (provider, model))
@@ -134,10 +134,10 @@ class StreamingResponse(Generic[T]):
                 model=model or None,
             )
         response = self._joiner.response(provider=provider, model=model)
-        timing = self._timing()
-        if timing is None and self._run_id is None:
+        timing, run_id = self._timing(), self._run_id()
+        if timing is None and run_id is None:
             return response
-        return replace(response, timing=timing, run_id=self._run_id)
+        return replace(response, timing=timing, run_id=run_id)
 
     async def text(self) -> str:
         """The text of the whole answer; see `collect`."""

@@ -5,7 +5,8 @@
               │ approve? ── no ──▶ the reason
               │ an exception ──▶ is_error, unless …
 
-Events: tool_start, tool_success, tool_error, tool_refused.
+Events: tool_start, tool_success, tool_error, tool_refused. In a durable step each call has an entry in the journal
+(`journal/tool_results.py`): what came of it is kept, and is not asked or called for again, but told as tool_replayed.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.observability.scope import Scope, current_scope, step_out
+from agentflow.core.parking import Parked, parked_in
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.core.threads import call_in_thread
 from agentflow.errors import ConfigurationError, ToolArgumentsError, ToolError, describe
 from agentflow.llm.content import ResultContent, ToolCall, ToolResult
 from agentflow.llm.messages import Tool
 from agentflow.llm.tools.function import FunctionTool, function_tool, result_content
+
+if TYPE_CHECKING:  # loaded in a durable step alone
+    from agentflow.llm.journal.tool_results import ToolEntry
 
 __all__ = ["Approve", "Toolbox", "toolbox"]
 
@@ -56,32 +62,48 @@ class Toolbox:
         outside = {tool.name for tool in self.declared}
         return any(call.name in outside for call in calls)
 
-    async def refused(self, calls: Sequence[ToolCall], scope: Scope | None = None) -> dict[int, ToolResult]:
-        """The results of the calls that are not made, by their place: what cannot be called, and what is not approved.
+    async def refused(
+        self, calls: Sequence[ToolCall], scope: Scope | None = None, entries: Sequence[ToolEntry] | None = None
+    ) -> dict[int, ToolResult]:
+        """The results of the calls that are not made, by their place: what cannot be called, what is not approved, and
+        what was called before, by the calls' `entries` in a journal.
 
         Approvals are asked for one after the other, before anything runs: that may take as long as a person takes.
+        Those that park the run do so together.
         """
         found: dict[int, ToolResult] = {}
+        parked: list[Parked] = []
         for index, call in enumerate(calls):
-            result = await self._impossible(call, scope) or await self._refused(call, scope)
+            try:
+                result = await self._not_made(call, scope, entries[index] if entries else None)
+            except Parked as waiting:
+                parked.append(waiting)
+                continue
             if result is not None:
                 found[index] = result
+        if parked:
+            raise Parked.together(parked)
         return found
 
     async def results(
-        self, calls: Sequence[ToolCall], refused: Mapping[int, ToolResult], scope: Scope | None = None
+        self,
+        calls: Sequence[ToolCall],
+        refused: Mapping[int, ToolResult],
+        scope: Scope | None = None,
+        entries: Sequence[ToolEntry] | None = None,
     ) -> tuple[ToolResult, ...]:
         """A result for each call, in their order; those that are not refused run at the same time, at most 64 of them.
-        `scope` is where in a run the question is asked that they belong to.
+        `scope` is where in a run the question is asked that they belong to, and `entries` are the calls' own in a
+        journal.
 
-        Raises ToolError where `on_error` is "raise".
+        Raises ToolError where `on_error` is "raise". Where some are parked, the others finish first.
         """
         found = dict(refused)
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def run(index: int, call: ToolCall) -> None:
             async with places:
-                found[index] = await self._run(call, scope)
+                found[index] = await self._run(call, scope, entries[index] if entries else None)
 
         allowed = [run(index, call) for index, call in enumerate(calls) if index not in found]
         if len(allowed) == 1:
@@ -90,7 +112,19 @@ class Toolbox:
             outcome = await run_together(allowed)
             if outcome.failures:
                 raise_first(outcome.failures)
+            if outcome.parked:
+                raise Parked.together(outcome.parked)
         return tuple(found[index] for index in range(len(calls)))
+
+    async def _not_made(self, call: ToolCall, scope: Scope | None, entry: ToolEntry | None) -> ToolResult | None:
+        """The result of a call that is not made; None for one that is."""
+        if entry is None:
+            return await self._impossible(call, scope) or await self._refused(call, scope)
+        if entry.found is not None:
+            return await entry.replay(entry.found, scope)
+        with entry.inside():
+            result = await self._impossible(call, scope) or await self._refused(call, scope)
+        return None if result is None else await entry.keep(result)
 
     async def _impossible(self, call: ToolCall, scope: Scope | None) -> ToolResult | None:
         """Why the call cannot be made: there is no such tool, or its arguments do not fit."""
@@ -118,50 +152,55 @@ class Toolbox:
         await _tell_refused(call, scope, reason)
         return ToolResult(call.id, reason, call.name, is_error=True)
 
-    async def _run(self, call: ToolCall, scope: Scope | None) -> ToolResult:
+    async def _run(self, call: ToolCall, scope: Scope | None, entry: ToolEntry | None) -> ToolResult:
         try:
-            if scope is None:
-                value = await self._audited(call, None)
-            else:
-                value = await self._watched(call, scope.inside(own="tools"))
+            with nullcontext() if entry is None else entry.inside():
+                if scope is None:
+                    return await self._audited(call, None, entry)
+                return await self._watched(call, scope.inside(own="tools"), entry)
         except ToolError as error:
-            return self._failed(call, error)
-        return ToolResult(call.id, value, call.name)
+            result = self._failed(call, error)
+        return result if entry is None else await entry.keep(result)
 
-    async def _watched(self, call: ToolCall, scope: Scope) -> ResultContent:
+    async def _watched(self, call: ToolCall, scope: Scope, entry: ToolEntry | None) -> ToolResult:
         """Call it with its events around it; what it asks of models in turn is told as a part of it."""
         facts = {"tool": call.name, "call_id": call.id}
         try:
             await scope.begin("tool_start", _facts(call, scope))
             token = current_scope.set(scope)
             try:
-                value = await self._audited(call, scope)
+                result = await self._audited(call, scope, entry)
             finally:
                 step_out(token)
         except Exception as error:
             await scope.end("tool_error", _facts(call, scope, **_failure(error)))
             raise
-        except BaseException:
-            scope.leave("tool_cancelled", facts)
+        except BaseException as error:
+            scope.leave("tool_cancelled" if parked_in(error) is None else "tool_interrupted", facts)
             raise
         await scope.end("tool_success", facts)
-        return value
+        return result
 
-    async def _audited(self, call: ToolCall, scope: Scope | None) -> ResultContent:
+    async def _audited(self, call: ToolCall, scope: Scope | None, entry: ToolEntry | None) -> ToolResult:
         """Call it, and record that in the audit log of this process, if there is one. Raises AuditError."""
         if current_audit() is None:
-            return await self._called(call)
+            return await self._kept(call, entry)
         from agentflow.core.observability.audit.recording import ended
         from agentflow.llm.auditing import tool_begun
 
         act = await tool_begun(call, scope)
         try:
-            value = await self._called(call)
+            result = await self._kept(call, entry)
         except BaseException as error:
             ended(act, error=error)
             raise
         ended(act)
-        return value
+        return result
+
+    async def _kept(self, call: ToolCall, entry: ToolEntry | None) -> ToolResult:
+        """Call it, and keep what it returned in the journal, if there is one, before anybody waits for anything."""
+        result = ToolResult(call.id, await self._called(call), call.name)
+        return result if entry is None else await entry.keep(result)
 
     async def _called(self, call: ToolCall) -> ResultContent:
         """What the function returns, fit for a result. Every failure is a ToolError, whose text the model may read."""

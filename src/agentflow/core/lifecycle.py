@@ -28,7 +28,7 @@ from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame, Redo
 from agentflow.core.saga import Deed
 from agentflow.core.state import SharedState
-from agentflow.errors import FlowError, NodeError
+from agentflow.errors import DurabilityError, FlowError, NodeError
 
 __all__ = ["Executable", "Lifecycle", "Place", "StateFunction", "opened_in", "remarked_in", "told_to"]
 
@@ -106,6 +106,8 @@ class Attempts:
             held.succeed()
             return held.value
         except Exception as error:
+            if isinstance(error, DurabilityError):
+                raise
             if fallback is None:
                 raise NodeError(place.path, "exec", max(1, operation.attempts), error) from error
             failure = error
@@ -402,7 +404,12 @@ def _itself(outcome: R) -> R:
 
 
 def blame(error: BaseException, phase: str, place: Place) -> NoReturn:
-    """Raise the NodeError for what went wrong at `place`; what already is it, or a cancellation, passes unchanged."""
+    """Raise the NodeError for what went wrong at `place`; what already is it, or a cancellation, passes unchanged.
+
+    So does what could not be kept of a durable run: that is no failure of the node.
+    """
+    if isinstance(error, DurabilityError):
+        raise error
     failure = failure_of(error)
     path = place.path
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from agentflow.core.parking import Parked, parked_in
-from agentflow.errors import NodeError
+from agentflow.errors import DurabilityError, NodeError
 
 __all__ = ["Outcome", "raise_first", "run_together"]
 
@@ -30,10 +30,10 @@ class Outcome:
     parked: list[Parked] = field(default_factory=list)
     """Those that wait for somebody: they neither succeeded nor failed."""
     fatal: BaseException | None = None
-    """A SystemExit or the like, which no section may collect: it ends everything."""
+    """A SystemExit, or that a durable run cannot be kept, which no section may collect: it ends everything."""
 
     def fail(self, error: BaseException) -> None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, DurabilityError):
             self.failures.append(error)
         elif (parked := parked_in(error)) is not None:
             self.parked.append(parked)

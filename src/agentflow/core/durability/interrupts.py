@@ -29,7 +29,7 @@ from agentflow.core.durability.values import decode, encode
 from agentflow.core.observability.scope import current_scope
 from agentflow.core.parking import Parked
 from agentflow.core.portal import run_blocking
-from agentflow.errors import AnswerError, DurabilityError, InterruptTimeoutError
+from agentflow.errors import AnswerError, ConfigurationError, InterruptTimeoutError
 
 __all__ = ["NO_DEFAULT", "answer_id", "interrupt", "interrupt_blocking", "interrupt_in"]
 
@@ -74,13 +74,13 @@ async def interrupt(
     `payload` is what they are shown with the question. The answer must fit `schema`: a type, or a list of choices; None
     takes any JSON. After `timeout` seconds `default` is the answer, where there is one.
 
-    Raises InterruptTimeoutError where nobody answered in time, DurabilityError in a run that is not durable, and
-    SerializationError for a payload that cannot be stored.
+    Raises InterruptTimeoutError where nobody answered in time, ConfigurationError in a run that is not durable and for
+    a schema that cannot be asked for, and SerializationError for a payload that cannot be stored.
     """
     step = current_step.get()
     if step is None:
-        raise DurabilityError(
-            "interrupt() parks a run until somebody answers, so the run has to be durable: "
+        raise ConfigurationError(
+            "interrupt() parks a run until somebody answers, so the run has to be durable, and the node as well: "
             "run(…, durability=SqliteDurability()), or AsyncFlow(…, durability=…)"
         )
     wanted = answer_type(schema)

@@ -16,7 +16,7 @@ from agentflow.core.durability.records import Interrupt, Record
 from agentflow.core.durability.step import DurableStep, current_step
 from agentflow.core.observability.scope import current_scope
 from agentflow.core.parking import Parked
-from agentflow.errors import DurabilityError
+from agentflow.errors import ConfigurationError
 
 __all__ = ["sleep"]
 
@@ -25,13 +25,13 @@ async def sleep(seconds: float, *, park: bool = False) -> None:
     """Wait so long, however often the run dies meanwhile. With `park` no task waits: the run returns with the status
     "interrupted", and whoever resumes it, or `recover()`, lets it go on once the time has come.
 
-    Outside of a durable run it is `asyncio.sleep`, and `park` raises DurabilityError.
+    Outside of a durable run it is `asyncio.sleep`, and `park` raises ConfigurationError.
     """
     step = current_step.get()
     if step is not None:
         await _sleep(step, seconds, park=park)
     elif park:
-        raise DurabilityError("sleep(park=True) parks a run, so the run has to be durable: run(…, durability=…)")
+        raise ConfigurationError("sleep(park=True) parks a run, so the run has to be durable: run(…, durability=…)")
     else:
         await asyncio.sleep(seconds)
 

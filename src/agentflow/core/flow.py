@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from agentflow.core.durability.changes import Migration
     from agentflow.core.durability.history import StepHistory
     from agentflow.core.durability.keeping import DurableRun
-    from agentflow.core.durability.protocol import Durability
-    from agentflow.core.durability.records import Interrupt
+    from agentflow.core.durability.protocol import Body, Durability
+    from agentflow.core.durability.records import Interrupt, RunSpec
 
 __all__ = ["NO_ANSWER", "AsyncFlow", "Flow", "FlowResult"]
 
@@ -245,6 +245,28 @@ class _FlowBase(BaseNode):
         return [results[index] for index in range(len(results))]
 
     # ---- durable runs
+
+    def spec(
+        self,
+        state: Inputs | None = None,
+        *,
+        run_id: str | None = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+    ) -> RunSpec:
+        """What a run begins with, for an engine that lets it run elsewhere or later: `engine.submit(flow.spec({…}))`.
+
+        Raises SerializationError for an input that cannot be stored.
+        """
+        from agentflow.core.durability.conduct import spec_of
+
+        return spec_of(self, _start_state(state, None), Terms(None, run_id, tenant, limits))
+
+    def body(self, spec: RunSpec, *, context: object = None, observers: Sequence[Observer] = ()) -> Body:
+        """What runs such a run, for an engine that begins or recovers it: `engine.serve(flow.name, flow.body)`."""
+        from agentflow.core.durability.conduct import body_of
+
+        return body_of(self, spec, Terms(context, observers=observers))
 
     async def _resume(self, run_id: str, answer: object, migrate: Migration | None, terms: Terms) -> FlowResult:
         from agentflow.core.durability.conduct import resumed

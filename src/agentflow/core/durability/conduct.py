@@ -46,7 +46,7 @@ from agentflow.errors import (
     describe,
 )
 
-__all__ = ["Performer", "body_of", "cancelled", "forked", "past", "recovered", "resumed", "started"]
+__all__ = ["Performer", "body_of", "cancelled", "forked", "past", "recovered", "resumed", "spec_of", "started"]
 
 
 _NO_ANSWER: Final = NoAnswer()
@@ -86,20 +86,11 @@ async def started(
 ) -> FlowResult:
     """Begin a run, or go on with the one of that id. Raises RunExistsError where that began with something else."""
     try:
-        inputs = encode(state.snapshot(), "input")
+        spec = spec_of(flow, state, terms)
     except SerializationError:
         if flow.strict:
             raise
         return await flow.perform(state, terms, reader, None)
-    spec = RunSpec(
-        terms.run_id or new_run_id(),
-        flow.name,
-        inputs,
-        _graph(flow),
-        terms.tenant,
-        None if terms.limits is None else json.dumps(asdict(terms.limits)),
-        flow.source,
-    )
     return await _performed(flow, engine, spec, terms, reader, state)
 
 
@@ -182,6 +173,19 @@ async def cancelled(flow: Performer, engine: Durability, run_id: str) -> bool:
 
         await run_cancelled(flow.name, info.run_id, info.spec.tenant)
     return await engine.cancel(info.run_id)
+
+
+def spec_of(flow: Performer, state: SharedState, terms: Terms) -> RunSpec:
+    """What a run begins with. Raises SerializationError for an input that cannot be stored."""
+    return RunSpec(
+        terms.run_id or new_run_id(),
+        flow.name,
+        encode(state.snapshot(), "input"),
+        _graph(flow),
+        terms.tenant,
+        None if terms.limits is None else json.dumps(asdict(terms.limits)),
+        flow.source,
+    )
 
 
 def body_of(flow: Performer, spec: RunSpec, terms: Terms) -> Body:

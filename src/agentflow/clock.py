@@ -14,11 +14,12 @@ import asyncio
 import random
 import selectors
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
-__all__ = ["Clock", "SystemClock", "VirtualClock"]
+__all__ = ["Clock", "SystemClock", "VirtualClock", "real_wait"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -90,40 +91,54 @@ class VirtualClock:
             return runner.run(main)
 
 
+@contextmanager
+def real_wait() -> Iterator[None]:
+    """What this code awaits takes real time, as another process's work does: a virtual clock stands still meanwhile."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, _VirtualLoop):
+        yield
+        return
+    loop.begin_real_wait()
+    try:
+        yield
+    finally:
+        loop.end_real_wait()
+
+
 class _VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is a `VirtualClock`."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
-        self._threads = 0
+        self._real_waits = 0
         super().__init__(_JumpingSelector(self._jump))
 
     def time(self) -> float:
         return self._clock.monotonic()
 
     def _jump(self, seconds: float) -> bool:
-        """Advance to the next timer, unless a thread is still at work."""
-        if self._threads:
+        """Advance to the next timer, unless a thread or a process is still at work."""
+        if self._real_waits:
             return False
         self._clock.advance(seconds)
         return True
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
-        self._threads += 1
-        future.add_done_callback(self._thread_done)
+        self.begin_real_wait()
+        future.add_done_callback(self.end_real_wait)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Joining threads is real waiting, too: the limit that Python 3.12 sets on it would be overtaken at once."""
-        self._threads += 1
-        try:
+        with real_wait():
             await super().shutdown_default_executor()
-        finally:
-            self._threads -= 1
 
-    def _thread_done(self, _: asyncio.Future[Any]) -> None:
-        self._threads -= 1
+    def begin_real_wait(self) -> None:
+        self._real_waits += 1
+
+    def end_real_wait(self, _: object = None) -> None:
+        self._real_waits -= 1
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -139,4 +154,4 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready = super().select(0)
         if ready or self._jump(timeout):
             return ready
-        return super().select(None)  # a thread is at work: its result wakes us
+        return super().select(None)  # a thread or a process is at work: its result wakes us

@@ -212,6 +212,7 @@ MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     errors.RunEndedError: lambda: errors.RunEndedError("r1", "done", "is over"),
     errors.FlowChangedError: lambda: errors.FlowChangedError("r1", ["write is gone"]),
     errors.InterruptTimeoutError: lambda: errors.InterruptTimeoutError("f/ask#1!wait:1", 60.0),
+    errors.ProcessError: lambda: errors.ProcessError("it died", exit_code=-9, retryable=True),
     errors.OutputError: lambda: errors.OutputError("no object", raw="[", provider="openai"),
     StreamInterruptedError: lambda: StreamInterruptedError("cut", partial="Once", request_id="r1"),
 }

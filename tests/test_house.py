@@ -25,12 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ROOT / "src" / "agentflow"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-# cli → server → mcp → llm → core → errors, clock; integrations → core.
+# cli → server → mcp → llm → core → errors, clock, process_worker; integrations → core.
 # "agentflow" is the face, src/agentflow/__init__.py.
-GROUND = {"errors", "clock"}
+GROUND = {"errors", "clock", "process_worker"}
 MAY_IMPORT: Mapping[str, set[str]] = {
     "errors": set(),
     "clock": {"errors"},
+    "process_worker": set(),  # on the ground, so that a worker process starts without the flow engine
     "core": GROUND,
     "integrations": GROUND | {"core"},
     "llm": GROUND | {"core"},
@@ -50,6 +51,8 @@ THIRD_PARTY = {
     "click": "agentflow.cli",
     "rich": "agentflow.cli",
     "redis": "agentflow.integrations.valkey.connection",
+    "dbos": "agentflow.integrations.dbos",
+    "psycopg": "agentflow.integrations.dbos.leases",
     "prometheus_client": "agentflow.integrations.prometheus.exposition",
     "cryptography": "agentflow.integrations.aes_gcm",
     "opentelemetry": "agentflow.integrations.opentelemetry",  # three distributions of one namespace

@@ -42,6 +42,7 @@
     │   ├── RunEndedError             it is over, so there is nothing to go on with
     │   ├── FlowChangedError          its flow is another than the one it began with; carries what changed
     │   └── AnswerError               an answer that does not fit, or that nobody waits for
+    ├── ProcessError                  work in a process of its own: it died, or something cannot travel
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
         ├── AuthenticationError       401: the key is wrong
         ├── PermissionDeniedError     403: the key may not do this
@@ -106,6 +107,7 @@ __all__ = [
     "PermissionDeniedError",
     "PoolClosedError",
     "PoolTimeoutError",
+    "ProcessError",
     "ProtocolError",
     "QuotaExceededError",
     "RateLimitError",
@@ -503,6 +505,23 @@ class AnswerError(DurabilityError):
     def __init__(self, message: str, *, run_id: str | None = None, interrupt: str | None = None) -> None:
         super().__init__(message, run_id=run_id)
         self.interrupt = interrupt
+
+
+# ---- processes -----------------------------------------------------------------------------------------------
+
+
+class ProcessError(AgentFlowError):
+    """A node's work in a process of its own came to nothing: what it is given, or gives, cannot be pickled, or its
+    process could not be started, or died.
+
+    A process that died in the middle of a call may have had bad luck: that is `retryable`. `exit_code` is then how it
+    ended, below 0 the signal that ended it.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None = None, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.retryable = retryable
 
 
 # ---- audit ---------------------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ OURS = [
     errors.FlowChangedError("abc", ["a node is gone"]),
     errors.AnswerError("no number"),
     errors.InterruptTimeoutError("flow/ask#1!wait:1", 60.0),
+    errors.ProcessError("it died", exit_code=-9, retryable=True),
     AgentFlowError("odd"),
 ]
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from agentflow.core.durability.step import current_step
 from agentflow.core.robustness.deadline import Deadline
+from agentflow.process_worker import carried_key
 
 if TYPE_CHECKING:
     from agentflow.core.observability.scope import Scope
@@ -98,12 +99,12 @@ def idempotency_key() -> str | None:
     """The key of the operation around: the same at each of its attempts. None outside of any.
 
     In a step of a durable run it is the same whenever the step runs, in whatever process, so that what the step asks
-    of others is not done twice.
+    of others is not done twice. In a worker process it is the one of the node that works there.
     """
     attempt, step = current_attempt.get(), current_step.get()
     if attempt is not None:
         return attempt.idempotency_key
-    return None if step is None else step.idempotency_key
+    return carried_key() if step is None else step.idempotency_key
 
 
 def note_pool_wait(seconds: float) -> None:

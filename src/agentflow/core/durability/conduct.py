@@ -28,6 +28,7 @@ from agentflow.core.durability.values import decode, encode
 from agentflow.core.graph import Graph
 from agentflow.core.limits import Limits
 from agentflow.core.observability.audit.seat import current_audit
+from agentflow.core.observability.ending import told_cancelled
 from agentflow.core.observability.scope import Reader
 from agentflow.core.outline import whole_outline
 from agentflow.core.result import FlowResult
@@ -46,7 +47,19 @@ from agentflow.errors import (
     describe,
 )
 
-__all__ = ["Performer", "body_of", "cancelled", "forked", "past", "recovered", "resumed", "spec_of", "started"]
+__all__ = [
+    "Performer",
+    "answered",
+    "body_of",
+    "called_off",
+    "cancelled",
+    "forked",
+    "past",
+    "recovered",
+    "resumed",
+    "spec_of",
+    "started",
+]
 
 
 _NO_ANSWER: Final = NoAnswer()
@@ -165,14 +178,26 @@ async def past(flow: Performer, engine: Durability, run_id: str) -> list[StepHis
     return history_of(await engine.records(info.run_id))
 
 
+async def answered(engine: Durability, run_id: str, answer: object) -> None:
+    """Keep an answer, or several by their ids, for whoever goes on with it. Raises UnknownRunError, AnswerError."""
+    await _answer(engine, await engine.find(run_id), answer)
+
+
 async def cancelled(flow: Performer, engine: Durability, run_id: str) -> bool:
     """End the run for good; False where it had ended. Raises UnknownRunError."""
-    info = await _found(flow, engine, run_id)
+    return await called_off(engine, await _found(flow, engine, run_id))
+
+
+async def called_off(engine: Durability, info: RunInfo) -> bool:
+    """The same of a run that was found, whose flow need not be at hand."""
     if current_audit() is not None:
         from agentflow.core.auditing import run_cancelled
 
-        await run_cancelled(flow.name, info.run_id, info.spec.tenant)
-    return await engine.cancel(info.run_id)
+        await run_cancelled(info.spec.flow, info.run_id, info.spec.tenant)
+    ends = await engine.cancel(info.run_id)
+    if ends and info.status != "running":  # what is under way tells its own end
+        told_cancelled(info.spec.flow, info.run_id)
+    return ends
 
 
 def spec_of(flow: Performer, state: SharedState, terms: Terms) -> RunSpec:

@@ -231,6 +231,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "a run that was parked, or whose process died, goes on", ("stretch", "steps"), ("calls", "cost", "reason")
     ),
     "fork": Kind("a run begins in the middle of another", ("forked_from",), ("forked_at", "steps", "calls", "cost")),
+    "not_kept": Kind("what a step has done cannot be stored: it is done again where the run goes on later", _FAILURE),
     "cancel": Kind("a run that nobody was running was ended for good", (), ("reason",)),
     "compensate_start": Kind("what a node had done begins to be undone"),
     "compensate_success": Kind("what a node had done is undone", ("breakdown",), ends=True),

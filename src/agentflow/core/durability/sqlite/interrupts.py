@@ -12,6 +12,7 @@ from typing import Final
 
 from agentflow.core.durability.records import Interrupt
 from agentflow.core.durability.values import decode, encode
+from agentflow.errors import SerializationError
 
 __all__ = ["interrupts_from", "interrupts_text", "wake_of"]
 
@@ -34,7 +35,15 @@ def interrupts_from(text: str | None) -> tuple[Interrupt, ...]:
 
 def _interrupt(facts: dict[str, object]) -> Interrupt:
     payload = facts.pop("payload")
-    return Interrupt(**facts, payload=decode(payload) if isinstance(payload, str) else None)  # type: ignore[arg-type]
+    return Interrupt(**facts, payload=_shown(payload) if isinstance(payload, str) else None)  # type: ignore[arg-type]
+
+
+def _shown(payload: str) -> object:
+    """As JSON where this process does not know its types: it is there to be looked at, and the node has its own."""
+    try:
+        return decode(payload)
+    except SerializationError:
+        return json.loads(payload)
 
 
 def wake_of(interrupts: Sequence[Interrupt]) -> float | None:

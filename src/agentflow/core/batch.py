@@ -12,14 +12,14 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from agentflow.core.graph import DEFAULT, Graph, Vertex, operand
 from agentflow.core.lifecycle import Executable, Lifecycle, Place, blame, collected, watched
-from agentflow.core.node import BaseNode, FunctionNode, awaited
+from agentflow.core.node import BaseNode, Elsewhere, FunctionNode, awaited, in_process
 from agentflow.core.parking import Parked
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Frame
 from agentflow.core.state import ITEM, Key, SharedState, key_name
 from agentflow.core.tasks import raise_first, run_together
-from agentflow.errors import AgentFlowError, FlowError, GraphError, NodeError, StateError
+from agentflow.errors import AgentFlowError, DurabilityError, FlowError, GraphError, NodeError, StateError
 
 __all__ = ["Each"]
 
@@ -38,7 +38,7 @@ class Each(BaseNode):
     is merged, in input order.
 
     At most `concurrency` items run at once. `on_error="raise"` cancels the others at the first failure; "collect" puts
-    the NodeError at the item's index. `retry`, `timeout` and `guard` are for plain functions: a node has its own.
+    the NodeError at the item's index. `retry`, `timeout`, `guard` and `on` are for plain functions: a node has its own.
 
     Raises GraphError for a whole-lifecycle function node, which has no result to collect. A visit fails (NodeError)
     when `over` holds no list.
@@ -61,8 +61,9 @@ class Each(BaseNode):
         timeout: float | None = None,
         guard: Pipeline | None = None,
         durable: bool | None = None,
+        on: Elsewhere | None = None,
     ) -> None:
-        super().__init__(name=name, retry=retry, timeout=timeout, guard=guard, durable=durable)
+        super().__init__(name=name, retry=retry, timeout=timeout, guard=guard, durable=durable, on=on)
         if concurrency < 1:
             raise GraphError(f"{self.name}: concurrency is at least 1, not {concurrency}")
         if on_error not in ("raise", "collect"):
@@ -98,9 +99,9 @@ class Each(BaseNode):
             raise GraphError(f"{self.name}: a flow has no single result; say which key to collect with collect=KEY")
         if not is_flow and self.collect is not None:
             raise GraphError(f"{self.name}: collect= is for flows; of a node, what exec returned is collected")
-        if self.retry is not None or self.timeout is not None or self.guard is not None:
+        if any(each is not None for each in (self.retry, self.timeout, self.guard, self.runs_on)):
             raise GraphError(
-                f"{self.name}: retry=, timeout= and guard= are for plain functions; {work.name} has its own"
+                f"{self.name}: retry=, timeout=, guard= and on= are for plain functions; {work.name} has its own"
             )
 
     def keys_read(self) -> tuple[str, ...]:
@@ -120,7 +121,7 @@ class Each(BaseNode):
         if isinstance(self.work, BaseNode):
             return EachRun(self, self.work.name, self.work.executable())
         assert callable(self.work)
-        work = awaited(self.work)
+        work = awaited(self.work) if self.runs_on is None else in_process(self.work, self)
         return EachRun(
             self,
             "",
@@ -194,6 +195,8 @@ class EachRun:
                 await self._one(progress, index, state, here)
             except Parked as parked:
                 progress.parked.append(parked)
+            except DurabilityError:
+                raise  # that the run cannot be kept is no failure of the item
             except AgentFlowError as error:
                 if each.on_error == "collect":
                     progress.results[index] = await self._collected(error, here)
@@ -213,8 +216,9 @@ class EachRun:
             progress.results[index] = failure
             return
         elif self._keeps:
-            own = view if self._needs_view else None
-            result = await keeper.item(inner.path, own, partial(self._work.collect, item, view, inner))
+            redo = self._work.redo(inner) if isinstance(self._work, Lifecycle) else None
+            work = partial(self._work.collect, item, view, inner)
+            result = await keeper.item(inner.path, work, view if self._needs_view else None, redo)
         else:
             result = await self._work.collect(item, view, inner)
         progress.results[index] = result if each.collect is None else view[each.collect]

@@ -40,6 +40,7 @@ from typing import (
 from agentflow.core.checking import Check, Score
 from agentflow.core.graph import DEFAULT, Vertex
 from agentflow.core.lifecycle import Executable, Lifecycle, StateFunction
+from agentflow.core.processes.calls import ProcessCall, check_travels
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.state import Key, SharedState, key_name
@@ -62,6 +63,9 @@ Keys: TypeAlias = "Key[Any] | str | tuple[Key[Any] | str, ...]"
 Compensate: TypeAlias = Callable[[Any, Any], Awaitable[None] | None]
 """Takes what exec took and what it returned, and undoes it."""
 
+Elsewhere: TypeAlias = Literal["process"]
+"""Where exec runs that does not run here."""
+
 Names: TypeAlias = "str | tuple[Key[Any] | str, ...]"
 Work: TypeAlias = Callable[..., Any]
 
@@ -76,12 +80,15 @@ class BaseNode(Vertex):
     and `writes` name keys of the state: a dataflow section is ordered by them. The name is the class's in snake case
     unless one is given. With `durable=False` a durable run keeps nothing of the node: it runs again whenever the run is
     resumed, so it must come to the same each time.
+
+    With `on="process"` exec runs in a worker process; a class may say so, too: `class Crunch(Node, on="process")`.
     """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
     guard: Pipeline | None = None
     durable: bool = True
+    runs_on: Elsewhere | None = None
     reads: ClassVar[Keys] = ()
     writes: ClassVar[Keys] = ()
 
@@ -93,9 +100,12 @@ class BaseNode(Vertex):
         timeout: float | None = None,
         guard: Pipeline | None = None,
         durable: bool | None = None,
+        on: Elsewhere | None = None,
     ) -> None:
         if name is not None:
             self.name = name
+        if on is not None:
+            self.runs_on = on
         if durable is not None:
             self.durable = durable
         if retry is not None:
@@ -128,9 +138,11 @@ class BaseNode(Vertex):
 class AsyncNode(BaseNode, Generic[In, Out]):
     """A node whose phases are async. Override what you need; `exec` is the one that is retried."""
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, on: Elsewhere | None = None) -> None:
         super().__init_subclass__()
         _check_phases(cls, wants_async=True)
+        if on is not None:
+            cls.runs_on = on
 
     async def prep(self, state: SharedState, /) -> In:
         """Read from the state what exec needs."""
@@ -163,7 +175,7 @@ class AsyncNode(BaseNode, Generic[In, Out]):
         return Lifecycle(
             self.name,
             prep=self.prep if self.has_own("prep", AsyncNode) else None,
-            exec=self.exec,
+            exec=self.exec if self.runs_on is None else in_process(ProcessCall(self, "exec"), self),
             post=self.post if self.has_own("post", AsyncNode) else None,
             fallback=self.fallback if self.has_own("fallback", AsyncNode) else None,
             retry=self.retry,
@@ -182,9 +194,11 @@ class Node(BaseNode, Generic[In, Out]):
     waited for: its thread finishes, and what it returns late is dropped.
     """
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, on: Elsewhere | None = None) -> None:
         super().__init_subclass__()
         _check_phases(cls, wants_async=False)
+        if on is not None:
+            cls.runs_on = on
 
     def prep(self, state: SharedState, /) -> In:
         """Read from the state what exec needs."""
@@ -217,7 +231,7 @@ class Node(BaseNode, Generic[In, Out]):
         return Lifecycle(
             self.name,
             prep=_on_view(self.prep) if self.has_own("prep", Node) else None,
-            exec=threaded(self.exec),
+            exec=threaded(self.exec) if self.runs_on is None else in_process(ProcessCall(self, "exec"), self),
             post=_on_view(self.post) if self.has_own("post", Node) else None,
             fallback=threaded(self.fallback) if self.has_own("fallback", Node) else None,
             retry=self.retry,
@@ -246,9 +260,10 @@ class FunctionNode(BaseNode, Generic[P, R]):
         compensate: Compensate | None = None,
         durable: bool | None = None,
         inline: bool = False,
+        on: Elsewhere | None = None,
     ) -> None:
         super().__init__(
-            name=name or _function_name(function), retry=retry, timeout=timeout, guard=guard, durable=durable
+            name=name or _function_name(function), retry=retry, timeout=timeout, guard=guard, durable=durable, on=on
         )
         functools.update_wrapper(self, function, updated=())
         self.function = function
@@ -264,6 +279,13 @@ class FunctionNode(BaseNode, Generic[P, R]):
             raise GraphError(f"{self.name}: check= looks at what exec returns; a whole-lifecycle function has no exec")
         if compensate is not None and self.whole:
             raise GraphError(f"{self.name}: compensate= undoes an exec; a whole-lifecycle function has none")
+        if on is not None and self.whole:
+            raise GraphError(
+                f'{self.name}: on="process" is for exec, and a whole-lifecycle function has none: '
+                f"the state stays here, so say with reads= and writes= what the function takes and gives"
+            )
+        if on is not None and inline:
+            raise GraphError(f'{self.name}: inline=True runs it on the event loop, on="process" in a process: say one')
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -281,7 +303,7 @@ class FunctionNode(BaseNode, Generic[P, R]):
         return frozenset({DEFAULT}) if self.outputs else _declared(self.function)
 
     def executable(self) -> Executable:
-        work = awaited(self.function, inline=not self.threaded)
+        work = self._awaited()
         if self.whole:
             return StateFunction(
                 self.name,
@@ -305,6 +327,11 @@ class FunctionNode(BaseNode, Generic[P, R]):
             kept=self.durable,
             own_post=True,
         )
+
+    def _awaited(self) -> Callable[..., Awaitable[Any]]:
+        if self.runs_on is not None:
+            return in_process(self.function, self)
+        return awaited(self.function, inline=not self.threaded)
 
     async def _read(self, state: SharedState) -> object:
         if len(self.inputs) == 1:
@@ -351,6 +378,7 @@ def node(
     compensate: Compensate | None = None,
     durable: bool | None = None,
     inline: bool = False,
+    on: Elsewhere | None = None,
 ) -> Callable[[Callable[[A], Awaitable[B] | B]], FunctionNode[[A], Awaitable[B] | B]]: ...
 @overload
 def node(
@@ -364,6 +392,7 @@ def node(
     compensate: Compensate | None = None,
     durable: bool | None = None,
     inline: bool = False,
+    on: Elsewhere | None = None,
 ) -> Callable[[Callable[[A], R]], FunctionNode[[A], R]]: ...
 @overload
 def node(
@@ -377,6 +406,7 @@ def node(
     compensate: Compensate | None = None,
     durable: bool | None = None,
     inline: bool = False,
+    on: Elsewhere | None = None,
 ) -> Callable[[Callable[[], Awaitable[B] | B]], FunctionNode[[], Awaitable[B] | B]]: ...
 @overload
 def node(
@@ -391,6 +421,7 @@ def node(
     compensate: Compensate | None = None,
     durable: bool | None = None,
     inline: bool = False,
+    on: Elsewhere | None = None,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 @overload
 def node(
@@ -405,6 +436,7 @@ def node(
     compensate: Compensate | None = None,
     durable: bool | None = None,
     inline: bool = False,
+    on: Elsewhere | None = None,
 ) -> Callable[[Callable[P, R]], FunctionNode[P, R]]: ...
 def node(
     function: Work | None = None,
@@ -420,6 +452,7 @@ def node(
     compensate: Compensate | None = None,
     durable: bool | None = None,
     inline: bool = False,
+    on: Elsewhere | None = None,
 ) -> FunctionNode[..., Any] | Callable[[Work], FunctionNode[..., Any]]:
     """Make a node of an async or a sync function.
 
@@ -430,7 +463,8 @@ def node(
     A sync function runs in a thread; `inline=True` runs it on the event loop, for tiny ones that never block. `check`
     gets what exec returned and says how good it is, from 0 to 1, for whoever watches: a plain one runs in place.
     `compensate` gets what exec took and returned, and undoes it where a later step fails for good. `durable=False`
-    keeps nothing of it in a durable run, which runs it again whenever it is resumed.
+    keeps nothing of it in a durable run, which runs it again whenever it is resumed. `on="process"` runs it in a worker
+    process, which suits one that computes: it stands at the top level of a module, and takes and returns plain data.
     """
 
     def make(work: Work) -> FunctionNode[..., Any]:
@@ -446,6 +480,7 @@ def node(
             compensate=compensate,
             durable=durable,
             inline=inline,
+            on=on,
         )
 
     return make if function is None else make(function)
@@ -475,6 +510,16 @@ def threaded(function: Work) -> Callable[..., Awaitable[Any]]:
         return await result if inspect.isawaitable(result) else result  # `lambda item: search(item)` is sync, too
 
     return call
+
+
+def in_process(work: Work, node: BaseNode) -> Callable[..., Awaitable[Any]]:
+    """The work in a worker process, which has to find it there. Raises GraphError."""
+    if node.runs_on != "process":
+        raise GraphError(f'{node.name}: on is "process" or None, not {node.runs_on!r}')
+    from agentflow.core.processes.pool import call_in_process  # multiprocessing is slow to import, and seldom needed
+
+    check_travels(work, node.name)
+    return functools.partial(call_in_process, work)
 
 
 def _spread(work: Callable[..., Awaitable[Any]], count: int) -> Callable[[Any], Awaitable[Any]]:

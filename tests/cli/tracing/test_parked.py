@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from tests.support.parked_runs import parked_run, resumed_run
 from tests.support.recorded import record
@@ -19,6 +21,7 @@ from agentflow.cli.tracing.board import Board
 from agentflow.cli.tracing.board_picture import board_picture
 from agentflow.cli.tracing.notes import note_of
 from agentflow.cli.tracing.page import page_of
+from agentflow.cli.tracing.scale import Scale, scale_of
 from agentflow.cli.tracing.waterfall import picture
 from agentflow.core.observability.trace.span import Mark
 from agentflow.core.observability.trace.tree import trace_of
@@ -76,6 +79,32 @@ def test_one_waterfall_shows_all_stretches_and_the_pauses_between() -> None:
     assert "▸ went on: 2 steps and 2 calls ($0.2000) taken from the journal" in text
     assert "w = waiting 36.0 s" in text
     assert "s = stopped 1m 00s" in text
+
+
+def test_a_pause_that_is_longer_than_all_the_work_is_drawn_as_long_as_that() -> None:
+    scale = scale_of(trace_of(resumed_run(hours=168.0).events))
+    waiting = scale.pauses[0]
+    assert waiting == (20.0, 20.0 + 168 * HOUR)
+    assert scale.share(20.0) == pytest.approx(20 / 64)
+    assert scale.share(waiting[1]) == pytest.approx(52 / 64, abs=0.01)
+    assert (scale.share(scale.start), scale.share(scale.end)) == (0.0, 1.0)
+    text = drawn(trace_of(resumed_run(hours=168.0).events))
+    head = line(text, " time ")
+    assert "20.0 s" in head
+    assert "7.0 d" in head
+    assert line(text, "├ read").count("G") > 10
+
+
+def test_a_short_pause_is_drawn_as_it_was() -> None:
+    assert scale_of(trace_of(parked_run().events, now=30.0)).pauses == ()
+
+
+@given(st.lists(st.floats(0.0, 100.0), min_size=2, max_size=8), st.floats(0.001, 1.0), st.floats(0.0, 100.0))
+def test_what_comes_later_stands_further_to_the_right(cuts: list[float], factor: float, moment: float) -> None:
+    cuts = sorted(cuts)
+    scale = Scale(0.0, 100.0, tuple(zip(cuts[::2], cuts[1::2], strict=False)), factor)
+    assert 0.0 <= scale.share(moment) <= 1.0 + 1e-9
+    assert scale.share(moment) <= scale.share(min(100.0, moment + 1.0)) + 1e-9
 
 
 @pytest.mark.parametrize(

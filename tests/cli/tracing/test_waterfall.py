@@ -11,6 +11,7 @@ from tests.support.run_events import RunEvents, busy_run
 from agentflow.cli.tracing.answers import answers_to
 from agentflow.cli.tracing.bars import axis, cells_of
 from agentflow.cli.tracing.rows import Group, rows_of
+from agentflow.cli.tracing.scale import Scale
 from agentflow.cli.tracing.waterfall import picture
 from agentflow.core.observability.trace.tree import trace_of
 
@@ -112,8 +113,8 @@ def test_cells_hold_what_took_the_most_of_them() -> None:
     run.at = 10.0
     run.end(call, breakdown={"limiter": 3.0, "generation": 6.0, "unattributed": 1.0})
     span = trace_of(run.events).root
-    assert cells_of(span, 0.0, 10.0, 10) == ["limiter"] * 3 + ["generation"] * 6 + ["unattributed"]
-    assert cells_of(span, -10.0, 10.0, 4) == [None, None, "limiter", "generation"]
+    assert cells_of(span, Scale(0.0, 10.0).share, 10) == ["limiter"] * 3 + ["generation"] * 6 + ["unattributed"]
+    assert cells_of(span, Scale(-10.0, 10.0).share, 4) == [None, None, "limiter", "generation"]
 
 
 def test_what_took_no_time_has_a_cell_all_the_same() -> None:
@@ -124,7 +125,7 @@ def test_what_took_no_time_has_a_cell_all_the_same() -> None:
     run.at = 10.0
     run.end(flow)
     [node] = trace_of(run.events).root.children
-    assert cells_of(node, 0.0, 10.0, 10) == [None] * 5 + ["own"] + [None] * 4
+    assert cells_of(node, Scale(0.0, 10.0).share, 10) == [None] * 5 + ["own"] + [None] * 4
 
 
 @pytest.mark.parametrize("seconds", [1e-5, 0.03, 1.0, 59.0, 90_000.0])

@@ -6,14 +6,17 @@ cells        l   l   l   g   g   g   g   .   .   .
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeAlias
 
 from agentflow.cli.tracing.rows import Group
 from agentflow.core.observability.trace.critical_path import Stretch, stretches
 from agentflow.core.observability.trace.tree import Span
 
-__all__ = ["axis", "cells_of", "painted"]
+__all__ = ["Share", "axis", "cells_of", "painted"]
+
+Share: TypeAlias = Callable[[float], float]
+"""Where on the line, from 0 to 1, a moment of the run stands."""
 
 _TEN: Final = 10.0
 _CLOCK_STEPS: Final = (
@@ -37,25 +40,25 @@ _ENOUGH: Final = 500
 """So many spans of a group show what most of them were doing."""
 
 
-def cells_of(thing: Span | Group, start: float, end: float, width: int) -> list[str | None]:
-    """`width` cells for the time from `start` to `end`: a category's name, or None where the span was not at work.
+def cells_of(thing: Span | Group, share: Share, width: int) -> list[str | None]:
+    """`width` cells: a category's name, or None where the span was not at work. `share` says where on the line, from 0
+    to 1, a moment stands.
 
     What took any time at all has at least one cell. A group shows what most of its spans were doing.
     """
     if isinstance(thing, Group):
         some = thing.spans[:: max(1, len(thing.spans) // _ENOUGH)]
-        return painted((each for span in some for each in stretches(span)), start, end, width, thing.start)
-    return painted(stretches(thing), start, end, width, thing.start)
+        return painted((each for span in some for each in stretches(span)), share, width, thing.start)
+    return painted(stretches(thing), share, width, thing.start)
 
 
-def painted(path: Iterable[Stretch], start: float, end: float, width: int, begins: float) -> list[str | None]:
-    scale = width / (end - start) if end > start else 0.0
+def painted(path: Iterable[Stretch], share: Share, width: int, begins: float) -> list[str | None]:
     cells: list[dict[str, float]] = [{} for _ in range(width)]
     for stretch in path:
-        _paint(cells, stretch.category, (stretch.start - start) * scale, (stretch.end - start) * scale)
+        _paint(cells, stretch.category, share(stretch.start) * width, share(stretch.end) * width)
     found = [max(cell, key=lambda name: cell[name]) if cell else None for cell in cells]
     if width and not any(found):
-        found[min(width - 1, max(0, int((begins - start) * scale)))] = "own"
+        found[min(width - 1, max(0, int(share(begins) * width)))] = "own"
     return found
 
 

@@ -14,6 +14,7 @@ from agentflow.cli.tracing.bars import cells_of
 from agentflow.cli.tracing.categories import category, in_order
 from agentflow.cli.tracing.markup import Html, element
 from agentflow.cli.tracing.rows import Group
+from agentflow.cli.tracing.scale import Scale
 from agentflow.core.observability.trace.critical_path import Stretch, stretches
 from agentflow.core.observability.trace.tree import Span
 
@@ -29,31 +30,31 @@ def colour_class(name: str) -> str:
     return f"c-{name}" if category(name).letter != "?" else "c-unattributed"
 
 
-def span_bar(thing: Span | Group, start: float, end: float, *, critical: bool) -> Html:
+def span_bar(thing: Span | Group, scale: Scale, *, critical: bool) -> Html:
     """The bar of a line of the waterfall."""
-    whole = end - start
+    whole, at = scale.end - scale.start, scale.share
     if whole <= 0.0:
         return strip([(0.0, UNITS, "own", "")], critical=critical)
     if isinstance(thing, Group):
-        return strip(_celled(thing, start, end), critical=False)
+        return strip(_celled(thing, scale), critical=False)
     pieces = [
         (
-            (each.start - start) / whole * UNITS,
-            (each.end - start) / whole * UNITS,
+            at(each.start) * UNITS,
+            at(each.end) * UNITS,
             each.category,
             f"{category(each.category).word} {duration(each.duration)}",
         )
         for each in _coarse(stretches(thing), whole)
     ]
-    begins = (thing.start - start) / whole * UNITS
+    begins = at(thing.start) * UNITS
     return strip(pieces or [(begins, begins, "own", "")], critical=critical)
 
 
-def _celled(group: Group, start: float, end: float) -> list[tuple[float, float, str, str]]:
+def _celled(group: Group, scale: Scale) -> list[tuple[float, float, str, str]]:
     count = 200
     wide = UNITS / count
     found: list[tuple[float, float, str, str]] = []
-    for at, name in enumerate(cells_of(group, start, end, count)):
+    for at, name in enumerate(cells_of(group, scale.share, count)):
         if name is None:
             continue
         if found and found[-1][2] == name and abs(found[-1][1] - at * wide) < 0.01:

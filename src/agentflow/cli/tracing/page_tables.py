@@ -10,6 +10,7 @@ from agentflow.cli.tracing.amounts import dollars, duration, per_cent, tokens
 from agentflow.cli.tracing.categories import WAITS, in_order
 from agentflow.cli.tracing.markup import Html, element, joined
 from agentflow.cli.tracing.page_bars import UNITS, colour_class, share_bar
+from agentflow.cli.tracing.scale import scale_of
 from agentflow.core.observability.attribution import Parts, merged
 from agentflow.core.observability.trace.critical_path import stretches
 from agentflow.core.observability.trace.totals import Totals, by_model, place_of, totals, totals_by
@@ -148,11 +149,12 @@ def calls_at_work(trace: Trace) -> Html | None:
     if not calls or trace.duration <= 0.0:
         return None
     changes = sorted([(span.start, 1) for span in calls] + [(span.end, -1) for span in calls])
+    scale = scale_of(trace)
     high, now, steps = 0, 0, []
     for at, change in changes:
         now += change
         high = max(high, now)
-        steps.append(((at - trace.start) / trace.duration * UNITS, now))
+        steps.append((scale.share(at) * UNITS, now))
     path = ["M0,40"]
     before = 0
     for x, count in steps:

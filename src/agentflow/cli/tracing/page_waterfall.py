@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agentflow.cli.tracing.amounts import dollars, duration, tokens
-from agentflow.cli.tracing.bars import axis
 from agentflow.cli.tracing.categories import WAITS, in_order
 from agentflow.cli.tracing.markup import Html, element, joined
 from agentflow.cli.tracing.notes import notes_of
 from agentflow.cli.tracing.page_bars import UNITS, colour_class, span_bar
 from agentflow.cli.tracing.rows import Group, Row, rows_of
+from agentflow.cli.tracing.scale import Scale, scale_of
 from agentflow.core.observability.trace.totals import Totals, totals
 from agentflow.core.observability.trace.tree import Span, Trace
 
@@ -20,6 +20,7 @@ __all__ = ["anchor", "legend", "page_rows", "waterfall_table"]
 _MOST_ROWS: Final = 1500
 _DEEPEST: Final = 12
 _LONGEST_NOTE: Final = 90
+_APART: Final = 9.0  # per cent of the line that a moment's name takes
 _SIGNS: Final = {
     "failed": ("✗", "failed"),
     "cancelled": ("■", "cancelled"),
@@ -48,10 +49,11 @@ def anchor(thing: Span | Group) -> str:
 
 
 def waterfall_table(trace: Trace, rows: Sequence[Row], left_out: int) -> Html:
+    scale = scale_of(trace)
     head = element(
         "tr",
         element("th", "what", scope="col", class_="name"),
-        element("th", _scale(trace), scope="col", class_="when"),
+        element("th", _scale(trace, scale), scope="col", class_="when"),
         *(element("th", word, scope="col", class_="number") for word in ("time", "waits", "tokens", "cost")),
     )
     note = element("p", f"{left_out:,} further lines are left out; agentflow trace {trace.run_id} --json has all.")
@@ -60,7 +62,7 @@ def waterfall_table(trace: Trace, rows: Sequence[Row], left_out: int) -> Html:
             "table",
             element("caption", "Every span of the run, from the outside in", class_="unseen"),
             element("thead", head),
-            element("tbody", (_line(trace, row) for row in rows)),
+            element("tbody", (_line(scale, row) for row in rows)),
             class_="waterfall",
             id="lines",
         ),
@@ -75,26 +77,26 @@ def legend(trace: Trace) -> Html:
     return element("p", (element("span", word) for word in words), class_="legend")
 
 
-def _scale(trace: Trace) -> Html:
+def _scale(trace: Trace, scale: Scale) -> Html:
     """The times along the top."""
-    whole = trace.duration or 1.0
-    steps = [(at / UNITS, seconds) for at, seconds in axis(trace.duration, int(UNITS / 12))] if whole else []
     marks = []
-    for _, seconds in steps:
-        x = seconds / whole * 100
-        if x > 91:
+    last = -_APART
+    for _, seconds in scale.ticks(int(UNITS / 12)):
+        x = scale.share(scale.start + seconds) * 100
+        if x > 91 or x < last + (_APART if scale.pauses else 0.0):
             continue
+        last = x
         marks.append(element("line", x1=f"{x:.2f}%", x2=f"{x:.2f}%", y1=12, y2=20))
         marks.append(element("text", duration(seconds) if seconds else "0", x=f"{x:.2f}%", dx=3, y=13))
     return element("svg", marks, class_="scale", role="img", aria_label=f"from 0 to {duration(trace.duration)}")
 
 
-def _line(trace: Trace, row: Row) -> Html:
+def _line(scale: Scale, row: Row) -> Html:
     thing = row.thing
     return element(
         "tr",
         element("th", _name(row), scope="row", class_=f"name d{min(row.depth, _DEEPEST)}"),
-        element("td", span_bar(thing, trace.start, trace.end, critical=row.critical), class_="when"),
+        element("td", span_bar(thing, scale, critical=row.critical), class_="when"),
         *_numbers(thing),
         id=f"r-{anchor(thing)}",
         class_=" ".join(_classes(row)),

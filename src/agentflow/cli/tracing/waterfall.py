@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from agentflow.cli.tracing.amounts import dollars, duration, per_cent, tokens
 from agentflow.cli.tracing.answers import answers_to
-from agentflow.cli.tracing.bars import axis, cells_of
+from agentflow.cli.tracing.bars import cells_of
 from agentflow.cli.tracing.categories import WAITS, category, in_order
 from agentflow.cli.tracing.notes import notes_of
 from agentflow.cli.tracing.rows import Group, Row, rows_of
+from agentflow.cli.tracing.scale import Scale, scale_of
 from agentflow.core.observability.trace.critical_path import stretches
 from agentflow.core.observability.trace.totals import Totals, totals
 from agentflow.core.observability.trace.tree import Span, Trace
@@ -109,11 +110,12 @@ def waterfall(
     beside = sum(each + _GAP for each in columns.values())
     bar = max(_NARROWEST_BAR, min(_WIDEST_BAR, width - beside - names - _GAP))
     name = max(8, min(names, width - beside - bar - _GAP))
-    drawn: list[Text] = [_head(trace, name, bar, columns)]
+    scale = scale_of(trace)
+    drawn: list[Text] = [_head(scale, name, bar, columns)]
     if cut:
         drawn.append(_dim(f"… {cut:,} lines above"))
     for row, line in list(zip(shown, lines, strict=True))[cut:]:
-        drawn.append(_drawn(trace, row, line, name, bar, columns, colours))
+        drawn.append(_drawn(scale, row, line, name, bar, columns, colours))
         drawn += _beneath(row, width)
     for each in drawn:
         each.no_wrap, each.overflow = True, "crop"
@@ -146,11 +148,11 @@ def _columns(lines: Sequence[_Line], width: int) -> dict[str, int]:
     return found
 
 
-def _head(trace: Trace, name: int, bar: int, columns: Mapping[str, int]) -> Text:
+def _head(ruler: Scale, name: int, bar: int, columns: Mapping[str, int]) -> Text:
     from rich.text import Text
 
     scale = [" "] * bar
-    for at, seconds in axis(trace.duration, bar):
+    for at, seconds in ruler.ticks(bar):
         word = duration(seconds) if seconds else "0"
         if at + len(word) <= bar and all(sign == " " for sign in scale[max(0, at - 1) : at + len(word)]):
             scale[at : at + len(word)] = word
@@ -158,7 +160,7 @@ def _head(trace: Trace, name: int, bar: int, columns: Mapping[str, int]) -> Text
     return Text(" " * (name + _GAP) + "".join(scale) + titles, style="dim")
 
 
-def _drawn(trace: Trace, row: Row, line: _Line, name: int, bar: int, columns: Mapping[str, int], colours: bool) -> Text:
+def _drawn(scale: Scale, row: Row, line: _Line, name: int, bar: int, columns: Mapping[str, int], colours: bool) -> Text:
     from rich.text import Text
 
     text = Text()
@@ -166,7 +168,7 @@ def _drawn(trace: Trace, row: Row, line: _Line, name: int, bar: int, columns: Ma
     text.append_text(_called(row))
     text.truncate(name, overflow="ellipsis")
     text.pad_right(name - text.cell_len + _GAP)
-    for cell in cells_of(row.thing, trace.start, trace.end, bar):
+    for cell in cells_of(row.thing, scale.share, bar):
         text.append_text(_cell(cell, row, colours))
     for column, wide in columns.items():
         style = {"time": "bold" if row.critical else "", "waits": "#ff8c1a"}.get(column, "")

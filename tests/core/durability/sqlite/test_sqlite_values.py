@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -133,9 +134,19 @@ async def test_a_file_that_is_not_what_was_written_is_named(
     assert (await engine.find("r1")).status == "failed"
 
 
-async def test_a_large_record_is_kept_also_where_its_waiter_is_cancelled(engine: SqliteDurability) -> None:
-    import asyncio
+async def test_what_is_saved_later_counts_however_long_the_earlier_takes(engine: SqliteDurability) -> None:
+    """The result of exec, large and given up by whoever saved it, does not take the place of the step."""
 
+    async def body(journal: Journal) -> Ending:
+        saves = [journal.save(step("a/x#1", text)) for text in (LARGE, '"first"', NOISE, '"last"')]
+        await asyncio.gather(*saves)
+        return DONE
+
+    assert await engine.execute(spec(), body) == DONE
+    assert [record.body for record in await engine.records("r1")] == ['"last"']
+
+
+async def test_a_large_record_is_kept_also_where_its_waiter_is_cancelled(engine: SqliteDurability) -> None:
     async def body(journal: Journal) -> Ending:
         task = asyncio.create_task(journal.save(step("a/x#1", LARGE)))
         await asyncio.sleep(0)

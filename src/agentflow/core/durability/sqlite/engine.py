@@ -83,7 +83,6 @@ class SqliteDurability:
         self._attendant = Attendant(self._look, lambda: len(self._stretches) > 0)
         self._followers = Followers()
         self._is_closing = False
-        self._large_saves: set[asyncio.Task[None]] = set()
         self._store.log_is_large = self._attendant.hurry
         _ENGINES.add(self)
 
@@ -165,16 +164,25 @@ class SqliteDurability:
     # ---- saving ----------------------------------------------------------------------------------------------
 
     async def _save(self, journal: RunJournal, record: Record) -> None:
-        if self._is_large(record.body):
-            task = asyncio.create_task(self._save_large(journal, record))
-            self._large_saves.add(task)
-            task.add_done_callback(self._large_saves.discard)
-            await asyncio.shield(task)
-        else:
+        earlier = journal.being_saved.get(record.id)
+        if earlier is None and not self._is_large(record.body):
             await self._submit(journal, _row_of(record), None)
+            return
+        task = asyncio.create_task(self._save_large(journal, record, earlier))
+        journal.being_saved[record.id] = task
 
-    async def _save_large(self, journal: RunJournal, record: Record) -> None:
+        def is_over(task: asyncio.Task[None]) -> None:
+            if journal.being_saved.get(record.id) is task:
+                del journal.being_saved[record.id]
+
+        task.add_done_callback(is_over)
+        await asyncio.shield(task)
+
+    async def _save_large(self, journal: RunJournal, record: Record, earlier: asyncio.Task[None] | None) -> None:
+        """Behind an `earlier` one of the same id, which must not take the place of this one afterwards."""
         row, large = await self._prepared(record)
+        if earlier is not None and earlier.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([earlier])
         await self._submit(journal, row, large)
 
     def _submit(self, journal: RunJournal, row: RecordRow, large: bytes | None) -> asyncio.Future[None]:

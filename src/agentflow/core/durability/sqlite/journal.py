@@ -8,6 +8,7 @@ Large bodies stay in their files until somebody asks for them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
@@ -68,6 +69,8 @@ class RunJournal(PastJournal):
         self.number = number
         self.generation = generation
         self.is_over = False
+        self.being_saved: dict[str, asyncio.Task[None]] = {}
+        """By their ids: those whose bodies are being brought into files, and what was saved behind them."""
         self._save = save
 
     @property

@@ -69,7 +69,8 @@ class _Outlining:
 
     def _region(self, region: Region, graph: Graph) -> dict[str, object]:
         shown = self._fitting(region.vertices)
-        edges = [edge for vertex in shown for edge in self._edges(vertex, region, graph, set(shown))]
+        among = set(shown)
+        edges = [edge for vertex in shown for edge in self._edges(vertex, region, graph, among)]
         found: dict[str, object] = {"start": region.start.name}
         found |= {"nodes": [self._node(vertex, graph) for vertex in shown], "edges": edges}
         return _honest(found, len(region.vertices) - len(shown))

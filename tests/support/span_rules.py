@@ -21,7 +21,8 @@ def misfits(events: Iterable[ExecutionEvent]) -> list[str]:
     """What is wrong, in words."""
     runs: dict[str, list[ExecutionEvent]] = {}
     for event in events:
-        runs.setdefault(event.run_id, []).append(event)
+        if event.sequence > 0:  # what was said beside the run is no part of it
+            runs.setdefault(event.run_id, []).append(event)
     return [f"{run}: {problem}" for run, told in runs.items() for problem in _of_run(told)]
 
 

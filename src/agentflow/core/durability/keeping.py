@@ -91,8 +91,9 @@ class DurableRun:
         return kind, {**own, "steps": steps, "calls": requests, "cost": cost}
 
     def spent(self) -> tuple[int, int, float | None]:
-        """What the calls in the journal have cost: how many there are, their tokens, US dollars."""
-        calls = [record for record in self.journal.records() if record.kind == "call"]
+        """What the requests to models in the journal have cost: how many there are, their tokens, US dollars. What a
+        tool has cost are the requests that it made."""
+        calls = [record for record in self.journal.records() if record.kind == "call" and not _is_tool(record)]
         known = [record.cost for record in calls if record.cost is not None]
         return len(calls), sum(each.tokens for each in calls), sum(known) if len(known) == len(calls) else None
 
@@ -262,6 +263,10 @@ async def _tell_unkept(error: SerializationError) -> None:
 
 def _leads_on(step: Step, action: object) -> bool:
     return (action is None or isinstance(action, str)) and (not step.edges or action in step.edges)
+
+
+def _is_tool(record: Record) -> bool:
+    return record.id.rpartition("!")[2].startswith("call:tool-")
 
 
 def _step_out(token: Token[DurableStep | None]) -> None:

@@ -1,7 +1,7 @@
 """What tells one question, or one call of a tool, from all others in a step: a hash that is the same in every process.
 
     Request(model, messages, …)  ──request_print──▶  "3fa9c1…"     the same question, asked anew or after a restart
-    ToolCall(id, name, …)        ──call_print─────▶  "81b07e…"     the same call in the same answer
+    ToolCall(id, name, …)        ──call_print─────▶  "tool-81b0…"  the same call in the same answer
 
 All that may change the answer counts: texts, the bytes of files, parameters, the schema, tools as they are declared.
 How long it may take, what it may cost, who asks and what is noted about it (`metadata`) do not, and neither does the
@@ -30,8 +30,9 @@ def request_print(asked: Request | EmbeddingRequest, provider: str) -> str:
 
 
 def call_print(call: ToolCall, answer: str) -> str:
-    """The same for a call of a tool in an answer. `answer` names that: a model may give every call the same id."""
-    return _hashed("tool", answer, call.id, call.name, call.raw if call.invalid else call.arguments)
+    """The same for a call of a tool in an answer. `answer` names that: a model may give every call the same id. What
+    it begins with says that it is no request to a model."""
+    return "tool-" + _hashed("tool", answer, call.id, call.name, call.raw if call.invalid else call.arguments)
 
 
 def _hashed(*facts: object) -> str:

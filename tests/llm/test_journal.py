@@ -20,12 +20,17 @@ from msgspec.structs import replace
 from tests.llm.conftest import Exchange, Serve
 from tests.support.bench import Bench, Slow
 from tests.support.event_schema import misfits
+from tests.support.memory_durability import MemoryDurability
 from tests.support.memory_journal import MemoryJournal, step_of
 
+from agentflow import AsyncFlow, ExecutionEvent, SharedState, node
 from agentflow.clock import SystemClock
+from agentflow.core.durability import interrupt
 from agentflow.core.durability.records import Record
 from agentflow.core.durability.step import current_step
+from agentflow.core.durability.values import decode, encode
 from agentflow.core.limits import Ledger, Limits
+from agentflow.core.observability import observe
 from agentflow.core.parking import Parked
 from agentflow.core.robustness.attempt import idempotency_key
 from agentflow.core.robustness.retry import RetryPolicy
@@ -36,6 +41,7 @@ from agentflow.errors import (
     DurabilityError,
     LimitExceededError,
     ModelConnectionError,
+    NodeError,
     SerializationError,
     ServerError,
     StreamInterruptedError,
@@ -1219,6 +1225,145 @@ def test_without_a_durable_step_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert found.stdout.strip() == "[]"
+
+
+# ---- in a flow -----------------------------------------------------------------------------------------------
+
+
+class Watching:
+    """Adds up what is told of costs."""
+
+    inline = True
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+        self.cost = 0.0
+
+    def observe(self, event: ExecutionEvent) -> None:
+        self.kinds.append(event.kind)
+        if event.kind == "model_success":
+            cost = event.data["cost"]
+            assert isinstance(cost, float)
+            self.cost += cost
+
+
+async def test_a_node_that_is_parked_and_crashes_pays_for_each_of_its_two_calls_once(ask: Ask) -> None:
+    model, provider = ask(by=numbered())
+    engine, watching = MemoryDurability(), Watching()
+
+    @node
+    async def write(state: SharedState) -> None:
+        draft = await model.prompt("draft").execute_full()
+        state["draft"] = draft
+        if await interrupt("Publish?", draft.text, schema=bool):
+            state["text"] = await model.prompt("final").execute()
+
+    flow = AsyncFlow(write, name="article", durability=engine)
+
+    async def crash(record: Record) -> None:
+        if record.kind == "step":
+            raise DurabilityError("the disk is full")
+
+    with observe(watching):
+        assert (await flow.run(run_id="r")).status == "interrupted"
+        engine.before = crash
+        with pytest.raises(DurabilityError):
+            await flow.resume("r", True)
+        engine.before = MemoryDurability().before
+        result = await flow.resume("r")
+    assert (result.state["text"], len(provider.requests)) == ("2: final", 2)
+    draft = result.state["draft"]
+    assert isinstance(draft, Response)
+    assert (draft.text, draft.run_id) == ("1: draft", "r")
+    [step] = [each for each in await flow.history("r") if each.status == "done"]
+    assert watching.cost == step.cost == sum(call.cost or 0.0 for call in step.calls)
+    assert watching.kinds.count("model_replayed") == 3
+
+
+async def test_a_limit_of_a_run_counts_what_was_asked_and_no_tools_and_nothing_twice(ask: Ask) -> None:
+    model, provider = ask(by=lambda request: "Done." if _told(request) else calling(OSLO, ROME))
+    engine = MemoryDurability()
+
+    @node
+    async def look(state: SharedState) -> None:
+        await model.tools(weather).execute()
+        await interrupt("On?")
+        for _ in range(2):
+            await model.execute()
+
+    flow = AsyncFlow(look, durability=engine)
+    await flow.run(run_id="r", limits=Limits(requests=3))
+    with pytest.raises(NodeError) as caught:
+        await flow.resume("r", None)
+    assert isinstance(caught.value.__cause__, LimitExceededError)
+    assert len(provider.requests) == 3
+
+
+async def test_tools_and_approvals_ask_people_in_the_middle_of_a_run(ask: Ask) -> None:
+    """A question with a tool that is parked goes on where it was, and each answer goes to the call that asked."""
+    sent: list[str] = []
+
+    async def approve(call: ToolCall) -> bool:
+        answer = await interrupt(f"May I call {call.name} with {call.arguments['to']}?", schema=bool)
+        return bool(answer)
+
+    async def send(to: str) -> str:
+        """Send it."""
+        words = await interrupt(f"What shall I say to {to}?", schema=str)
+        sent.append(f"{to}: {words}")
+        return "sent"
+
+    model, provider = ask(calling(*(ToolCall(name, "send", {"to": name}) for name in ("ada", "bob"))), "Done.")
+    flow = AsyncFlow(
+        node(name="ask", writes="said")(lambda: model.tools(send, approve=approve).execute()),
+        durability=MemoryDurability(),
+    )
+    parked = await flow.run(run_id="r")
+    assert [question.prompt for question in parked.interrupts] == [
+        "May I call send with ada?",
+        "May I call send with bob?",
+    ]
+    parked = await flow.resume("r", {question.id: True for question in parked.interrupts})
+    words = {question.id: question.prompt.split()[-1].upper() for question in parked.interrupts}
+    assert sorted(words.values()) == ["ADA?", "BOB?"]
+    result = await flow.resume("r", words)
+    assert result.state["said"] == "Done."
+    assert sorted(sent) == ["ada: ADA?", "bob: BOB?"]
+    assert len(provider.requests) == 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(responses(), st.lists(parts(), max_size=3))
+def test_replies_and_turns_can_be_put_into_the_state(reply: Response, content: list[Part]) -> None:
+    """They are stored by names of their own, with what is in them."""
+    kept = {"reply": reply, "history": [Message("user", tuple(content)), reply.message], "parts": content}
+    kept["more"] = [reply.usage, *reply.alternatives, *reply.logprobs, ToolResult("1", (Text("x"), Image(PNG)))]
+    assert decode(encode(kept, "state"), "state") == kept
+
+
+def test_types_of_answers_are_registered_only_where_something_is_stored() -> None:
+    program = (
+        "import sys\n"
+        "from agentflow import Response\n"
+        "assert 'agentflow.core.durability.values' not in sys.modules\n"
+        "from agentflow.core.durability.values import decode, encode\n"
+        "reply = Response('Hi', 'm', 'toy')\n"
+        "text = encode(reply, 'reply')\n"
+        "assert decode(text, 'reply') == reply\n"
+        "print(text)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout) == {"$:agentflow.Response": {"content": "Hi", "model": "m", "provider": "toy"}}
+
+
+def test_a_stored_answer_is_read_where_nothing_was_stored_before() -> None:
+    program = (
+        "from agentflow import Response\n"
+        "from agentflow.core.durability.values import decode\n"
+        'print(decode(\'{"$:agentflow.Response": {"content": "Hi", "model": "m", "provider": "toy"}}\', "reply").text)'
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "Hi"
 
 
 # ---- any program, cut anywhere -------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from agentflow.errors import ConfigurationError
+from agentflow.llm.storing import stored
 
 __all__ = [
     "Audio",
@@ -301,3 +302,6 @@ def _object(raw: str) -> tuple[dict[str, Json], str | None]:
     if not isinstance(value, dict):
         return {}, f"the arguments are JSON, but no object: {raw[:80]}"
     return value, None
+
+
+stored(Text, Image, Document, Audio, Reasoning, ToolCall, ToolResult, Raw, plain=plain)

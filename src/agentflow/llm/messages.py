@@ -35,6 +35,7 @@ from agentflow.llm.content import (
     plain,
     settled,
 )
+from agentflow.llm.storing import stored
 
 __all__ = [
     "Alternative",
@@ -422,3 +423,10 @@ def _text(content: Content) -> str:
     if isinstance(content, str):
         return content
     return "".join([part.text for part in content if isinstance(part, Text)])
+
+
+stored(
+    *(Message, Request, Response, Usage, Alternative, TokenLogprob, Embeddings, StreamChunk, ToolCallDelta, ModelInfo),
+    *(Tool, OutputFormat, Thinking, PromptCache, EmbeddingRequest, Timing),
+    plain=plain,
+)

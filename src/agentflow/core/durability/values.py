@@ -21,7 +21,8 @@ from types import NoneType
 from typing import Final, cast
 
 from agentflow.core.durability.error_forms import StoredCause
-from agentflow.core.durability.forms import Misfit, full_name, listed, text_of
+from agentflow.core.durability.forms import Form, Misfit, full_name, listed, text_of
+from agentflow.core.durability.put_off import catch_up
 from agentflow.core.durability.type_registry import REGISTERED, registry, storable
 from agentflow.errors import SerializationError, describe
 
@@ -149,7 +150,7 @@ def _sequence(value: list[object], depth: int, plain: frozenset[type]) -> object
 
 
 def _tagged(value: object, depth: int, plain: frozenset[type]) -> object:
-    form = registry.by_type.get(type(value))
+    form = registry.by_type.get(type(value)) or _late(type(value))
     if form is None:
         raise Misfit(_refusal(type(value)))
     try:
@@ -161,6 +162,12 @@ def _tagged(value: object, depth: int, plain: frozenset[type]) -> object:
         raise
     except Exception as error:  # a program's own `to`, or property, may raise anything
         raise Misfit(f"a {full_name(type(value))} cannot be taken apart: {describe(error)}") from error
+
+
+def _late(kind: type) -> Form | None:
+    """The form of a type whose registration was put off."""
+    catch_up()
+    return registry.by_type.get(kind)
 
 
 def _leaf(value: object) -> object:
@@ -221,6 +228,9 @@ def _together(tag: str, stored: object) -> object:
     if tag == _FLOAT:
         return float(text_of(stored))
     if tag.startswith(REGISTERED):
+        catch_up()
+        if tag in registry.by_tag:
+            return registry.by_tag[tag].together(stored)
         name = tag.removeprefix(REGISTERED)
         raise Misfit(f"no type is registered as {name!r}: register it with @storable before the run is resumed")
     raise Misfit(f"{tag!r} is no tag of this version: the text is damaged, or a newer version wrote it")

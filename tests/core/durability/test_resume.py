@@ -506,3 +506,30 @@ def test_a_run_that_is_cancelled_by_its_caller_can_go_on(calls: Calls) -> None:
 
     assert clock.run(main()) == "done"
     assert calls == ["a", "wait", "wait"]
+
+
+async def test_a_run_of_a_batch_that_cannot_be_kept_fails_alone(calls: Calls, engine: MemoryDurability) -> None:
+    flow = AsyncFlow(calls.step("a"), durability=engine)
+
+    good, bad = await flow.run_batch([{"x": 1}, {"x": object()}])
+
+    assert (good.status, bad.status) == ("done", "failed")
+    assert isinstance(bad.error, SerializationError)
+    assert (await engine.find(good.run_id)).status == "done"
+
+
+async def test_a_stream_is_kept_and_can_be_gone_on_with(calls: Calls, engine: MemoryDurability) -> None:
+    flow = AsyncFlow(calls.step("a") >> calls.step("b"), durability=engine)
+    calls.broken = {"b"}
+    with pytest.raises(NodeError):
+        async with flow.stream(run_id="r") as events:
+            async for _ in events:
+                pass
+    calls.broken = set()
+
+    async with flow.stream(run_id="r") as events:
+        told = [(event.kind, event.path) async for event in events]
+
+    assert [path for kind, path in told if kind == "node_start"] == ["flow/b#1"]
+    assert ("resume", "flow") in told
+    assert (events.result.status, calls) == ("done", ["a", "b", "b"])

@@ -266,7 +266,7 @@ async def test_an_observer_may_observe_close_and_run_flows():
 
 
 async def test_the_patience_with_observers_is_no_part_of_how_long_a_run_took(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("agentflow.core.flow._PATIENCE", 0.3)
+    monkeypatch.setattr("agentflow.core.flow_base._PATIENCE", 0.3)
     stuck = Stuck()
     began = asyncio.get_running_loop().time()
     result = await FLOW.run(observers=[stuck])

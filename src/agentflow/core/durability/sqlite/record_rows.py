@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 __all__ = ["RecordRow", "changed", "copy", "large_names", "load", "place_of", "remove", "save", "totals", "which_of"]
@@ -35,7 +36,7 @@ _SAVE: Final = (
     "ON CONFLICT(run, id) DO UPDATE SET number = excluded.number, "
     + ", ".join(f"{name} = excluded.{name}" for name in RecordRow._fields[1:])
 )
-_LOAD: Final = f"SELECT {_COLUMNS} FROM durable_records WHERE run = ? ORDER BY seq"
+_LOAD: Final = f"SELECT seq, {_COLUMNS} FROM durable_records WHERE run = ?"
 _CHANGED: Final = f"SELECT number, {_COLUMNS} FROM durable_records WHERE run = ? AND number > ? ORDER BY number"
 _COPY: Final = (
     f"INSERT INTO durable_records(number, seq, run, {_COLUMNS}) "
@@ -52,7 +53,9 @@ def save(connection: sqlite3.Connection, run: int, row: RecordRow) -> None:
 
 
 def load(connection: sqlite3.Connection, run: int) -> list[RecordRow]:
-    return list(map(RecordRow._make, connection.execute(_LOAD, (run,))))
+    rows = connection.execute(_LOAD, (run,)).fetchall()
+    rows.sort(key=itemgetter(0))  # SQLite would carry the bodies about while it sorts
+    return [RecordRow._make(row[1:]) for row in rows]
 
 
 def changed(connection: sqlite3.Connection, run: int, after: int) -> tuple[list[RecordRow], int]:

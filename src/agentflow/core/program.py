@@ -129,8 +129,8 @@ class FlowRun:
             await scope.begin("flow_start", start)
             token = current_scope.set(scope)
             try:
-                if whole and run.keeper is not None and run.keeper.news is not None:
-                    await scope.send(*run.keeper.news)
+                if whole and run.keeper is not None and (news := run.keeper.news()) is not None:
+                    await scope.send(*news)
                 action = await walking(state, frame, scope)
             finally:
                 step_out(token)

@@ -91,7 +91,6 @@ class Keeper(Protocol):
         """Undo something, unless that has been done."""
         ...
 
-    @property
     def news(self) -> tuple[str, Mapping[str, object]] | None:
         """Kind and facts of what is told when the run goes on, or begins in the middle of another."""
         ...

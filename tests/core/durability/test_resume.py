@@ -533,3 +533,41 @@ async def test_a_stream_is_kept_and_can_be_gone_on_with(calls: Calls, engine: Me
     assert [path for kind, path in told if kind == "node_start"] == ["flow/b#1"]
     assert ("resume", "flow") in told
     assert (events.result.status, calls) == ("done", ["a", "b", "b"])
+
+
+async def test_what_is_changed_in_place_is_told_because_it_would_be_lost(engine: MemoryDurability) -> None:
+    @node(writes="log")
+    async def begin() -> list[str]:
+        return ["began"]
+
+    @node
+    async def sly(state: SharedState) -> None:
+        log = state["log"]
+        assert isinstance(log, list)
+        log.append("unseen")
+
+    @node
+    async def honest(state: SharedState) -> None:
+        state.modify("items", lambda items: [*items, 4])  # type: ignore[misc]
+
+    flow = AsyncFlow(begin >> sly >> honest, durability=engine)
+
+    with pytest.warns(RuntimeWarning, match=r"run r of flow: the value of 'log' was changed in place"):
+        await flow.run({"items": [1, 2, 3]}, run_id="r")
+
+
+async def test_a_fork_is_a_run_of_its_own_from_its_first_stretch_on(calls: Calls, engine: MemoryDurability) -> None:
+    flow = AsyncFlow(calls.step("a") >> calls.step("b"), durability=engine)
+    await flow.run(run_id="r")
+    kinds: list[str] = []
+
+    class Watch:
+        inline = True
+
+        def observe(self, event: Any) -> None:
+            kinds.append(event.kind)
+            assert event.sequence < 100
+
+    await flow.fork("r", at="b", new_run_id="f", observers=[Watch()])
+
+    assert kinds[:2] == ["flow_start", "fork"]

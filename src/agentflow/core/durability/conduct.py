@@ -11,6 +11,7 @@ journal once more, with nothing new begun.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Protocol, cast
@@ -265,8 +266,16 @@ async def _stretch(
         state = SharedState(inputs, context=terms.context)
     if journal.ended:  # it is looked at, and nothing happens: whoever watches has seen it
         return await flow.perform(state, replace(terms, observers=()), None, keeper)
-    await keeper.begin()
-    return await flow.perform(state, terms, reader, keeper)
+    await keeper.begin(state)
+    result = await flow.perform(state, terms, reader, keeper)
+    for name in keeper.changed_in_place():
+        warnings.warn(
+            f"run {spec.run_id} of {flow.name}: the value of {name!r} was changed in place after it was kept, which the "
+            f"run would not have when it goes on: write it again, state[{name!r}] = …",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return result
 
 
 def _ending(result: FlowResult) -> Ending:

@@ -11,7 +11,7 @@ flows and `Each` are walked again: what is inside them is kept, and how they cho
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Token
 from typing import Any, Final
@@ -30,6 +30,7 @@ from agentflow.core.durability.bodies import (
     undo_in,
     writes_in,
 )
+from agentflow.core.durability.mutations import Mutations
 from agentflow.core.durability.protocol import Journal
 from agentflow.core.durability.records import Record, RecordKind
 from agentflow.core.durability.step import DurableStep, current_step
@@ -66,20 +67,21 @@ class DurableRun:
         self.journal = journal
         self.clock = clock
         self._strict = strict
+        self._root: SharedState | None = None
+        self._mutations = Mutations()
         self._forked = {"forked_from": forked_from, "forked_at": forked_at} if forked_from else {}
         failed = journal.find(_FAILED)
         self.undoing = None if failed is None else error_in(failed)
-        self.stretch = sum(record.kind == "stretch" for record in journal.records())
+        own = [record for record in journal.records() if record.id.startswith(self._stretch_id(""))]
+        self.stretch = len(own)
         """How often the run has gone on before."""
-        first = journal.find(f"{_STRETCH}:0")
-        self.since = None if first is None else first.at
+        self.since = own[0].at if own else None
         """Wall time when the run first began."""
 
     @property
     def _closed(self) -> bool:
         return self.undoing is not None or self.journal.ended
 
-    @property
     def news(self) -> tuple[str, Mapping[str, object]] | None:
         """What whoever watches is told when the stretch begins: kind and facts; None where there is nothing to tell."""
         kind = "resume" if self.stretch else "fork" if self._forked else None
@@ -92,14 +94,28 @@ class DurableRun:
 
     def spent(self) -> tuple[int, int, float | None]:
         """What the requests to models in the journal have cost: how many there are, their tokens, US dollars. What a
-        tool has cost are the requests that it made."""
-        calls = [record for record in self.journal.records() if record.kind == "call" and not _is_tool(record)]
+        tool has cost are the requests that it made; what a fork has taken over, the other run has spent."""
+        records = self.journal.records()
+        ids = [record.id for record in records]
+        first = self._stretch_id(0)
+        own = records[ids.index(first) :] if first in ids else ()
+        calls = [record for record in own if record.kind == "call" and not _is_tool(record)]
         known = [record.cost for record in calls if record.cost is not None]
         return len(calls), sum(each.tokens for each in calls), sum(known) if len(known) == len(calls) else None
 
-    async def begin(self) -> None:
-        """One more stretch of the run begins."""
-        await self._save(f"{_STRETCH}:{self.stretch}", "stretch", "{}")
+    async def begin(self, state: SharedState) -> None:
+        """One more stretch of the run begins, in this state."""
+        self._root = state
+        self._mutations.keep(state.snapshot())
+        await self._save(self._stretch_id(self.stretch), "stretch", "{}")
+
+    def _stretch_id(self, number: int | str) -> str:
+        """With the run's own id: a fork has the records of the run it comes from, and is another."""
+        return f"{_STRETCH}:{self.journal.run_id}:{number}"
+
+    def changed_in_place(self) -> Iterator[str]:
+        """The names of values that were changed without being written again: a later stretch will not have that."""
+        return iter(()) if self._root is None else self._mutations.changed(self._root)
 
     # ---- steps -----------------------------------------------------------------------------------------------
 
@@ -121,8 +137,11 @@ class DurableRun:
         action: str | None = await self._within(own, step.visit(view, frame, number))
         if not _leads_on(step, action):
             return action  # the walker refuses it; what comes of a mended node is kept
-        await self._keep(own, "step", lambda: step_body(action, view.written(), own.undo), started)
+        writes = view.written()
+        await self._keep(own, "step", lambda: step_body(action, writes, own.undo), started)
         state.apply(view)
+        if state is self._root:
+            self._mutations.keep(writes.assigned)
         return action
 
     def _again(self, record: Record, state: SharedState, redo: Redo | None) -> str | None:

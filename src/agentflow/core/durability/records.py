@@ -11,7 +11,7 @@
                "article/book#1!undo"            undo     that a step has been compensated
                "article/book#1!update"          update   what a fork has changed before that step
                "!failed"                        failed   why the run is being undone
-               "!stretch:0"                     stretch  that it began, or went on
+               "!stretch:4f9a:0"                stretch  that the run began, or went on
 
 Ids are the same on every replay. Bodies are JSON texts of `values.py`; an engine keeps them as they are.
 """

@@ -47,7 +47,13 @@ async def _sleep(step: DurableStep, seconds: float, *, park: bool) -> None:
         return
     if park:
         raise Parked([Interrupt(id, step.path, "sleeps", asked=record.at, due=due, kind="timer")])
-    await step.clock.sleep(left)
+    began = step.clock.monotonic()
+    try:
+        await step.clock.sleep(left)
+    finally:
+        scope = current_scope.get()
+        if scope is not None:
+            scope.waited({"waiting": step.clock.monotonic() - began})
 
 
 async def _begun(step: DurableStep, id: str, due: float) -> Record:

@@ -11,9 +11,22 @@ from typing import Any
 import pytest
 from tests.support.bench import Bench, Slow
 from tests.support.event_schema import misfits
+from tests.support.memory_durability import MemoryDurability
 from tests.support.memory_journal import MemoryJournal, step_of
 
-from agentflow import AsyncFlow, Each, ExecutionEvent, Key, RetryPolicy, ScriptedProvider, SharedState, emit, node
+from agentflow import (
+    AsyncFlow,
+    Each,
+    ExecutionEvent,
+    Key,
+    RetryPolicy,
+    ScriptedProvider,
+    SharedState,
+    emit,
+    interrupt,
+    node,
+    sleep,
+)
 from agentflow.core.observability import KINDS, observe, verdict
 from agentflow.core.observability.feedback import feedback
 from agentflow.errors import AgentFlowError, AuthenticationError, OverloadedError, RateLimitError
@@ -218,6 +231,68 @@ def test_answers_and_results_on_record(tmp_path: Path, kept: Kept) -> None:
 
     bench.run(main())
     assert kept.kinds >= {"model_replayed", "tool_replayed"}
+
+
+async def test_durable_runs_that_are_parked_resumed_forked_undone_and_called_off(kept: Kept) -> None:
+    engine = MemoryDurability()
+
+    @node
+    async def ask(state: SharedState) -> None:
+        state["answer"] = await interrupt("Publish?", schema=bool)
+        await sleep(0.0)
+
+    async def undo(item: object, result: object) -> None:
+        if result == 2:
+            raise ValueError("it cannot be undone")
+
+    def book(number: int) -> Any:
+        async def work() -> int:
+            return number
+
+        return node(name=f"book{number}", writes=f"ticket{number}", compensate=undo)(work)
+
+    @node(writes="connection")
+    async def connect() -> object:
+        return object()
+
+    @node
+    async def fail(state: SharedState) -> None:
+        raise ValueError("for good")
+
+    inner = AsyncFlow(ask, name="inner")
+    asking = AsyncFlow(inner, name="asking", durability=engine)
+    await asking.run(run_id="one")
+    await asking.resume("one", True)
+    await asking.fork("one", at="ask", new_run_id="two")
+    await asking.cancel("two")
+    failing = AsyncFlow(book(1) >> book(2) >> connect >> fail, name="failing", durability=engine)
+    failing.strict = False
+    with suppress(AgentFlowError):
+        await failing.run()
+
+    undoing = asyncio.Event()
+
+    async def hang(item: object, result: object) -> None:
+        undoing.set()
+        await asyncio.Event().wait()
+
+    @node(writes="booked", compensate=hang)
+    async def stuck() -> int:
+        return 1
+
+    cut_off = asyncio.create_task(AsyncFlow(stuck >> fail, name="stuck").run())
+    await undoing.wait()
+    cut_off.cancel()
+    await asyncio.wait([cut_off])
+
+    assert kept.kinds >= {"interrupt", "timer", "flow_interrupted", "node_interrupted", "resume", "fork", "cancel"}
+    assert kept.kinds >= {
+        "compensate_start",
+        "compensate_success",
+        "compensate_error",
+        "compensate_cancelled",
+        "not_kept",
+    }
 
 
 def test_every_kind_of_today_is_looked_at_here() -> None:

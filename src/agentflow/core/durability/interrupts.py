@@ -31,7 +31,7 @@ from agentflow.core.parking import Parked
 from agentflow.core.portal import run_blocking
 from agentflow.errors import AnswerError, ConfigurationError, InterruptTimeoutError
 
-__all__ = ["NO_DEFAULT", "answer_id", "interrupt", "interrupt_blocking", "interrupt_in"]
+__all__ = ["NO_DEFAULT", "answer_id", "interrupt", "interrupt_blocking", "interrupt_in", "node_path"]
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ async def interrupt(
         id = step.id_of("wait")
         record = step.journal.find(id)
         if record is None:
-            asked = Interrupt(id, step.path, prompt, payload, wanted.schema, problem=problem)
+            asked = Interrupt(id, node_path(id), prompt, payload, wanted.schema, problem=problem)
             question = await _ask(step, asked, timeout, question)
         else:
             question = interrupt_in(record)
@@ -153,6 +153,11 @@ def answer_id(interrupt: str) -> str:
     return f"{interrupt}!answer"
 
 
+def node_path(id: str) -> str:
+    """The path of the node that a record belongs to, also of what a tool in it has asked."""
+    return id.partition("!")[0]
+
+
 def _body(question: Interrupt) -> str:
     schema = None if question.schema is None else dict(question.schema)
     asked = {
@@ -169,5 +174,4 @@ def interrupt_in(record: Record) -> Interrupt:
     """What a `wait` or a `timer` record waits for."""
     body: Mapping[str, Any] = decode(record.body, record.id)  # type: ignore[assignment]  # we have written it
     asked = body["question"]
-    path = record.id.partition("!")[0]
-    return Interrupt(record.id, path, payload=body["payload"], asked=record.at, **asked)
+    return Interrupt(record.id, node_path(record.id), payload=body["payload"], asked=record.at, **asked)

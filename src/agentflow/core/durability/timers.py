@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from agentflow.core.durability.interrupts import interrupt_in
+from agentflow.core.durability.interrupts import interrupt_in, node_path
 from agentflow.core.durability.records import Interrupt, Record
 from agentflow.core.durability.step import DurableStep, current_step
 from agentflow.core.observability.scope import current_scope
@@ -46,7 +46,7 @@ async def _sleep(step: DurableStep, seconds: float, *, park: bool) -> None:
     if left <= 0:
         return
     if park:
-        raise Parked([Interrupt(id, step.path, "sleeps", asked=record.at, due=due, kind="timer")])
+        raise Parked([Interrupt(id, node_path(id), "sleeps", asked=record.at, due=due, kind="timer")])
     began = step.clock.monotonic()
     try:
         await step.clock.sleep(left)

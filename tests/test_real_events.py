@@ -29,6 +29,7 @@ from agentflow import (
 )
 from agentflow.core.observability import KINDS, observe, verdict
 from agentflow.core.observability.feedback import feedback
+from agentflow.core.parking import Parked
 from agentflow.errors import AgentFlowError, AuthenticationError, OverloadedError, RateLimitError
 from agentflow.llm import Response, ToolCall
 
@@ -224,13 +225,22 @@ def test_answers_and_results_on_record(tmp_path: Path, kept: Kept) -> None:
     call = Response((ToolCall("1", "weather", {"city": "Oslo"}),), "m", "toy", finish_reason="tool_calls")
     bench, journal = Bench(tmp_path, {"toy": ScriptedProvider([call, "It rains."])}), MemoryJournal()
 
+    async def ask_somebody(city: str) -> str:
+        """The weather in a city, from who lives there."""
+        return str(await interrupt(f"How is it in {city}?"))
+
+    asking = Response((ToolCall("2", "ask_somebody", {"city": "Oslo"}),), "m", "toy", finish_reason="tool_calls")
+    other = Bench(tmp_path, {"toy": ScriptedProvider([asking])})
+
     async def main() -> None:
         for _ in range(2):
             with step_of(journal):
                 await bench.ask().tools(weather).execute()
+        with step_of(MemoryJournal()), pytest.raises(Parked):
+            await other.ask().tools(ask_somebody).execute()
 
     bench.run(main())
-    assert kept.kinds >= {"model_replayed", "tool_replayed"}
+    assert kept.kinds >= {"model_replayed", "tool_replayed", "tool_interrupted"}
 
 
 async def test_durable_runs_that_are_parked_resumed_forked_undone_and_called_off(kept: Kept) -> None:

@@ -1,11 +1,12 @@
 """A process that executes runs on PostgreSQL, and dies when it is told to.
 
-python -m tests.support.dbos_worker '{"url": …, "log": FILE, "queue": "jobs", "limits": {…}}'    works until stdin closes
-python -m tests.support.dbos_worker '{"url": …, "log": FILE, "execute": "r1", "die": "before 2"}' executes one run
+python -m tests.support.dbos_worker '{"url": …, "log": FILE, "queue": "jobs"}'    works until its stdin is closed
+python -m tests.support.dbos_worker '{"url": …, "log": FILE, "execute": "r1", "die": "before 2"}'    executes one run
 
 Runs of the flow "chain" do `inputs.steps` pieces of work, one after the other, and `inputs.branches` at once; each is a
-record. `inputs.ask` asks a question before the last; `inputs.publish` lets pieces be seen. Whatever is worked on is written into the log, outside of all that
-is tested: {"run": …, "id": …, "pid": …, "at": monotonic, "what": "begin" | "end"}. "ready" is said on stdout.
+record. `inputs.ask` asks a question before the last; `inputs.publish` lets pieces be seen. Whatever is worked on is
+written into the log, outside of all that is tested: {"run": …, "id": …, "pid": …, "at": monotonic, "what": "begin" or
+"end"}. A worker says "ready" on stdout.
 
 `die` is "before N" (the work is done, and not saved), "after N", or "parked": kill -9 of itself.
 """

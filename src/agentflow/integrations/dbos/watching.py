@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Final
 
 from agentflow.core.durability.records import Record
 from agentflow.integrations.dbos.pieces import STREAM
@@ -12,8 +11,6 @@ from agentflow.integrations.dbos.runs import Runs
 from agentflow.integrations.dbos.server import Server
 
 __all__ = ["pieces_of", "records_of"]
-
-_END: Final = None
 
 
 async def records_of(server: Server, runs: Runs, run_id: str, polling: float) -> AsyncIterator[Record]:
@@ -45,13 +42,13 @@ async def pieces_of(server: Server, run_id: str, polling: float) -> AsyncIterato
         try:
             async for pieces in DBOS.read_stream_async(run_id, STREAM, polling_interval_sec=polling):
                 hand_over(pieces)
-            hand_over(_END)
+            hand_over(None)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
             hand_over(server.explained(error, run_id))
 
     reading = asyncio.run_coroutine_threadsafe(read(), server.loop)
     try:
-        while (pieces := await arrived.get()) is not _END:
+        while (pieces := await arrived.get()) is not None:
             if isinstance(pieces, BaseException):
                 raise pieces
             for piece in pieces:

@@ -261,10 +261,18 @@ def test_a_section_has_a_name_in_the_flow_only_when_it_is_given_one() -> None:
         AsyncFlow(Parallel(a, name="p") >> Parallel(b).named("p"))
 
 
-@pytest.mark.parametrize("name", ["a/b", "a#1", ""])
+@pytest.mark.parametrize("name", ["a/b", "a#1", "a!undo", ""])
 def test_names_hold_nothing_that_paths_are_made_of(name: str) -> None:
     with pytest.raises(GraphError, match="is no name for a node"):
         AsyncFlow(step("start") >> step("x").named(name))
+
+
+@pytest.mark.parametrize("name", ["a/b", "a#1", "a!undo"])
+def test_nor_do_those_of_flows_and_of_what_an_each_runs(name: str) -> None:
+    with pytest.raises(GraphError, match="is no name for a flow"):
+        AsyncFlow(step("x"), name=name)
+    with pytest.raises(GraphError, match="is no name for a node"):
+        Each(AsyncNode[str, str](name=name), over="items")
 
 
 def test_a_class_gives_its_nodes_its_own_name_in_snake_case() -> None:

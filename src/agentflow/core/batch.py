@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from agentflow.core.graph import DEFAULT, Graph, Vertex, operand
+from agentflow.core.graph import DEFAULT, Graph, Vertex, check_name, operand
 from agentflow.core.lifecycle import Executable, Lifecycle, Place, blame, collected, watched
 from agentflow.core.node import BaseNode, Elsewhere, FunctionNode, awaited, in_process
 from agentflow.core.parking import Parked
@@ -89,6 +89,7 @@ class Each(BaseNode):
             raise GraphError(f"{self.name}: collect= is for flows; of a function, what it returned is collected")
 
     def _check_node(self, work: BaseNode) -> None:
+        check_name(work.name, "node")
         if isinstance(work, FunctionNode) and work.whole:
             raise GraphError(
                 f"{self.name}: {work.name} is a whole-lifecycle function, so it has no result to collect; "

@@ -21,7 +21,19 @@ from typing import Final, Literal, TypeAlias, TypeVar
 from agentflow.core.state import Key, key_name
 from agentflow.errors import GraphError, NodeError
 
-__all__ = ["DEFAULT", "END", "Dataflow", "End", "Graph", "Operand", "Parallel", "Path", "Region", "Vertex"]
+__all__ = [
+    "DEFAULT",
+    "END",
+    "Dataflow",
+    "End",
+    "Graph",
+    "Operand",
+    "Parallel",
+    "Path",
+    "Region",
+    "Vertex",
+    "check_name",
+]
 
 DEFAULT: Final = "default"
 """The action of a node that returns None."""
@@ -272,6 +284,7 @@ class Graph:
     def __init__(self, name: str, statements: Sequence[Operand]) -> None:
         if not statements:
             raise GraphError(f"flow {name!r} is empty: give it a node or a path")
+        check_name(name, "flow")
         self.name = name
         paths = [_parts(statement) for statement in statements]
         self.home: dict[Vertex, Region] = {}
@@ -421,8 +434,7 @@ class Graph:
         for vertex in self.home:
             if isinstance(vertex, Section) and not vertex.named_by_user:
                 continue
-            if not vertex.name or "/" in vertex.name or "#" in vertex.name:
-                raise GraphError(f"{vertex.name!r} is no name for a node: names are not empty and hold neither / nor #")
+            check_name(vertex.name, "node")
             rival = taken.setdefault(vertex.name, vertex)
             if rival is not vertex:
                 raise GraphError(
@@ -494,6 +506,12 @@ def _refuse_equal(vertex: Vertex) -> None:
         raise GraphError(
             f"{vertex.name} compares by value, but a node is the object itself: drop __eq__ or use @dataclass(eq=False)"
         )
+
+
+def check_name(name: str, kind: str) -> None:
+    """Raises GraphError for a name that would make the ids of steps, `flow/write#2!wait:1`, say several things."""
+    if not name or any(mark in name for mark in "/#!"):
+        raise GraphError(f"{name!r} is no name for a {kind}: names are not empty and hold none of / # !")
 
 
 def _name(part: Part) -> str:

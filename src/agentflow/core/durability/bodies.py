@@ -45,6 +45,8 @@ Undo: TypeAlias = tuple[object, object]
 
 _NO_WRITES: Final = Writes({})
 
+_text: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def step_body(action: str | None, writes: Writes, undo: Undo | None) -> str:
     return _object([("action", _text(action)), *_writes(writes), *_undo(undo)])
@@ -119,10 +121,6 @@ def _object(members: Iterable[tuple[str, str]]) -> str:
 
 def _array(texts: Iterable[str]) -> str:
     return f"[{','.join(texts)}]"
-
-
-def _text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _writes(writes: Writes) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ QUERIES  [a, b, c, d]  ──▶ search ×8 at a time ──▶  FINDINGS  [A, B
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Sized
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -16,7 +16,7 @@ from agentflow.core.node import BaseNode, Elsewhere, FunctionNode, awaited, in_p
 from agentflow.core.parking import Parked
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.core.run import Frame
+from agentflow.core.run import Frame, Redo
 from agentflow.core.state import ITEM, Key, SharedState, key_name
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.errors import AgentFlowError, DurabilityError, FlowError, GraphError, NodeError, StateError
@@ -217,9 +217,8 @@ class EachRun:
             progress.results[index] = failure
             return
         elif self._keeps:
-            redo = self._work.redo(inner) if isinstance(self._work, Lifecycle) else None
             work = partial(self._work.collect, item, view, inner)
-            result = await keeper.item(inner.path, work, view if self._needs_view else None, redo)
+            result = await keeper.item(inner.path, work, view if self._needs_view else None)
         else:
             result = await self._work.collect(item, view, inner)
         progress.results[index] = result if each.collect is None else view[each.collect]
@@ -230,6 +229,12 @@ class EachRun:
         if keeper is not None:
             await keeper.fail(here.path, failure)
         return failure
+
+    def redo_at(self, place: Place, below: Sequence[str]) -> Redo | None:
+        if not below or not below[0].isdecimal():
+            return None
+        here = Place(place.frame, "", int(below[0]), place)
+        return self._work.redo_at(self._inner(here), below[2:] if self._work_name else below[1:])
 
     def _inner(self, here: Place) -> Place:
         return Place(here.frame, self._work_name, 1, here) if self._work_name else here

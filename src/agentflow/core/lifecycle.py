@@ -11,7 +11,7 @@ own methods are. It keeps nothing between visits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from types import MappingProxyType
@@ -75,6 +75,11 @@ class Executable(Protocol):
 
     async def collect(self, item: object, state: SharedState, place: Place, /) -> object:
         """Do the vertex's work for one item of an `Each`, in the item's own view, and return what exec returned."""
+        ...
+
+    def redo_at(self, place: Place, below: Sequence[str], /) -> Redo | None:
+        """How the step at the path `below` this place is told what its exec has done; None where that cannot be
+        undone."""
         ...
 
 
@@ -272,17 +277,19 @@ class Lifecycle:
         """What exec returns, tried as often as it may be, kept where the run is durable."""
         keeper = place.frame.run.keeper
         if keeper is None or not self._saved:
-            result = await self._tried(item, place)
-        else:
-            undoable = self._compensation is not None
-            result = await keeper.result(item, partial(self._tried, item, place), undoable=undoable)
+            return await self._done(item, place)
+        undoable = self._compensation is not None
+        return await keeper.result(item, partial(self._done, item, place), undoable=undoable)
+
+    async def _done(self, item: object, place: Place) -> Any:
+        """It counts as done from when exec returns, also where keeping that is cut off."""
+        result = await self._tried(item, place)
         if self._compensation is not None:
             self._compensation.note(place, item, result)
         return result
 
-    def redo(self, place: Place) -> Redo | None:
-        """How a durable run that goes on is told what exec has done; None where that cannot be undone."""
-        return None if self._compensation is None else partial(self._compensation.note, place)
+    def redo_at(self, place: Place, below: Sequence[str]) -> Redo | None:
+        return None if below or self._compensation is None else partial(self._compensation.note, place)
 
     def _tried(self, item: object, place: Place) -> Awaitable[Any]:
         if self._attempts is None:
@@ -356,6 +363,9 @@ class StateFunction:
 
     async def collect(self, item: object, state: SharedState, place: Place) -> object:
         raise AssertionError("Each refuses whole-lifecycle functions when it is built")
+
+    def redo_at(self, place: Place, below: Sequence[str]) -> Redo | None:
+        return None
 
 
 async def watched(

@@ -5,7 +5,7 @@ Graph ──Program──▶ steps, connected ──FlowRun──▶ walk(start,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from agentflow.core.observability.scope import Scope, current_scope, scope_withi
 from agentflow.core.parking import Parked
 from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.pipeline import Pipeline
-from agentflow.core.run import Frame, Run, Step, walk
+from agentflow.core.run import Frame, Redo, Run, Step, walk
 from agentflow.core.schema import Validator
 from agentflow.core.sections import DataflowRun, ParallelRun
 from agentflow.core.state import SharedState
@@ -41,9 +41,13 @@ class Program:
         self.steps = {vertex: Step(index, vertex.name) for index, vertex in enumerate(graph.vertices())}
         self.size = len(self.steps)
         self.start = self.steps[graph.start]
+        self.works: dict[str, Executable] = {}
+        """What stands in its nodes, by their names."""
         for vertex, step in self.steps.items():
             work = self._work(vertex, graph)
-            step.visit, step.kept, step.work = work.visit, work.kept, work
+            step.visit, step.kept = work.visit, work.kept
+            if not isinstance(work, ParallelRun | DataflowRun):
+                self.works[vertex.name] = work
             targets = graph.edges[vertex]
             step.connect({name: self._step(target) for name, target in targets.items()})
 
@@ -115,6 +119,14 @@ class FlowRun:
             state[outer] = inner[own]
         return action
 
+    def redo_at(self, place: Place, below: Sequence[str]) -> Redo | None:
+        return self._redo_in(Frame(place.frame.run, self._name, place.path, 0, self._max_steps), below)
+
+    def _redo_in(self, frame: Frame, below: Sequence[str]) -> Redo | None:
+        name, _, number = below[0].rpartition("#") if below else ("", "", "")
+        work = self._program.works.get(name)
+        return None if work is None else work.redo_at(Place(frame, name, int(number)), below[1:])
+
     async def run(self, state: SharedState, run: Run, path: str, number: int, *, whole: bool = False) -> str:
         """Walk the flow in `state`. As a `whole` run, its input may hold nothing but what the schema names, and what it
         has done is undone where it fails."""
@@ -147,17 +159,21 @@ class FlowRun:
         return action
 
     async def _whole(self, state: SharedState, frame: Frame, scope: Scope | None) -> str:
-        run = frame.run
+        run, find = frame.run, partial(self._redo_in, frame)
+        undoing = None if run.keeper is None else run.keeper.undoing  # since an earlier stretch
         try:
-            return await self._guarded(state, frame, scope, exact=True)
+            action = await self._guarded(state, frame, scope, exact=True)
         except Exception as error:
-            await undo_all(run, error)
+            await undo_all(run, error, find)
             raise
         except Parked:
-            if run.keeper is None or run.keeper.undoing is None:
+            if undoing is None:
                 raise
-            await undo_all(run, run.keeper.undoing)
-            raise run.keeper.undoing from None
+        else:
+            if undoing is None:
+                return action
+        await undo_all(run, undoing, find)
+        raise undoing
 
     async def _guarded(self, state: SharedState, frame: Frame, scope: Scope | None, *, exact: bool = False) -> str:
         guard, run = self._guard, frame.run

@@ -54,11 +54,8 @@ class Keeper(Protocol):
         """What exec of the current step has returned for `item`, or returns now: kept before post runs."""
         ...
 
-    async def item(
-        self, path: str, work: Callable[[], Awaitable[object]], view: SharedState | None, redo: Redo | None, /
-    ) -> object:
-        """What an item of an `Each` came to, or comes to now; what it adds to the state stands in its `view`. `redo` is
-        told what exec took and returned, where that can be undone."""
+    async def item(self, path: str, work: Callable[[], Awaitable[object]], view: SharedState | None, /) -> object:
+        """What an item of an `Each` came to, or comes to now; what it adds to the state stands in its `view`."""
         ...
 
     def failed(self, path: str, /) -> Exception | None:
@@ -85,6 +82,10 @@ class Keeper(Protocol):
 
     async def give_up(self, error: Exception, /) -> None:
         """The run has failed for good, and is undone from now on."""
+        ...
+
+    def deeds(self) -> Mapping[str, tuple[object, object]]:
+        """What exec took and returned in all steps that can be undone, by their paths, in the order of their ends."""
         ...
 
     async def undo(self, deed: Deed, /) -> None:
@@ -156,15 +157,13 @@ class Visit(Protocol):
 class Step:
     """A vertex of one flow, ready to be walked: what to call, and where each action leads (None ends).
 
-    `kept` says whether a durable run keeps a visit as one step; else what is inside it is kept, or nothing. `work` is
-    whose visit it is.
+    `kept` says whether a durable run keeps a visit as one step; else what is inside it is kept, or nothing.
     """
 
-    __slots__ = ("edges", "index", "kept", "name", "visit", "work")
+    __slots__ = ("edges", "index", "kept", "name", "visit")
 
     visit: Visit
     kept: bool
-    work: object
 
     def __init__(self, index: int, name: str) -> None:
         self.index = index

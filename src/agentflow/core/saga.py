@@ -8,7 +8,7 @@ Compensations run one after the other. One that fails does not keep the others f
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,8 +36,18 @@ class Saga:
     def __bool__(self) -> bool:
         return bool(self._deeds)
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """Whose deeds they are."""
+        return frozenset(deed.path for deed in self._deeds)
+
     def add(self, deed: Deed) -> None:
         self._deeds.append(deed)
+
+    def arrange(self, order: Sequence[str]) -> None:
+        """Put the deeds at these paths into this order. The others were done last: nothing of them is kept yet."""
+        places = {path: place for place, path in enumerate(order)}
+        self._deeds.sort(key=lambda deed: places.get(deed.path, len(places)))
 
     async def undo(self, around: Callable[[Deed], Awaitable[None]]) -> list[Exception]:
         """Undo all, the last one first; `around` does it, and whatever belongs to it. Returned is what failed."""

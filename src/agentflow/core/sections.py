@@ -84,7 +84,9 @@ class ParallelRun:
         if outcome.parked:
             raise Parked.together(outcome.parked)
         for step in self._inside:
-            frame.visits[step.index] = max(frame.visits[step.index], join.visits.get(step.name, 0))
+            missing = max(0, join.visits.get(step.name, 0) - frame.visits[step.index])
+            frame.visits[step.index] += missing
+            frame.steps += missing
 
 
 class DataflowRun:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from agentflow.core.lifecycle import failure_data
 from agentflow.core.observability.scope import current_scope, scope_within, step_out
-from agentflow.core.run import Run
+from agentflow.core.run import Redo, Run
 from agentflow.core.saga import Deed
 from agentflow.errors import DurabilityError, NodeError, describe
 
 __all__ = ["undo_all"]
 
 
-async def undo_all(run: Run, error: Exception) -> None:
+Find: TypeAlias = Callable[[Sequence[str]], "Redo | None"]
+"""Where in a flow a step stands, by its path below the flow, and how it is told what exec has done there."""
+
+
+async def undo_all(run: Run, error: Exception, find: Find) -> None:
     """Undo what the run has done, because of `error`, which is told what could not be undone.
 
     A run that merely could not be kept has not failed for good: it can go on, and nothing of it is undone.
     """
-    if isinstance(error, DurabilityError) or not run.saga:
+    if isinstance(error, DurabilityError):
+        return
+    if run.keeper is not None:
+        _remember(run, run.keeper.deeds(), find)
+    if not run.saga:
         return
     if run.keeper is not None:
         await run.keeper.give_up(error)
@@ -27,6 +37,17 @@ async def undo_all(run: Run, error: Exception) -> None:
         error.add_note(f"what was done could not be undone: {describe(failure)}")
     if failures and isinstance(error, NodeError):
         error.siblings += tuple(failures)
+
+
+def _remember(run: Run, deeds: Mapping[str, tuple[object, object]], find: Find) -> None:
+    """Earlier stretches have done something as well, also in branches and items that did not count, which are not
+    walked again."""
+    known = run.saga.paths
+    for path, (item, result) in deeds.items():
+        redo = None if path in known else find(path.split("/")[1:])
+        if redo is not None:
+            redo(item, result)
+    run.saga.arrange(list(deeds))
 
 
 async def _told(run: Run, deed: Deed) -> None:

@@ -34,10 +34,9 @@ from agentflow.core.durability.mutations import Mutations
 from agentflow.core.durability.protocol import Journal
 from agentflow.core.durability.records import Record, RecordKind
 from agentflow.core.durability.step import DurableStep, current_step
-from agentflow.core.lifecycle import Lifecycle, Place
 from agentflow.core.observability.scope import current_scope
 from agentflow.core.parking import Parked, parked_in
-from agentflow.core.run import Frame, Join, Redo, Step
+from agentflow.core.run import Frame, Join, Step
 from agentflow.core.saga import Deed
 from agentflow.core.state import SharedState, Writes
 from agentflow.errors import NodeError, SerializationError
@@ -128,9 +127,10 @@ class DurableRun:
             return await step.visit(state, frame, number)
         record = self.journal.find(path)
         if record is not None and record.kind == "step":
-            return self._again(record, state, _redo(step, frame, number))
+            before, was = step_in(record)
+            state.write(was)
+            return before
         if self._closed:
-            _tell(record, _redo(step, frame, number))
             raise Parked
         view, own = state.view(), DurableStep(self.journal, path, self.clock)
         started = self.clock.monotonic()
@@ -144,24 +144,13 @@ class DurableRun:
             self._mutations.keep(writes.assigned)
         return action
 
-    def _again(self, record: Record, state: SharedState, redo: Redo | None) -> str | None:
-        """The visit as it was."""
-        action, writes = step_in(record)
-        _tell(record, redo)
-        state.write(writes)
-        return action
-
-    async def item(
-        self, path: str, work: Callable[[], Awaitable[object]], view: SharedState | None, redo: Redo | None
-    ) -> object:
+    async def item(self, path: str, work: Callable[[], Awaitable[object]], view: SharedState | None) -> object:
         record = self.journal.find(path)
         if record is not None and record.kind == "item":
-            _tell(record, redo)
             if view is not None:
                 view.write(writes_in(record))
             return result_in(record)
         if self._closed:
-            _tell(record, redo)
             raise Parked
         own, started = DurableStep(self.journal, path, self.clock), self.clock.monotonic()
         result = await self._within(own, work())
@@ -234,6 +223,10 @@ class DurableRun:
             await self._save(_FAILED, "failed", error_body(error))
             self.undoing = error
 
+    def deeds(self) -> Mapping[str, tuple[object, object]]:
+        done = [(record.id, undo_in(record)) for record in self.journal.records() if '"undo":' in record.body]
+        return {path: undo for path, undo in done if undo is not None}
+
     async def undo(self, deed: Deed) -> None:
         id = f"{deed.path}!undo"
         if self.journal.find(id) is not None:
@@ -261,17 +254,6 @@ class DurableRun:
 
     async def _save(self, id: str, kind: RecordKind, body: str) -> None:
         await self.journal.save(Record(id, kind, body, self.clock.time()))
-
-
-def _redo(step: Step, frame: Frame, number: int) -> Redo | None:
-    return step.work.redo(Place(frame, step.name, number)) if isinstance(step.work, Lifecycle) else None
-
-
-def _tell(record: Record | None, redo: Redo | None) -> None:
-    """What the step had done can be undone, in this stretch as well."""
-    undo = None if record is None or redo is None else undo_in(record)
-    if undo is not None and redo is not None:
-        redo(*undo)
 
 
 async def _tell_unkept(error: SerializationError) -> None:

@@ -16,15 +16,19 @@ from typing import Final
 
 from agentflow.errors import (
     AgentFlowError,
+    AnswerError,
     AuthenticationError,
     ConfigurationError,
     DocumentError,
+    FlowChangedError,
     FlowFileError,
     GraphError,
     InputError,
     NodeError,
     NotFoundError,
     PermissionDeniedError,
+    RunEndedError,
+    RunExistsError,
     StateKeyError,
     UnknownRunError,
     describe,
@@ -36,6 +40,7 @@ __all__ = [
     "EXIT_CODES",
     "FAILED",
     "INTERRUPTED",
+    "PARKED",
     "USAGE",
     "exit_code",
     "explain",
@@ -47,6 +52,7 @@ DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 CONFIGURATION: Final = 3
+PARKED: Final = 4
 INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = {
@@ -54,10 +60,21 @@ EXIT_CODES: Final = {
     FAILED: "the run failed",
     USAGE: "bad input: the command line, a file, the flow's input",
     CONFIGURATION: "configuration: models.yml, a model's name, an API key",
+    PARKED: "the run is parked: it waits for an answer, or for a moment",
     INTERRUPTED: "Ctrl-C",
 }
 
-_BAD_INPUT: Final = (FlowFileError, DocumentError, InputError, GraphError, UnknownRunError)
+_BAD_INPUT: Final = (
+    FlowFileError,
+    DocumentError,
+    InputError,
+    GraphError,
+    UnknownRunError,
+    RunExistsError,
+    RunEndedError,
+    FlowChangedError,
+    AnswerError,
+)
 _BAD_CONFIGURATION: Final = (ConfigurationError, AuthenticationError, PermissionDeniedError, NotFoundError)
 
 

@@ -19,7 +19,7 @@ from agentflow.cli.load import AnyFlow
 from agentflow.core.schema import FieldValidator
 from agentflow.errors import InputError
 
-__all__ = ["read_input"]
+__all__ = ["read_input", "read_pairs"]
 
 ARGS: Final = "args"
 
@@ -30,7 +30,7 @@ def read_input(flow: AnyFlow, *, args: Sequence[str], pairs: Sequence[str], json
     Raises InputError, and click.UsageError for words that make no sense.
     """
     state = {} if json_file is None else _object(json_file)
-    state |= _pairs(pairs)
+    state |= read_pairs(pairs, "--input")
     if ARGS in state and args:
         raise click.UsageError(f"{ARGS} is given twice: as arguments, and as input")
     if args or (ARGS not in state and _takes_args(flow)):
@@ -55,14 +55,15 @@ def _check_takes_args(flow: AnyFlow) -> None:
         )
 
 
-def _pairs(pairs: Sequence[str]) -> dict[str, object]:
+def read_pairs(pairs: Sequence[str], option: str) -> dict[str, object]:
+    """What KEY=VALUE, given several times, says. Raises click.BadParameter."""
     values: dict[str, object] = {}
     for pair in pairs:
         key, sign, text = pair.partition("=")
         if not sign or not key:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE, as in topic=tides", param_hint="--input")
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE, as in topic=tides", param_hint=option)
         if key in values:
-            raise click.BadParameter(f"{key} is given twice", param_hint="--input")
+            raise click.BadParameter(f"{key} is given twice", param_hint=option)
         values[key] = _value(text)
     return values
 

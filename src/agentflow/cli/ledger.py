@@ -76,11 +76,12 @@ class Ledger:
         """Take one event; the row it changed, if any."""
         match event.kind:
             case "node_start" | "flow_start":
-                self._count(event)
+                self._count(event, 1)
                 return self._started(event, now)
             case "node_success" | "flow_success" | "node_error" | "flow_error":
                 return self._ended(event, now, failed=event.kind.endswith("error"))
             case "node_interrupted" | "flow_interrupted":
+                self._count(event, -1)  # it is done when it has been gone on with
                 return self._ended(event, now, parked=True)
             case "chunk":
                 self._heard(event)
@@ -89,6 +90,11 @@ class Ledger:
                 tokens = event.data.get("output_tokens")
                 self.output_tokens += tokens if isinstance(tokens, int) else 0
         return None
+
+    def begin_stretch(self) -> None:
+        """The run goes on: what has been done is counted, and stands in no row any more."""
+        self._rows.clear()
+        self._said.clear()
 
     def summary(self) -> str:
         """What was done, in a few words, and counted as `agentflow trace` counts it."""
@@ -107,12 +113,12 @@ class Ledger:
         under_way = [row.label for row in self.rows if row.running]
         return f"finished: {', '.join(finished) or 'nothing'}; under way: {', '.join(under_way) or 'nothing'}"
 
-    def _count(self, event: ExecutionEvent) -> None:
+    def _count(self, event: ExecutionEvent, by: int) -> None:
         """A flow in a flow is no visit of its own: its nodes are."""
-        if event.kind == "node_start":
+        if event.kind.startswith("node"):
             is_item = event.path.rpartition("/")[2].isdigit()
-            self.items += is_item
-            self.node_visits += not is_item
+            self.items += by * is_item
+            self.node_visits += by * (not is_item)
 
     def _started(self, event: ExecutionEvent, now: float) -> Row | None:
         names, beyond = _places(event.path)

@@ -47,13 +47,16 @@ def read_target(text: str) -> Target:
 
 
 def load_flow(text: str) -> AnyFlow:
-    """The flow that `FILE[:NAME]` names. The file's folder is put on sys.path, as `python FILE` does.
+    """The flow that `FILE[:NAME]` names, and that knows by its `source` where it is found again from any folder. The
+    file's own folder is put on sys.path, as `python FILE` does.
 
     Raises FlowFileError; a ConfigurationError raised by the file's own code passes.
     """
     target = read_target(text)
     _check(target.file)
-    return _choose(_flows(_imported(target.file)), target)
+    name, flow = _choose(_flows(_imported(target.file)), target)
+    flow.source = f"{target.file.resolve()}:{name}"
+    return flow
 
 
 def _check(file: Path) -> None:
@@ -117,24 +120,25 @@ def _flows(module: ModuleType) -> dict[str, AnyFlow]:
     return {name: value for name, value in vars(module).items() if isinstance(value, AsyncFlow | Flow)}
 
 
-def _choose(flows: Mapping[str, AnyFlow], target: Target) -> AnyFlow:
+def _choose(flows: Mapping[str, AnyFlow], target: Target) -> tuple[str, AnyFlow]:
+    """The flow, and the name it has in the file."""
     file = target.file
     if not flows:
         raise FlowFileError(f"{file} holds no flow: assign one at its top level, as in {_USUAL_NAME} = AsyncFlow(…)")
     if target.name is not None:
         return _named(flows, target.name, file)
     if _USUAL_NAME in flows:
-        return flows[_USUAL_NAME]
+        return _USUAL_NAME, flows[_USUAL_NAME]
     if len({id(flow) for flow in flows.values()}) > 1:
         raise FlowFileError(
             f"{file} holds {len(flows)} flows, {', '.join(flows)}: say which one, as in {file}:{next(iter(flows))}"
         )
-    return next(iter(flows.values()))
+    return next(iter(flows.items()))
 
 
-def _named(flows: Mapping[str, AnyFlow], name: str, file: Path) -> AnyFlow:
+def _named(flows: Mapping[str, AnyFlow], name: str, file: Path) -> tuple[str, AnyFlow]:
     if name in flows:
-        return flows[name]
+        return name, flows[name]
     near = get_close_matches(name, flows, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(flows)}"
     raise FlowFileError(f"{file} has no flow {name!r}: {hint}")

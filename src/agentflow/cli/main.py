@@ -1,7 +1,7 @@
 """The command `agentflow`: finds the command asked for, and turns every failure into a message and an exit code.
 
     agentflow run flow.py   ──▶  agentflow.cli.run.command
-                            ◀──  0 done · 1 the run failed · 2 bad input · 3 configuration · 130 Ctrl-C
+                            ◀──  0 done · 1 the run failed · 2 bad input · 3 configuration · 4 parked · 130 Ctrl-C
 
 A command's module is imported when it is asked for, so that `agentflow --help` loads click alone.
 """
@@ -26,7 +26,9 @@ __all__ = ["commands", "main"]
 COMMANDS: Final = {
     "run": "Run the flow in a file.",
     "ask": "Ask a model one question.",
-    "runs": "List what has been recorded.",
+    "answer": "Answer what a parked run asks, and go on with it.",
+    "runs": "List what has been recorded; resume, fork, cancel, show a run.",
+    "worker": "Go on with runs that nobody runs.",
     "trace": "Show a recorded run: what it did, why it was slow, what it cost.",
     "top": "Watch rates, percentiles and spending as they are.",
     "cost": "Say what was spent, by model, flow or day.",

@@ -26,6 +26,8 @@ from uuid import UUID
 
 from agentflow.cli.failures import keyless
 from agentflow.core import FlowResult
+from agentflow.core.durability.answers import describe_schema
+from agentflow.core.durability.records import Interrupt
 from agentflow.core.graph import Graph, Vertex
 from agentflow.errors import SerializationError, describe
 
@@ -128,8 +130,13 @@ def _inside(value: object) -> dict[str, object] | None:
     return None
 
 
+def _waits_for(interrupt: Interrupt) -> dict[str, object]:
+    known = {field.name: getattr(interrupt, field.name) for field in fields(interrupt)}
+    return {**known, "wanted": describe_schema(interrupt.schema)}
+
+
 def result_json(result: FlowResult, key: str | None) -> Foreign:
-    """The whole FlowResult: how it ended, its output and its state. Durations are in seconds."""
+    """The whole FlowResult: how it ended, its output, what it waits for and its state. Durations are in seconds."""
     error = result.error
     return as_json(
         {
@@ -139,6 +146,7 @@ def result_json(result: FlowResult, key: str | None) -> Foreign:
             "duration": round(result.duration, 6),
             "error": None if error is None else {"type": type(error).__name__, "message": keyless(str(error))},
             "output": None if key is None else result.state[key],
+            "interrupts": [_waits_for(each) for each in result.interrupts],
             "state": result.state.snapshot(),
         },
         "state",

@@ -22,6 +22,7 @@ from agentflow.core.observability.events import ExecutionEvent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.live import Live
 
 __all__ = ["LiveProgress", "PlainProgress", "Progress", "QuietProgress", "progress_on"]
 
@@ -32,7 +33,7 @@ _SAID_LINES: Final = 4
 
 
 class Progress(Protocol):
-    """Entered before the run and left after it; `ledger` knows what was done."""
+    """Entered before each stretch of a run and left after it; `ledger` knows what was done in all of them."""
 
     ledger: Ledger
 
@@ -70,6 +71,7 @@ class QuietProgress:
         self._retried: set[str] = set()
 
     def __enter__(self) -> QuietProgress:
+        self.ledger.begin_stretch()
         return self
 
     def __exit__(
@@ -101,6 +103,7 @@ class PlainProgress(QuietProgress):
         self._spoke: dict[str, float] = {}
 
     def __enter__(self) -> PlainProgress:
+        super().__enter__()
         return self
 
     def see(self, event: ExecutionEvent) -> None:
@@ -128,22 +131,29 @@ class LiveProgress(QuietProgress):
     """A table of nodes that is redrawn in place, with the last words of the model that speaks; the table stays."""
 
     def __init__(self, console: Console) -> None:
-        from rich.live import Live
         from rich.spinner import Spinner
 
         super().__init__()
         self._console = console
         self._over = False
         self._spinner = Spinner("dots", style="cyan")
+        self._live = self._table()
+
+    def _table(self) -> Live:
+        from rich.live import Live
+
         # What a node prints is moved above the table, unless stdout goes elsewhere: then it must arrive there.
-        self._live = Live(
-            console=console,
+        return Live(
+            console=self._console,
             get_renderable=self._picture,
             refresh_per_second=10,
             redirect_stdout=sys.stdout.isatty(),
         )
 
     def __enter__(self) -> LiveProgress:
+        super().__enter__()
+        self._over = False
+        self._live = self._table()  # that of an earlier stretch stays where it is
         self._live.start()
         return self
 

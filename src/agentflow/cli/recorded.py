@@ -25,6 +25,7 @@ __all__ = [
     "named_file",
     "open_runs",
     "run_named",
+    "runs_file",
     "since_option",
     "trace_in",
     "until_option",
@@ -41,11 +42,15 @@ def named_file() -> str | None:
     return OFF if named.lower() == OFF else named or None
 
 
-def open_runs(file: str | None) -> RunReader:
-    """The file of --file, else of AGENTFLOW_RUNS, else of models.yml, else the usual one. Raises RunStoreError, which
-    says what to do."""
+def runs_file(file: str | None) -> str | Path:
+    """The file of --file, else of AGENTFLOW_RUNS, else of models.yml, else the usual one."""
     named = named_file()
-    return RunReader(file or (None if named == OFF else named) or _configured_file() or DEFAULT_PATH)
+    return file or (None if named == OFF else named) or _configured_file() or DEFAULT_PATH
+
+
+def open_runs(file: str | None) -> RunReader:
+    """What is recorded in that file. Raises RunStoreError, which says what to do."""
+    return RunReader(runs_file(file))
 
 
 def _configured_file() -> Path | None:

@@ -14,6 +14,7 @@ that. A models.yml that cannot be read does stop it: it may ask for an audit, or
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -34,12 +35,15 @@ _PATIENCE: Final = 2.0  # seconds that the end of a command waits for the disk
 
 
 class Recording:
-    """`wanted` is False for --no-record. Afterwards `recorded` says whether what ran can be shown, and `trouble` why
+    """`wanted` is False for --no-record; `file` is another than the usual one. `kept_in` is the file, if there is one.
+    Afterwards `recorded` says whether what ran can be shown, and `trouble` why
     not, or what of it is missing. Entering raises what is wrong with models.yml, and what parts of it raise that cannot
     be started."""
 
-    def __init__(self, *, wanted: bool) -> None:
+    def __init__(self, *, wanted: bool, file: str | Path | None = None) -> None:
         self.trouble: str | None = None
+        self.kept_in: str | Path | None = None
+        self._file = file
         self._wanted = wanted
         self._registry: ModelRegistry | None = None
         self._store: RunStore | None = None
@@ -51,18 +55,19 @@ class Recording:
 
     def __enter__(self) -> Recording:
         logging.getLogger("agentflow.runs").addHandler(_UNHEARD)
-        file = named_file() if self._wanted else OFF
+        file = (self._file or named_file()) if self._wanted else OFF
         registry = AgentFlow.registry
         if not registry.observing.running:
             self._registry = registry
             registry.observe(runs=file is None)
         if file is None and registry.observing.wants_runs is not None:
-            self._store = registry.observing.runs
+            self._store, self.kept_in = registry.observing.runs, registry.observing.runs_path
         elif file != OFF:
             self._keep(file or DEFAULT_PATH)
         return self
 
-    def _keep(self, file: str) -> None:
+    def _keep(self, file: str | Path) -> None:
+        self.kept_in = file
         try:
             self._store = RunStore(file)
         except (AgentFlowError, OSError, ValueError) as error:

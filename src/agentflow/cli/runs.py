@@ -1,4 +1,8 @@
-"""`agentflow runs`: what has been recorded, the newest first."""
+"""`agentflow runs`: what has been recorded, the newest first; and what can be done with a durable run.
+
+agentflow runs --status failed                          lists, as it does without any options
+agentflow runs show|resume|fork|cancel|delete RUN       each in a module of `durable/`, imported when it is asked for
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from difflib import get_close_matches
+from importlib import import_module
 from typing import Final, get_args
 
 import click
@@ -32,7 +38,49 @@ _NARROW: Final = 100
 _NARROWER: Final = 80
 
 
-@click.command("runs", short_help="List what has been recorded.")
+ACTIONS: Final = {
+    "show": "Show what a durable run has done, step by step.",
+    "resume": "Go on with a run; what it has done is not done again.",
+    "fork": "Begin a new run in the middle of another.",
+    "cancel": "End runs for good, wherever they run.",
+    "delete": "Forget what runs have kept.",
+}
+
+
+class _Actions(click.Group):
+    """What can be done with one run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(ACTIONS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ACTIONS:
+            return None
+        found = import_module(f"agentflow.cli.durable.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("With one run"):
+            formatter.write_dl(list(ACTIONS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in ACTIONS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], ACTIONS, n=1)
+            hint = f"Did you mean `agentflow runs {near[0]}`?" if near else f"There are: {', '.join(ACTIONS)}."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    "runs",
+    cls=_Actions,
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND RUN …]",
+    short_help="List what has been recorded; resume, fork, cancel, show a run.",
+)
 @click.option("--flow", metavar="NAME", help="Runs of this flow, or questions to this model; * and ? stand for any.")
 @click.option(
     "--status",
@@ -45,7 +93,9 @@ _NARROWER: Final = 80
 @click.option("--json", "wants_json", is_flag=True, help="Print a JSON list.")
 @file_option
 @debug_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     flow: str | None,
     status: RunStatus | None,
     model: str | None,
@@ -54,7 +104,12 @@ def command(
     wants_json: bool,
     file: str | None,
 ) -> None:
-    """List recorded runs, the newest first. `agentflow trace ID` shows one, `agentflow trace last` the newest."""
+    """List recorded runs, the newest first. `agentflow trace ID` shows one, `agentflow trace last` the newest.
+
+    With a command: go on with a run that `agentflow run` has kept, look at its steps, or end it.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
     with open_runs(file) as reader:
         found = reader.runs(name=flow, status=status, model=model, since=since, limit=limit)
         if wants_json:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from tests.support.dbos_processes import ended, most_at_once, work_in, workers
+from tests.support.dbos_processes import ended, most_at_once, started, work_in, workers
 from tests.support.dbos_worker import Chain, chain, done_in
 from tests.support.postgres_server import PostgresServer, emptied, running
 
@@ -23,7 +25,8 @@ from agentflow.integrations.dbos import DbosDurability, QueueLimits
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
 TIMING = {"polling": 0.1, "beat": 0.2, "grace": 1.0}
-QUEUE = "jobs"
+CREW = "crew"
+"""The queue of two workers that all tests share that do not kill any."""
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +36,44 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def crew(server: PostgresServer) -> Iterator[None]:
+    with workers(2, url=server.url("runs"), queue=CREW):
+        yield
+
+
 @pytest.fixture
-async def engine(server: PostgresServer) -> AsyncIterator[DbosDurability]:
-    """One that puts runs into the queue, and runs none."""
+async def crewed(server: PostgresServer, crew: None) -> AsyncIterator[DbosDurability]:
+    """Its runs are executed by the crew."""
     emptied(server, "runs")
-    server.query("runs", "DELETE FROM dbos.queues") if has_tables(server) else None
-    engine = DbosDurability(server.url("runs"), queue=QUEUE, **TIMING)
+    engine = DbosDurability(server.url("runs"), queue=CREW, **TIMING)
     yield engine
     await engine.close()
 
 
-def has_tables(server: PostgresServer) -> bool:
-    return bool(server.query("runs", "SELECT 1 FROM pg_tables WHERE schemaname = 'dbos' AND tablename = 'queues'"))
+@pytest.fixture
+def queue() -> str:
+    """One that nobody else uses, as limits stay with a queue."""
+    return f"queue-{uuid4().hex[:8]}"
 
 
-def job(server: PostgresServer, log: Path, **more: object) -> dict[str, Any]:
-    return {"url": server.url("runs"), "log": str(log), "queue": QUEUE, **more}
+@pytest.fixture
+async def engine(server: PostgresServer, queue: str) -> AsyncIterator[DbosDurability]:
+    """One that puts runs into the queue, and runs none."""
+    emptied(server, "runs")
+    engine = DbosDurability(server.url("runs"), queue=queue, **TIMING)
+    yield engine
+    await engine.close()
+
+
+def job(server: PostgresServer, queue: str, **more: object) -> dict[str, Any]:
+    return {"url": server.url("runs"), "queue": queue, **more}
+
+
+def ended_by_itself(process: Any) -> int:
+    code: int = process.wait(60)
+    ended(process)
+    return code
 
 
 async def until(condition: Callable[[], bool], process: Any = None) -> None:
@@ -66,14 +91,14 @@ async def all_done(engine: DbosDurability, count: int) -> list[RunInfo]:
 
 @pytest.mark.parametrize("count", [2, 4])
 async def test_others_finish_what_a_killed_worker_had(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path, count: int
+    server: PostgresServer, engine: DbosDurability, queue: str, tmp_path: Path, count: int
 ) -> None:
     """Under load, one is killed: every run ends, no record's work is done more than twice, all have had a share, and
     no more runs are under way than the queue allows."""
-    log, runs = tmp_path / "log", 8 * count
-    with workers(count, **job(server, log, limits={"concurrency": 3 * count})) as processes:
+    log, runs = tmp_path / "log", 5 * count
+    with workers(count, **job(server, queue, limits={"concurrency": 3 * count})) as processes:
         for number in range(runs):
-            await engine.submit(chain(f"r{number}", steps=3, seconds=0.1))
+            await engine.submit(chain(f"r{number}", steps=3, seconds=0.1, log=log))
         victim = processes[0]
         await until(lambda: any(note["pid"] == victim.pid for note in done_in(log)), victim)
         victim.kill()
@@ -88,119 +113,102 @@ async def test_others_finish_what_a_killed_worker_had(
     assert most_at_once(log, without=victim.pid) <= 3 * count
 
 
-async def test_a_run_is_executed_by_one_worker_at_a_time(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path
-) -> None:
+async def test_a_run_is_executed_by_one_worker_at_a_time(crewed: DbosDurability, tmp_path: Path) -> None:
     """Nobody is killed: each piece of work is done once."""
     log = tmp_path / "log"
-    with workers(2, **job(server, log)):
-        for number in range(20):
-            await engine.submit(chain(f"r{number}", steps=2, seconds=0.02))
-        await all_done(engine, 20)
+    for number in range(20):
+        await crewed.submit(chain(f"r{number}", steps=2, seconds=0.02, log=log))
+    await all_done(crewed, 20)
     assert set(work_in(log).values()) == {1}
     assert len(work_in(log)) == 40
 
 
-async def test_who_executes_a_run_in_a_queue_waits_for_its_end(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path
-) -> None:
+async def test_who_executes_a_run_in_a_queue_waits_for_its_end(crewed: DbosDurability, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    what = chain("r1", steps=3, ask=True)
-    with workers(1, **job(server, log)):
-        ending = await engine.execute(what, Chain(what, log))
-        assert (ending.status, [each.id for each in ending.interrupts]) == ("waiting", ["chain/2#1!wait:1"])
-        await engine.answer("r1", {"chain/2#1!wait:1": "true"})
-        ending = await engine.execute(what, Chain(what, log))
-        assert ending == Ending("done", "5")
-    assert {note["pid"] for note in done_in(log)} == {note["pid"] for note in done_in(log)[:1]}
+    what = chain("r1", steps=3, ask=True, log=log)
+    ending = await crewed.execute(what, Chain(what, log))
+    assert (ending.status, [each.id for each in ending.interrupts]) == ("waiting", ["chain/2#1!wait:1"])
+    await crewed.answer("r1", {"chain/2#1!wait:1": "true"})
+    ending = await crewed.execute(what, Chain(what, log))
+    assert ending == Ending("done", "5")
+    assert len(work_in(log)) == 3
+    assert set(work_in(log).values()) == {1}
 
 
 async def test_parked_runs_take_no_place_in_a_queue(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path
+    server: PostgresServer, engine: DbosDurability, queue: str, tmp_path: Path
 ) -> None:
     """One run may be under way, and three wait for people: the fourth runs."""
     log = tmp_path / "log"
-    with workers(1, **job(server, log, limits={"concurrency": 1})):
+    with workers(1, **job(server, queue, limits={"concurrency": 1})):
         for number in range(3):
-            await engine.submit(chain(f"parked{number}", steps=1, ask=True))
-        what = chain("r1", steps=1)
+            await engine.submit(chain(f"parked{number}", steps=1, ask=True, log=log))
+        what = chain("r1", steps=1, log=log)
         assert (await engine.execute(what, Chain(what, log))).status == "done"
         waiting = await engine.runs(status="waiting")
         assert {info.run_id for info in waiting} == {"parked0", "parked1", "parked2"}
 
 
 async def test_no_more_runs_begin_than_the_rate_allows(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path
+    server: PostgresServer, engine: DbosDurability, queue: str, tmp_path: Path
 ) -> None:
     """3 in any 2 seconds, whichever of two workers has them."""
     log = tmp_path / "log"
-    with workers(2, **job(server, log, limits={"starts": 3, "period": 2.0})):
+    with workers(2, **job(server, queue, limits={"starts": 3, "period": 2.0})):
         for number in range(8):
-            await engine.submit(chain(f"r{number}", steps=1))
+            await engine.submit(chain(f"r{number}", steps=1, log=log))
         await all_done(engine, 8)
-    started = [at for (at,) in server.query("runs", _STARTED)]
-    assert len(started) == 8
-    assert all(later - sooner >= 2000 for sooner, later in zip(started, started[3:], strict=False))
+    begun = [at for (at,) in server.query("runs", _STARTED)]
+    assert len(begun) == 8
+    assert all(later - sooner >= 2000 for sooner, later in zip(begun, begun[3:], strict=False))
 
 
 _STARTED = """SELECT started_at_epoch_ms FROM dbos.workflow_status
               WHERE name = 'agentflow_run' ORDER BY started_at_epoch_ms"""
 
 
-async def test_a_cancelled_run_ends_where_it_is_executed(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path
-) -> None:
+async def test_a_cancelled_run_ends_where_it_is_executed(crewed: DbosDurability, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    what = chain("r1", steps=2, seconds=3.0)
-    with workers(1, **job(server, log)):
-        task = asyncio.create_task(engine.execute(what, Chain(what, log)))
-        await until(lambda: bool(work_in(log)))
-        assert await engine.cancel("r1")
-        with pytest.raises(RunEndedError):
-            await task
-        after = chain("r2", steps=1)  # that worker is free again, and has noticed
-        await engine.execute(after, Chain(after, log))
-    assert [note["what"] for note in done_in(log) if note["run"] == "r1"] == ["begin"]
-    assert (await engine.find("r1")).status == "cancelled"
+    what = chain("r1", steps=2, seconds=60.0, log=log)
+    task = asyncio.create_task(crewed.execute(what, Chain(what, log)))
+    await until(lambda: bool(work_in(log)))
+    assert await crewed.cancel("r1")
+    with pytest.raises(RunEndedError):
+        await task
+    await until(lambda: [note["what"] for note in done_in(log)] == ["begin", "cancelled"])
+    assert (await crewed.find("r1")).status == "cancelled"
 
 
-async def test_a_cancelled_caller_ends_what_a_worker_executes(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path
-) -> None:
+async def test_a_cancelled_caller_ends_what_a_worker_executes(crewed: DbosDurability, tmp_path: Path) -> None:
     """And the run may go on."""
     log = tmp_path / "log"
-    what = chain("r1", steps=3, seconds=1.0)
-    with workers(1, **job(server, log)):
-        task = asyncio.create_task(engine.execute(what, Chain(what, log)))
-        await until(lambda: len(work_in(log)) == 2)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert (await engine.find("r1")).status == "cancelled"
-        assert (await engine.execute(what, Chain(what, log))).status == "done"
+    what = chain("r1", steps=3, seconds=1.0, log=log)
+    task = asyncio.create_task(crewed.execute(what, Chain(what, log)))
+    await until(lambda: len(work_in(log)) == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await crewed.find("r1")).status == "cancelled"
+    assert (await crewed.execute(what, Chain(what, log))).status == "done"
     times = work_in(log)
     assert times["r1 chain/0#1"] == 1
     assert times["r1 chain/2#1"] == 1
 
 
-async def test_records_and_pieces_are_seen_from_another_process(
-    server: PostgresServer, engine: DbosDurability, tmp_path: Path
-) -> None:
+async def test_records_and_pieces_are_seen_from_another_process(crewed: DbosDurability, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with workers(1, **job(server, log)):
-        await engine.submit(chain("r1", steps=3, seconds=0.2, publish=True))
-        seen = [record.id async for record in engine.follow("r1")]
-        assert seen == [f"chain/{number}#1" for number in range(3)]
-        assert [piece async for piece in engine.stream("r1")] == ["0 ", "1 ", "2 "]
+    await crewed.submit(chain("r1", steps=3, seconds=0.2, publish=True, log=log))
+    seen = [record.id async for record in crewed.follow("r1")]
+    assert seen == [f"chain/{number}#1" for number in range(3)]
+    assert [piece async for piece in crewed.stream("r1")] == ["0 ", "1 ", "2 "]
 
 
-async def test_a_schedule_begins_runs(server: PostgresServer, engine: DbosDurability, tmp_path: Path) -> None:
+async def test_a_schedule_begins_runs(crewed: DbosDurability, tmp_path: Path) -> None:
     """Every second, here; two workers begin each moment's run once."""
     log = tmp_path / "log"
-    with workers(2, **job(server, log)):
-        await engine.schedule("tides", "* * * * * *", chain("any", steps=1))
-        done = await all_done(engine, 3)
-        await engine.unschedule("tides")
+    await crewed.schedule("tides", "* * * * * *", chain("any", steps=1, log=log))
+    done = await all_done(crewed, 3)
+    await crewed.unschedule("tides")
     names = sorted(info.run_id for info in done)
     assert all(name.startswith("tides.") for name in names)
     moments = [int(name.split("T")[1].split(".")[0]) for name in names]
@@ -208,23 +216,24 @@ async def test_a_schedule_begins_runs(server: PostgresServer, engine: DbosDurabi
     assert set(work_in(log).values()) == {1}
 
 
-async def test_a_schedule_is_triggered_by_hand(server: PostgresServer, engine: DbosDurability, tmp_path: Path) -> None:
-    with workers(1, **job(server, tmp_path / "log")):
-        await engine.schedule("yearly", "0 0 1 1 *", chain("any", steps=1), timezone="Europe/London")
-        await engine.trigger("yearly")
-        [info] = await all_done(engine, 1)
-        await engine.unschedule("yearly")
-    assert info.run_id.startswith("yearly.")
-    assert info.spec.inputs == '{"steps": 1}'
+async def test_a_schedule_is_triggered_by_hand(crewed: DbosDurability, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    await crewed.schedule("yearly", "0 0 1 1 *", chain("any", steps=1, log=log), timezone="Europe/London")
+    await crewed.trigger("yearly")
+    while not (begun := [each for each in await crewed.runs(status="done") if each.run_id.startswith("yearly.")]):
+        await asyncio.sleep(0.1)
+    await crewed.unschedule("yearly")
+    [info] = begun
+    assert info.spec.inputs == chain("any", steps=1, log=log).inputs
 
 
 # ---- a worker in this process --------------------------------------------------------------------------------
 
 
 @pytest.fixture
-async def worker(server: PostgresServer, tmp_path: Path) -> AsyncIterator[DbosDurability]:
+async def worker(server: PostgresServer, queue: str, tmp_path: Path) -> AsyncIterator[DbosDurability]:
     emptied(server, "runs")
-    engine = DbosDurability(server.url("runs"), queue=QUEUE, limits=QueueLimits(), **TIMING)
+    engine = DbosDurability(server.url("runs"), queue=queue, limits=QueueLimits(), **TIMING)
     engine.serve("chain", lambda spec: Chain(spec, tmp_path / "log"))
     stop = asyncio.Event()
     working = asyncio.create_task(engine.work(stop, drain=10.0))
@@ -280,35 +289,29 @@ async def test_a_parked_run_of_a_queue_goes_on_when_it_is_due(worker: DbosDurabi
 
 
 async def test_a_run_that_kills_its_processes_is_left_alone(server: PostgresServer, tmp_path: Path) -> None:
-    """After three, here: the fourth worker does not die of it."""
-    emptied(server, "runs")
-    log = tmp_path / "log"
-    options = job(server, log, die="before 0", timing={"take_overs": 2})
-
-    async def submitted() -> None:
-        engine = DbosDurability(server.url("runs"), queue=QUEUE, **TIMING)
-        await engine.submit(chain("r1", steps=1))
-        await engine.close()
-
-    await submitted()
-    for _ in range(3):
-        with workers(1, **options) as [process]:
-            await asyncio.to_thread(process.wait)
+    """After two, here: the third worker does not die of it."""
+    url, log = server.create("deadly"), tmp_path / "log"
+    engine = DbosDurability(url, queue="deadly", **TIMING)
+    await engine.submit(chain("r1", steps=1, log=log))
+    await engine.close()
+    options = {"url": url, "queue": "deadly", "die": "before 0", "timing": {"take_overs": 1}}
+    for _ in range(2):
+        assert ended_by_itself(started(**options)) == -signal.SIGKILL
     with workers(1, **options) as [process]:
         await asyncio.sleep(3 * TIMING["grace"])
         assert process.poll() is None
         assert ended(process) == 0
-    assert work_in(log) == {"r1 chain/0#1": 3}
+    assert work_in(log) == {"r1 chain/0#1": 2}
 
 
 async def test_a_run_is_gone_on_with_by_a_worker_that_serves_its_flow(
     server: PostgresServer, worker: DbosDurability, tmp_path: Path
 ) -> None:
     """Also one that was in no queue, but in a process that died."""
-    from tests.support.dbos_processes import started
-
     log = tmp_path / "log"
-    child = started(url=server.url("runs"), log=str(log), execute="r1", inputs={"steps": 3}, die="after 1")
+    child = started(
+        url=server.url("runs"), log=str(log), execute="r1", inputs={"steps": 3, "log": str(log)}, die="after 1"
+    )
     assert ended(child) != 0
     await all_done(worker, 1)
     assert work_in(log) == {f"r1 chain/{number}#1": 1 for number in range(3)}

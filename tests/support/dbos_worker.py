@@ -5,8 +5,8 @@ python -m tests.support.dbos_worker '{"url": …, "log": FILE, "execute": "r1", 
 
 Runs of the flow "chain" do `inputs.steps` pieces of work, one after the other, and `inputs.branches` at once; each is a
 record. `inputs.ask` asks a question before the last; `inputs.publish` lets pieces be seen. Whatever is worked on is
-written into the log, outside of all that is tested: {"run": …, "id": …, "pid": …, "at": monotonic, "what": "begin" or
-"end"}. A worker says "ready" on stdout.
+written into `inputs.log`, else into the job's log, outside of all that is tested: {"run": …, "id": …, "pid": …, "at":
+monotonic, "what": "begin", "end" or "cancelled"}. A worker says "ready" on stdout.
 
 `die` is "before N" (the work is done, and not saved), "after N", or "parked": kill -9 of itself.
 """
@@ -31,7 +31,7 @@ __all__ = ["Chain", "chain", "done_in"]
 
 
 def chain(run_id: str, **inputs: object) -> RunSpec:
-    return RunSpec(run_id, "chain", json.dumps(inputs))
+    return RunSpec(run_id, "chain", json.dumps(inputs, default=str))
 
 
 class Chain:
@@ -79,7 +79,11 @@ class Chain:
         if journal.find(id) is not None:
             return
         self._note(id, "begin")
-        await asyncio.sleep(self._inputs.get("seconds", 0))
+        try:
+            await asyncio.sleep(self._inputs.get("seconds", 0))
+        except asyncio.CancelledError:
+            self._note(id, "cancelled")
+            raise
         self._note(id, "end")
         if self._publish is not None and self._inputs.get("publish"):
             self._publish(self._run_id, f"{name} ")
@@ -108,7 +112,7 @@ async def main(job: dict[str, Any]) -> None:
     engine = DbosDurability(job["url"], queue=job.get("queue"), limits=limits, **timing)
 
     def body_of(spec: RunSpec) -> Body:
-        return Chain(spec, Path(job["log"]), job.get("die", ""), engine.publish)
+        return Chain(spec, Path(json.loads(spec.inputs).get("log") or job["log"]), job.get("die", ""), engine.publish)
 
     if "execute" in job:
         spec = chain(job["execute"], **job["inputs"])

@@ -11,7 +11,9 @@ own methods are. It keeps nothing between visits.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from types import MappingProxyType
@@ -25,7 +27,7 @@ from agentflow.core.robustness.held import Held
 from agentflow.core.robustness.operation import Operation, Remark, Tell
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.core.run import Frame, Redo
+from agentflow.core.run import Frame, Keeper, Redo
 from agentflow.core.saga import Deed
 from agentflow.core.state import SharedState
 from agentflow.errors import DurabilityError, FlowError, NodeError
@@ -53,6 +55,12 @@ class Place:
     def path(self) -> str:
         around = self.frame.path if self.within is None else self.within.path
         return f"{around}/{self.name}#{self.number}" if self.name else f"{around}/{self.number}"
+
+    def unkept(self) -> Place:
+        """The same place, of whose work a durable run keeps nothing."""
+        frame = copy.copy(self.frame)
+        frame.run = replace(frame.run, keeper=None)
+        return Place(frame, self.name, self.number, self.within)
 
     def scope(self) -> Scope | None:
         """What is told of this visit stands in it; None where nobody watches."""
@@ -104,6 +112,8 @@ class Attempts:
         """The first success, else the fallback's answer, else a NodeError that names the last attempt."""
         scope = current_scope.get() if place.frame.watched else None
         operation = self._operation(place, scope)
+        if (keeper := place.frame.run.keeper) is not None:
+            work = _tried(keeper, work)
         failure: Exception | None = None
         try:
             opening = self._pipeline.open if scope is None else partial(opened_in, scope, self._pipeline)
@@ -118,8 +128,8 @@ class Attempts:
             failure = error
         finally:
             operation.deadline.close()
-            if place.frame.run.keeper is not None:
-                place.frame.run.keeper.tried(max(1, operation.attempts))
+            if keeper is not None:
+                keeper.tried(max(1, operation.attempts))
         try:
             return await fallback(failure)
         except Exception as error:
@@ -142,6 +152,16 @@ class Attempts:
         if run.keeper is not None:
             operation.key = run.keeper.key
         return operation
+
+
+def _tried(keeper: Keeper, work: Callable[[], Awaitable[R]]) -> Callable[[], Awaitable[R]]:
+    """The work, and a durable run gets to know of each attempt at it."""
+
+    def attempt() -> Awaitable[R]:
+        keeper.trying()
+        return work()
+
+    return attempt
 
 
 def told_to(scope: Scope) -> Tell:
@@ -270,7 +290,7 @@ class Lifecycle:
                 await judge(self._check, result)
             phase = "post"
             return result, None if self.post is None else await self.post(state, item, result)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
+        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - blame raises
             blame(error, phase, place or Place(frame, self.name, number))
 
     async def _executed(self, item: object, place: Place) -> Any:
@@ -354,7 +374,7 @@ class StateFunction:
                 state.apply(view)
                 return action
             return await self.function(state)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - blame raises
+        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - blame raises
             blame(error, "exec", Place(frame, self.name, number))
 
     async def _apart(self, state: SharedState) -> tuple[str | None, SharedState]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
@@ -58,6 +58,10 @@ class Keeper(Protocol):
         """What an item of an `Each` came to, or comes to now; what it adds to the state stands in its `view`."""
         ...
 
+    def updated(self, path: str, /) -> Collection[str]:
+        """The names of what a fork has changed before the step there."""
+        ...
+
     def failed(self, path: str, /) -> Exception | None:
         """Why an item failed, where its failure was collected."""
         ...
@@ -94,6 +98,10 @@ class Keeper(Protocol):
 
     def news(self) -> tuple[str, Mapping[str, object]] | None:
         """Kind and facts of what is told when the run goes on, or begins in the middle of another."""
+        ...
+
+    def trying(self) -> None:
+        """Exec of the current step is tried, perhaps once more."""
         ...
 
     def tried(self, attempts: int, /) -> None:

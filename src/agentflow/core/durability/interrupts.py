@@ -11,7 +11,8 @@
     does the answer fit? ──no──▶ ask again       ──yes──▶ it is returned
 
 The node that asks runs again from its top when the run goes on; what it had asked of models and tools is taken from the
-journal. A class node's exec that has returned does not run again.
+journal. A class node's exec that has returned does not run again. An answer is for one question, its prompt and its
+payload: a node that asks for something else the second time has to wait for another answer.
 """
 
 from __future__ import annotations
@@ -27,11 +28,10 @@ from agentflow.core.durability.records import Interrupt, Record
 from agentflow.core.durability.step import DurableStep, current_step
 from agentflow.core.durability.values import decode, encode
 from agentflow.core.observability.scope import current_scope
-from agentflow.core.parking import Parked
 from agentflow.core.portal import run_blocking
 from agentflow.errors import AnswerError, ConfigurationError, InterruptTimeoutError
 
-__all__ = ["NO_DEFAULT", "answer_id", "interrupt", "interrupt_blocking", "interrupt_in", "node_path"]
+__all__ = ["NO_DEFAULT", "answer_id", "interrupt", "interrupt_blocking", "interrupt_in", "is_question", "node_path"]
 
 T = TypeVar("T")
 
@@ -83,14 +83,13 @@ async def interrupt(
             "interrupt() parks a run until somebody answers, so the run has to be durable, and the node as well: "
             "run(…, durability=SqliteDurability()), or AsyncFlow(…, durability=…)"
         )
-    wanted = answer_type(schema)
+    wanted, shown = answer_type(schema), encode(payload, "payload")
     question, problem = None, None
     while True:
-        id = step.id_of("wait")
-        record = step.journal.find(id)
+        id, record = step.question(lambda known: _asks(known, prompt, shown))
         if record is None:
             asked = Interrupt(id, node_path(id), prompt, payload, wanted.schema, problem=problem)
-            question = await _ask(step, asked, timeout, question)
+            question = await _ask(step, asked, shown, timeout, question)
         else:
             question = interrupt_in(record)
         reply = step.journal.find(answer_id(id))
@@ -117,12 +116,14 @@ def interrupt_blocking(
     return run_blocking(lambda: interrupt(prompt, payload, schema=schema, timeout=timeout, default=default))
 
 
-async def _ask(step: DurableStep, new: Interrupt, timeout: float | None, before: Interrupt | None) -> Interrupt:
+async def _ask(
+    step: DurableStep, new: Interrupt, payload: str, timeout: float | None, before: Interrupt | None
+) -> Interrupt:
     """Keep the question. One that is asked again has as much time as was left."""
     asked = step.clock.time()
     due = before.due if before is not None else None if timeout is None else asked + timeout
     question = replace(new, asked=asked, due=due)
-    await step.journal.save(Record(question.id, "wait", _body(question), asked))
+    await step.journal.save(Record(question.id, "wait", _body(question, payload), asked))
     scope = current_scope.get()
     if scope is not None:
         told: dict[str, object] = {"interrupt": question.id, "due": due}
@@ -134,7 +135,7 @@ async def _waited(step: DurableStep, question: Interrupt, timeout: float | None,
     """Nobody has answered yet: wait on, unless the time is up, which is kept as an answer would be."""
     now = step.clock.time()
     if question.due is None or now < question.due:
-        raise Parked([question])
+        raise step.park(question)
     await step.journal.save(Record(answer_id(question.id), "answer", '{"expired":true}', now))
     return _unanswered(question, timeout, default)
 
@@ -153,12 +154,17 @@ def answer_id(interrupt: str) -> str:
     return f"{interrupt}!answer"
 
 
+def is_question(name: object) -> bool:
+    """Whether it is the id of a question, pending or not."""
+    return isinstance(name, str) and name.rpartition("!")[2].startswith("wait:")
+
+
 def node_path(id: str) -> str:
     """The path of the node that a record belongs to, also of what a tool in it has asked."""
     return id.partition("!")[0]
 
 
-def _body(question: Interrupt) -> str:
+def _body(question: Interrupt, payload: str) -> str:
     schema = None if question.schema is None else dict(question.schema)
     asked = {
         "prompt": question.prompt,
@@ -167,7 +173,17 @@ def _body(question: Interrupt) -> str:
         "kind": question.kind,
         "problem": question.problem,
     }
-    return f'{{"question":{json.dumps(asked)},"payload":{encode(question.payload, "payload")}}}'
+    return f'{{"question":{json.dumps(asked)}{_payload(payload)}'
+
+
+def _payload(text: str) -> str:
+    """How the body of a question ends."""
+    return f',"payload":{text}}}'
+
+
+def _asks(record: Record, prompt: str, payload: str) -> bool:
+    """Whether this is what it asked."""
+    return record.body.endswith(_payload(payload)) and interrupt_in(record).prompt == prompt
 
 
 def interrupt_in(record: Record) -> Interrupt:

@@ -36,6 +36,13 @@ class Mutations:
             else:
                 self._kept[name] = (value, _digest(value))
 
+    def keep_apart(self, values: Mapping[str, object]) -> None:
+        """The same of what a branch has written, which may be what the state holds: it gets there by a join."""
+        for value in values.values():
+            for name, (known, _) in self._kept.items():
+                if known is value:
+                    self._kept[name] = (value, _digest(value))
+
     def changed(self, state: SharedState) -> Iterator[str]:
         """The names whose values are the same objects as then, and not the same."""
         for name, (value, digest) in self._kept.items():

@@ -6,19 +6,21 @@
         await call.save(body, cost=…, tokens=…)    what it came to; found on the next replay
 
 A step that runs again, because it was parked or its process died, runs from its top and finds the answers it had.
-Ordinals count per fingerprint, so that questions asked at the same time need no order among each other.
+Ordinals count per fingerprint, and a question to a person is found by what it asks, so that what is asked at the same
+time needs no order.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Lock
 
 from agentflow.clock import Clock
 from agentflow.core.durability.protocol import Journal
-from agentflow.core.durability.records import Record
+from agentflow.core.durability.records import Interrupt, Record
+from agentflow.core.parking import Parked
 
 __all__ = ["Call", "DurableStep", "current_step"]
 
@@ -30,7 +32,21 @@ class DurableStep:
     often its exec was tried.
     """
 
-    __slots__ = ("_lock", "_ordinals", "attempts", "calls", "clock", "cost", "journal", "path", "tokens", "undo")
+    __slots__ = (
+        "_asked",
+        "_before",
+        "_lock",
+        "_ordinals",
+        "attempts",
+        "calls",
+        "clock",
+        "cost",
+        "journal",
+        "path",
+        "tokens",
+        "undo",
+        "waits",
+    )
 
     def __init__(self, journal: Journal, path: str, clock: Clock) -> None:
         self.journal = journal
@@ -42,8 +58,12 @@ class DurableStep:
         self.tokens = 0
         self.undo: tuple[object, object] | None = None
         """What exec took and returned, where that can be undone."""
-        self._ordinals: Counter[str] = Counter()
+        self._ordinals: dict[str, int] = {}  # a Counter takes longer to make than the rest of a step
         self._lock = Lock()
+        self.waits: dict[str, Interrupt] = {}
+        """What it has to wait for, by id."""
+        self._asked: frozenset[str] = frozenset()
+        self._before: frozenset[str] | None = None  # what had been asked when exec was first tried
 
     @property
     def idempotency_key(self) -> str:
@@ -53,12 +73,36 @@ class DurableStep:
     def id_of(self, what: str) -> str:
         """The id of the next thing of its sort in this step: `what` is "call:3fa9…", "wait", "timer"."""
         with self._lock:
-            self._ordinals[what] += 1
-            return f"{self.path}!{what}:{self._ordinals[what]}"
+            self._ordinals[what] = number = self._ordinals.get(what, 0) + 1
+        return f"{self.path}!{what}:{number}"
 
     def call(self, fingerprint: str) -> Call:
         """The next call of what `fingerprint`, a text without "/", "#" or "!", tells from all others."""
         return Call(self, self.id_of(f"call:{fingerprint}"))
+
+    def question(self, asks: Callable[[Record], bool]) -> tuple[str, Record | None]:
+        """The id of the next question, and its record where it was asked before: the first that `asks` knows again."""
+        number = 1
+        with self._lock:
+            while True:
+                id = f"{self.path}!wait:{number}"
+                record = self.journal.find(id)
+                if id not in self._asked and (record is None or asks(record)):
+                    self._asked |= {id}
+                    return id, record
+                number += 1
+
+    def trying(self) -> None:
+        """Exec is tried, perhaps once more: it finds the answers that an earlier attempt was given."""
+        with self._lock:
+            if self._before is None:
+                self._before = self._asked
+            self._asked = self._before
+
+    def park(self, wait: Interrupt) -> Parked:
+        """To be raised: the step has to wait for it. Should that be swallowed, it takes effect after the step."""
+        self.waits[wait.id] = wait
+        return Parked([wait])
 
     def count(self, cost: float | None, tokens: int) -> None:
         """Something in it has cost so much."""

@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 
-from agentflow.core.durability.interrupts import interrupt_in, node_path
-from agentflow.core.durability.records import Interrupt, Record
+from agentflow.core.durability.interrupts import interrupt_in
+from agentflow.core.durability.records import Record
 from agentflow.core.durability.step import DurableStep, current_step
 from agentflow.core.observability.scope import current_scope
-from agentflow.core.parking import Parked
 from agentflow.errors import ConfigurationError
 
 __all__ = ["sleep"]
@@ -46,7 +45,7 @@ async def _sleep(step: DurableStep, seconds: float, *, park: bool) -> None:
     if left <= 0:
         return
     if park:
-        raise Parked([Interrupt(id, node_path(id), "sleeps", asked=record.at, due=due, kind="timer")])
+        raise step.park(interrupt_in(record))
     began = step.clock.monotonic()
     try:
         await step.clock.sleep(left)

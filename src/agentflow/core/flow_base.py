@@ -136,9 +136,10 @@ class FlowBase(BaseNode):
             return await self.perform(inputs, terms, reader, None)
         from agentflow.core.durability.conduct import started
 
-        state, terms = _start_state(inputs, terms.context), replace(terms, run_id=terms.run_id or new_run_id())
+        state, known = _start_state(inputs, terms.context), terms.run_id is not None
+        terms = replace(terms, run_id=terms.run_id or new_run_id())
         try:
-            return await started(self, engine, state, terms, reader)
+            return await started(self, engine, state, terms, reader, known=known)
         except AgentFlowError as error:  # it did not begin, or could not be kept
             return FlowResult(state, None, "failed", error, terms.run_id or "", 0.0)
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from agentflow.core.durability.records import Record
 
-__all__ = ["Migration", "changes", "moved"]
+__all__ = ["Migration", "changes", "moved", "moved_id"]
 
 Migration: TypeAlias = Mapping[str, str | None]
 """A step of the old flow, as `inner/write`, to its name in the new one, as `draft`; None forgets what it did."""
@@ -82,11 +82,12 @@ def _edges(outline: Mapping[str, Any], around: str = "") -> Iterator[tuple[str, 
 
 def moved(records: Iterable[Record], migration: Migration) -> Sequence[Record]:
     """The records, under the names that `migration` gives their steps; without those of steps it forgets."""
-    found = ((record, _moved_id(record.id, migration)) for record in records)
+    found = ((record, moved_id(record.id, migration)) for record in records)
     return [replace(record, id=id) for record, id in found if id is not None]
 
 
-def _moved_id(id: str, migration: Migration) -> str | None:
+def moved_id(id: str, migration: Migration) -> str | None:
+    """What the record of that id, or what waits under it, is called now; None where it is forgotten."""
     path, mark, rest = id.partition("!")
     flow, *segments = path.split("/")
     names: list[str] = []

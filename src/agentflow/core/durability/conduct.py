@@ -13,14 +13,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Final, Protocol, cast
 
 from agentflow.clock import Clock
 from agentflow.core.durability.answers import check_answer
 from agentflow.core.durability.bodies import answer_body, writes_body
-from agentflow.core.durability.changes import Migration, changes, moved
+from agentflow.core.durability.changes import Migration, changes, moved, moved_id
 from agentflow.core.durability.history import StepHistory, history_of
+from agentflow.core.durability.interrupts import is_question
 from agentflow.core.durability.keeping import DurableRun
 from agentflow.core.durability.past import PastJournal
 from agentflow.core.durability.protocol import Body, Durability, Journal
@@ -45,6 +47,7 @@ from agentflow.errors import (
     FlowError,
     RunHeldError,
     SerializationError,
+    UnknownRunError,
     describe,
 )
 
@@ -96,15 +99,18 @@ class Performer(Protocol):
 
 
 async def started(
-    flow: Performer, engine: Durability, state: SharedState, terms: Terms, reader: Reader | None = None
+    flow: Performer, engine: Durability, state: SharedState, terms: Terms, reader: Reader | None, *, known: bool = True
 ) -> FlowResult:
-    """Begin a run, or go on with the one of that id. Raises RunExistsError where that began with something else."""
+    """Begin a run, or go on with the one of that id, if it can be `known`. Raises RunExistsError where that began with
+    something else, and FlowChangedError where the flow was another one then."""
     try:
         spec = spec_of(flow, state, terms)
     except SerializationError:
         if flow.strict:
             raise
         return await flow.perform(state, terms, reader, None)
+    if known:
+        await _refuse_changes(engine, spec)
     return await _performed(flow, engine, spec, terms, reader, state)
 
 
@@ -118,13 +124,12 @@ async def resumed(
     reader: Reader | None = None,
 ) -> FlowResult:
     """Go on with a run. Raises UnknownRunError, FlowChangedError, AnswerError, RunHeldError, RunEndedError."""
-    info = await _found(flow, engine, run_id)
-    spec = await _fitting(flow, engine, info, migrate)
+    info = await _fitting(flow, engine, await _found(flow, engine, run_id), migrate)
     if not isinstance(answer, NoAnswer):
-        await _answer(engine, info, answer)
-    result = await _performed(flow, engine, spec, _terms_of(spec, terms), reader)
+        await _answer(engine, info, _under_new_names(answer, migrate))
+    result = await _performed(flow, engine, info.spec, _terms_of(info.spec, terms), reader)
     if not isinstance(answer, NoAnswer):
-        _refuse_misfits(result)
+        _refuse_misfits(result, info)
     return result
 
 
@@ -138,11 +143,11 @@ async def forked(
     reader: Reader | None = None,
 ) -> FlowResult:
     """A new run that has done what the other had done before its step `at`, and goes on from there."""
-    info = await _found(flow, engine, run_id)
-    before = await _fitting(flow, engine, replace(info, status="done"), None)
+    info = await _fitting(flow, engine, await _found(flow, engine, run_id), None)
     first, path = _step_named(at, info, await engine.records(info.run_id))
     new = terms.run_id or new_run_id()
-    spec = replace(before, run_id=new, forked_from=info.run_id, forked_at=first, source=flow.source or before.source)
+    source = flow.source or info.spec.source
+    spec = replace(info.spec, run_id=new, forked_from=info.run_id, forked_at=first, source=source)
     if current_audit() is not None:
         from agentflow.core.auditing import run_forked
 
@@ -270,8 +275,8 @@ async def _stretch(
     result = await flow.perform(state, terms, reader, keeper)
     for name in keeper.changed_in_place():
         warnings.warn(
-            f"run {spec.run_id} of {flow.name}: the value of {name!r} was changed in place after it was kept, which the "
-            f"run would not have when it goes on: write it again, state[{name!r}] = …",
+            f"run {spec.run_id} of {flow.name}: the value of {name!r} was changed in place after it was kept, which "
+            f"the run would not have when it goes on: write it again, state[{name!r}] = …",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -312,19 +317,40 @@ def _graph(flow: Performer) -> str:
     return json.dumps(whole_outline(flow.graph), separators=(",", ":"))
 
 
-async def _fitting(flow: Performer, engine: Durability, info: RunInfo, migrate: Migration | None) -> RunSpec:
-    """The spec, if the flow is the one that the run began with, or `migrate` says how the one becomes the other."""
+async def _fitting(flow: Performer, engine: Durability, info: RunInfo, migrate: Migration | None) -> RunInfo:
+    """The run, if the flow is the one that it began with, or `migrate` says how the one becomes the other."""
     graph = _graph(flow)
     if info.spec.graph == graph:
-        return info.spec
+        return info
     different = changes(json.loads(info.spec.graph), json.loads(graph))
     if not different:
-        return info.spec
+        return info
     if migrate is None:
         raise FlowChangedError(info.run_id, different)
     spec = replace(info.spec, graph=graph)
     await engine.rewrite(spec, moved(await engine.records(info.run_id), migrate))
-    return spec
+    named = [(question, moved_id(question.id, migrate)) for question in info.interrupts]
+    return replace(
+        info, spec=spec, interrupts=tuple(replace(question, id=id) for question, id in named if id is not None)
+    )
+
+
+def _under_new_names(answer: object, migrate: Migration | None) -> object:
+    """Whoever answers knows the questions by the names that they were asked under."""
+    if migrate is None or not isinstance(answer, Mapping) or not all(map(is_question, answer)):
+        return answer
+    return {moved_id(id, migrate) or id: value for id, value in answer.items()}
+
+
+async def _refuse_changes(engine: Durability, spec: RunSpec) -> None:
+    """Raises FlowChangedError where there is such a run already, of another flow by this name."""
+    with suppress(UnknownRunError):
+        info = await engine.find(spec.run_id)
+        if (info.run_id, info.spec.flow) != (spec.run_id, spec.flow):
+            return  # the beginning of its id alone; or the engine says that it is another run
+        different = changes(json.loads(info.spec.graph), json.loads(spec.graph))
+        if different:
+            raise FlowChangedError(info.run_id, different)
 
 
 def _terms_of(spec: RunSpec, terms: Terms) -> Terms:
@@ -354,8 +380,8 @@ async def _answer(engine: Durability, info: RunInfo, answer: object) -> None:
 def _by_interrupt(info: RunInfo, answer: object) -> Mapping[str, object]:
     """The answers by the id of the interrupt; one alone is for the only question there is."""
     questions = [each.id for each in info.interrupts if each.kind == "question"]
-    if isinstance(answer, Mapping) and answer and all(name in questions for name in answer):
-        return answer
+    if isinstance(answer, Mapping) and answer and all(is_question(name) for name in answer):
+        return answer  # the engine refuses what does not wait any more
     if len(questions) == 1:
         return {questions[0]: answer}
     if not questions:
@@ -375,10 +401,11 @@ def _is_plain(value: object) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _refuse_misfits(result: FlowResult) -> None:
-    """Raises AnswerError where a node has refused what it was answered, and asks again."""
+def _refuse_misfits(result: FlowResult, before: RunInfo) -> None:
+    """Raises AnswerError where a node has refused what it was answered now, and asks again."""
+    waited = {question.id for question in before.interrupts}
     for question in result.interrupts:
-        if question.problem is not None:
+        if question.problem is not None and question.id not in waited:
             raise AnswerError(question.problem, run_id=result.run_id, interrupt=question.id)
 
 
@@ -405,5 +432,7 @@ def _depths(path: str) -> range:
 def _update(path: str, update: Inputs | None, clock: Clock) -> Record | None:
     if update is None:
         return None
+    if "#" not in path.rpartition("/")[2]:
+        raise DurabilityError(f"{path} is an item, which sees no state: fork at the step within it, or at its Each")
     values: dict[str, object] = {key_name(cast("Any", key)): value for key, value in update.items()}
     return Record(f"{path}!update", "update", writes_body(Writes(values)), clock.time())

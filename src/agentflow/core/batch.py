@@ -147,7 +147,8 @@ class EachRun:
         self._each = each
         self._work_name = work_name
         self._work = work
-        self._keeps = each.durable and work.kept
+        self._durable = each.durable and (not isinstance(each.work, BaseNode) or each.work.durable)
+        self._keeps = work.kept
         self._needs_view = not (isinstance(work, Lifecycle) and work.stateless)
 
     async def visit(self, state: SharedState, frame: Frame, number: int) -> str | None:
@@ -156,6 +157,8 @@ class EachRun:
 
     async def collect(self, item: object, state: SharedState, place: Place) -> object:
         """An Each within an Each finds its own list in the outer item's view."""
+        if not self._durable and place.frame.run.keeper is not None:
+            place = place.unkept()
         if place.frame.watched:
             return await watched(place, lambda: self._blamed(state, place), _count(self._each, state))
         return await self._blamed(state, place)
@@ -195,7 +198,7 @@ class EachRun:
             try:
                 await self._one(progress, index, state, here)
             except Parked as parked:
-                progress.parked.append(parked)
+                progress.parked.append(parked.with_traceback(None))  # which knows this frame
             except DurabilityError:
                 raise  # that the run cannot be kept is no failure of the item
             except AgentFlowError as error:

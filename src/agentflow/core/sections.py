@@ -68,7 +68,7 @@ class ParallelRun:
         won, need = len(outcome.winners), section.need or 1
         if outcome.failures and not self._tolerant and won != section.need:
             raise_first(outcome.failures)
-        if outcome.parked and won != section.need:
+        if outcome.parked and won != section.need and won + len(outcome.parked) >= need:
             raise Parked.together(outcome.parked)
         if won < need:
             raise JoinError(place.path, need, outcome.failures) from outcome.failures[0]
@@ -133,8 +133,10 @@ class DataflowRun:
         view = state.view(read).view()
         step = self._steps[node]
         await walk(step, view, frame)
-        if problem := _undeclared(node, view.own_writes()):
-            blame(StateError(problem), "post", Place(frame, node.name, frame.visits[step.index]))
+        place, keeper = Place(frame, node.name, frame.visits[step.index]), frame.run.keeper
+        forked = () if keeper is None else keeper.updated(place.path)
+        if problem := _undeclared(node, view.own_writes().difference(forked)):
+            blame(StateError(problem), "post", place)
         return view
 
     def _check_inputs(self, state: SharedState, frame: Frame) -> None:

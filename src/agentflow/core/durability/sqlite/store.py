@@ -34,7 +34,6 @@ from agentflow.core.observability.store.database import (
     is_busy,
     open_database,
     prepare,
-    transaction,
 )
 from agentflow.errors import AgentFlowError, DurabilityError
 
@@ -62,6 +61,7 @@ class Store:
         self.log_is_large: Callable[[], None] = lambda: None
         self._sync = sync
         self._patience = patience
+        self._place = str(path)  # a Path would be made a text again at every commit
         self._log = path.with_name(f"{path.name}-wal")
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
@@ -130,8 +130,7 @@ class Store:
             connection = self._usable()
             if not writes:
                 return work(connection)
-            with transaction(connection):
-                done = work(connection)
+            done = _committed(connection, work)
             self._count()
             return done
         except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
@@ -144,7 +143,7 @@ class Store:
     def _usable(self) -> sqlite3.Connection:
         if self._connection is None:
             raise Busy  # closed by another task in the meantime; the next try opens it
-        if identity_of(self.path) != self._identity:
+        if identity_of(self._place) != self._identity:
             self._close()
             self.generation += 1
             raise DurabilityError(f"{self.path} was taken away or replaced: what ran in it cannot be kept any more")
@@ -194,7 +193,7 @@ class Store:
                     raise Busy from error
                 raise explained(error, self.path) from error
             with self._lock:
-                self._connection, self._identity = connection, identity_of(self.path)
+                self._connection, self._identity = connection, identity_of(self._place)
 
     def _opened(self) -> sqlite3.Connection:
         connection = open_database(self.path)
@@ -238,6 +237,19 @@ class Store:
             self._connection = None
         self.generation += 1
         self._begin()
+
+
+def _committed(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """What `transaction` does, without a context manager, which takes longer than keeping a small record."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    return done
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -99,10 +99,10 @@ def _connect(place: str, patience: float) -> sqlite3.Connection:
 # ---- the file ------------------------------------------------------------------------------------------------
 
 
-def identity_of(path: Path) -> Identity | None:
+def identity_of(path: str | Path) -> Identity | None:
     """Which file stands at `path` now; None where there is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

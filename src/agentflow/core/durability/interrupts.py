@@ -34,6 +34,7 @@ from agentflow.errors import AnswerError, ConfigurationError, InterruptTimeoutEr
 __all__ = ["NO_DEFAULT", "answer_id", "interrupt", "interrupt_blocking", "interrupt_in", "is_question", "node_path"]
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class _NoDefault:
@@ -48,10 +49,17 @@ class _NoDefault:
 NO_DEFAULT: Final = _NoDefault()
 
 
+# What is returned depends on the schema: a type gives one of its values, or the default where that is something else.
+
+
 @overload
 async def interrupt(
-    prompt: str, payload: object = None, *, schema: type[T], timeout: float | None = None, default: T | _NoDefault = ...
+    prompt: str, payload: object = None, *, schema: type[T], timeout: float | None = None, default: _NoDefault = ...
 ) -> T: ...
+@overload
+async def interrupt(
+    prompt: str, payload: object = None, *, schema: type[T], timeout: float | None = None, default: D
+) -> T | D: ...
 @overload
 async def interrupt(
     prompt: str,
@@ -104,6 +112,23 @@ async def interrupt(
             problem = str(error)  # it is asked for again, under another id
 
 
+@overload
+def interrupt_blocking(
+    prompt: str, payload: object = None, *, schema: type[T], timeout: float | None = None, default: _NoDefault = ...
+) -> T: ...
+@overload
+def interrupt_blocking(
+    prompt: str, payload: object = None, *, schema: type[T], timeout: float | None = None, default: D
+) -> T | D: ...
+@overload
+def interrupt_blocking(
+    prompt: str,
+    payload: object = None,
+    *,
+    schema: object = None,
+    timeout: float | None = None,
+    default: object = NO_DEFAULT,
+) -> Any: ...
 def interrupt_blocking(
     prompt: str,
     payload: object = None,

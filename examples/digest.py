@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
-from agentflow import END, AgentFlow, AsyncFlow, Each, Key, SharedState, node
+from agentflow import END, AgentFlow, AsyncFlow, Each, Key, SharedState, node, storable
 from agentflow.errors import BadRequestError, DocumentError, InputError
 from documents import Document, Skipped, gather
 
@@ -36,6 +36,7 @@ PATIENCE = 3  # rounds of asking for less; then the digest is cut
 LISTED = 20  # names of skipped files for each reason
 
 
+@storable
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What the digest says of one document."""

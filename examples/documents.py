@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+from agentflow import storable
 from agentflow.errors import DocumentError
 
 PROSE = {"", ".txt", ".text", ".md", ".markdown", ".mdown", ".rst", ".html", ".htm", ".xhtml"}
@@ -33,6 +34,7 @@ MARKS = {  # longest first: UTF-32's mark begins with UTF-16's
 }  # fmt: skip
 
 
+@storable
 @dataclass(frozen=True, slots=True)
 class Document:
     """One text. `name` is its path below the folder that was given, and `title` its first heading, or ""."""
@@ -42,6 +44,7 @@ class Document:
     text: str
 
 
+@storable
 @dataclass(frozen=True, slots=True)
 class Skipped:
     name: str

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -631,6 +632,91 @@ def test_a_look_says_what_is_wrong(place: Path, words: list[str], said: str) -> 
     assert ran.stderr.startswith("error: "), ran.stderr
     assert said in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+# ---- the trip ------------------------------------------------------------------------------------------------
+
+BOOKED = ["booking a flight in Oslo", "booking a hotel in Oslo"]
+GIVEN_BACK = ["giving back the hotel in Oslo", "giving back the flight in Oslo"]
+
+DOOMED = """
+import os, signal
+import approve
+
+class Doomed(approve.Book):
+    async def exec(self, where):
+        if self.name == "hotel" and os.environ["DOOM"] == "between":
+            os.kill(os.getpid(), signal.SIGKILL)
+        price = await super().exec(where)
+        if self.name == "hotel" and os.environ["DOOM"] == "within":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return price
+
+flow = approve.AsyncFlow(
+    Doomed("flight", 300) >> Doomed("hotel", 450) >> approve.approve,
+    approve.approve.on("yes") >> approve.pay >> approve.END,
+    approve.approve.on("no") >> approve.give_up >> approve.END,
+    name="trip",
+)
+"""
+
+
+def agentflow(*words: str) -> subprocess.CompletedProcess[str]:
+    return run(*words, program=("-m", "agentflow"))
+
+
+def lines(said: str) -> list[str]:
+    """What an example has printed, without the keys."""
+    return [line.partition(" (key")[0] for line in said.splitlines()]
+
+
+def test_a_trip_waits_for_somebody_to_agree_and_is_booked_once(place: Path) -> None:
+    parked = agentflow("run", example("approve.py"), "Oslo")
+    assert (parked.returncode, lines(parked.stdout)) == (4, BOOKED), parked.stderr
+    assert "it asks: Spend 750 euros? (yes/no, until " in parked.stderr
+    unclear = agentflow("answer", "last", "perhaps")
+    assert (unclear.returncode, unclear.stdout) == (2, "")
+    answered = agentflow("answer", "last", "yes")
+    assert (answered.returncode, answered.stdout) == (0, "paid 750 euros for flight and hotel\n"), answered.stderr
+    assert agentflow("runs", "resume", "last").stdout == answered.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "said"),
+    [
+        ((), "no", "nobody wanted to go"),
+        (("-i", "budget=100"), "yes", "750 euros are more than there are"),
+    ],
+)
+def test_a_trip_that_comes_to_nothing_is_given_back_in_reverse_order(
+    place: Path, words: tuple[str, ...], answer: str, said: str
+) -> None:
+    agentflow("run", example("approve.py"), "Oslo", *words)
+    ended = agentflow("answer", "last", answer)
+    assert (ended.returncode, lines(ended.stdout)) == (1, GIVEN_BACK)
+    assert said in ended.stderr
+    again = agentflow("runs", "resume", "last")
+    assert (again.returncode, again.stdout) == (1, "")  # it is not given back twice
+    assert said in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("doom", "before", "after"), [("between", BOOKED[:1], BOOKED[1:]), ("within", BOOKED, BOOKED[1:])]
+)
+def test_a_trip_that_is_killed_goes_on_and_books_nothing_twice_that_was_kept(
+    place: Path, monkeypatch: pytest.MonkeyPatch, doom: str, before: list[str], after: list[str]
+) -> None:
+    """Killed within a booking, nobody knows whether that was made, so it is made once more, with the same key."""
+    (place / "doomed.py").write_text(DOOMED)
+    for name, value in {"DOOM": doom, "PYTHONPATH": str(EXAMPLES), "PYTHONUNBUFFERED": "1"}.items():
+        monkeypatch.setenv(name, value)
+    killed = agentflow("run", "doomed.py", "Oslo")
+    assert (killed.returncode, lines(killed.stdout)) == (-signal.SIGKILL, before), killed.stderr
+    resumed = agentflow("runs", "resume", "last", "--flow", example("approve.py"))
+    assert (resumed.returncode, lines(resumed.stdout)) == (4, after), resumed.stderr
+    keys = {line for line in (killed.stdout + resumed.stdout).splitlines() if "hotel" in line}
+    assert len(keys) == 1
+    assert agentflow("answer", "last", "y", "--flow", example("approve.py")).stdout.startswith("paid 750 euros")
 
 
 # ---- the others ----------------------------------------------------------------------------------------------

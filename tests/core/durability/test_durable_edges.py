@@ -348,3 +348,23 @@ async def test_a_run_that_has_ended_keeps_nothing_alive(engine: MemoryDurability
         assert [each() for each in held] == [None] * len(held)
     finally:
         gc.enable()
+
+
+# ---- runs within runs ----------------------------------------------------------------------------------------
+
+
+async def test_a_durable_run_started_in_a_step_of_another_asks_in_its_own_name(engine: MemoryDurability) -> None:
+    @node(durable=False)
+    async def unkept(state: SharedState) -> None:
+        await interrupt("?")
+
+    other = MemoryDurability()
+
+    @node
+    async def outer(state: SharedState) -> None:
+        await AsyncFlow(unkept, name="inner", durability=other).run(run_id="inner")
+
+    with pytest.raises(NodeError, match="the run has to be durable, and the node as well"):
+        await AsyncFlow(outer, durability=engine).run(run_id="r")
+
+    assert [record.kind for record in await engine.records("r")] == ["stretch"]

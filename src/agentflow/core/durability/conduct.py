@@ -27,6 +27,7 @@ from agentflow.core.durability.keeping import DurableRun
 from agentflow.core.durability.past import PastJournal
 from agentflow.core.durability.protocol import Body, Durability, Journal
 from agentflow.core.durability.records import Ending, Record, RunInfo, RunSpec
+from agentflow.core.durability.step import current_step, step_out
 from agentflow.core.durability.values import decode, encode
 from agentflow.core.graph import Graph
 from agentflow.core.limits import Limits
@@ -272,7 +273,11 @@ async def _stretch(
     if journal.ended:  # it is looked at, and nothing happens: whoever watches has seen it
         return await flow.perform(state, replace(terms, observers=()), None, keeper)
     await keeper.begin(state)
-    result = await flow.perform(state, terms, reader, keeper)
+    around = current_step.set(None)  # where it was started in a step of another run, that keeps nothing of this one
+    try:
+        result = await flow.perform(state, terms, reader, keeper)
+    finally:
+        step_out(around)
     for name in keeper.changed_in_place():
         warnings.warn(
             f"run {spec.run_id} of {flow.name}: the value of {name!r} was changed in place after it was kept, which "

@@ -12,7 +12,6 @@ flows and `Each` are walked again: what is inside them is kept, and how they cho
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextvars import Token
 from typing import Any, Final
 
 from agentflow.clock import Clock
@@ -33,7 +32,7 @@ from agentflow.core.durability.bodies import (
 from agentflow.core.durability.mutations import Mutations
 from agentflow.core.durability.protocol import Journal
 from agentflow.core.durability.records import Record, RecordKind
-from agentflow.core.durability.step import DurableStep, current_step
+from agentflow.core.durability.step import DurableStep, current_step, step_out
 from agentflow.core.observability.scope import current_scope
 from agentflow.core.parking import Parked
 from agentflow.core.run import Frame, Join, Step
@@ -213,7 +212,7 @@ class DurableRun:
         except Parked:
             raise _parked(own) from None
         finally:
-            _step_out(token)
+            step_out(token)
         if own.waits:
             raise _parked(own)  # somebody swallowed it
         return result
@@ -293,10 +292,3 @@ def _leads_on(step: Step, action: object) -> bool:
 
 def _is_tool(record: Record) -> bool:
     return record.id.rpartition("!")[2].startswith("call:tool-")
-
-
-def _step_out(token: Token[DurableStep | None]) -> None:
-    try:  # noqa: SIM105 - `suppress` takes ten times as long, at every step
-        current_step.reset(token)
-    except ValueError:
-        pass  # closed from outside, in another context

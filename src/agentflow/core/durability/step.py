@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from threading import Lock
 
 from agentflow.clock import Clock
@@ -22,7 +22,7 @@ from agentflow.core.durability.protocol import Journal
 from agentflow.core.durability.records import Interrupt, Record
 from agentflow.core.parking import Parked
 
-__all__ = ["Call", "DurableStep", "current_step"]
+__all__ = ["Call", "DurableStep", "current_step", "step_out"]
 
 
 class DurableStep:
@@ -140,6 +140,14 @@ class Call:
 
 
 current_step: ContextVar[DurableStep | None] = ContextVar("agentflow_step", default=None)
+
+
+def step_out(token: Token[DurableStep | None]) -> None:
+    """What follows is no part of the step that was set any more."""
+    try:  # noqa: SIM105 - `suppress` takes ten times as long, at every step
+        current_step.reset(token)
+    except ValueError:
+        pass  # closed from outside, in another context
 
 
 def _key(run_id: str, path: str) -> str:

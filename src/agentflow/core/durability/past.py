@@ -35,4 +35,4 @@ class PastJournal:
         return self._records
 
     async def save(self, record: Record) -> None:
-        raise RunEndedError(self._run_id, "done", "is only looked at here: nothing can be added to it")
+        raise RunEndedError(self._run_id, "done", f"is only looked at here, so {record.id} cannot be added: fork it")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentflow.clock import Clock, SystemClock
+from agentflow.core.durability.past import PastJournal
 from agentflow.core.durability.protocol import Body
 from agentflow.core.durability.records import Ending, Record, RunInfo, RunSpec, RunStatus
 from agentflow.core.durability.sqlite import record_rows, run_rows
@@ -32,7 +33,7 @@ from agentflow.core.durability.sqlite.attendant import Attendant
 from agentflow.core.durability.sqlite.failures import Busy, explained
 from agentflow.core.durability.sqlite.following import Followers
 from agentflow.core.durability.sqlite.group_commit import GroupCommit
-from agentflow.core.durability.sqlite.journal import PastJournal, RunJournal, record_of
+from agentflow.core.durability.sqlite.journal import RunJournal, record_of
 from agentflow.core.durability.sqlite.large_bodies import LargeBodies
 from agentflow.core.durability.sqlite.ledger import Ledger
 from agentflow.core.durability.sqlite.owners import Owners
@@ -97,7 +98,7 @@ class SqliteDurability:
                     return await self._run(stretch, journal, body)
                 finally:
                     self._followers.tell(spec.run_id)
-        return await body(PastJournal(row.id, rows, self._bodies))
+        return await body(PastJournal(row.id, [record_of(each, self._bodies) for each in rows]))
 
     async def _claimed(self, spec: RunSpec) -> tuple[RunRow, list[RecordRow]]:
         """The run, which is ours now, and what it has."""

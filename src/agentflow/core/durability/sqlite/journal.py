@@ -1,9 +1,5 @@
-"""What is known of one run, in the memory of the process that runs it. Saving goes through the engine.
-
-    RunJournal     may be written to, until its stretch of the run is over
-    PastJournal    of a run that is done: everything is found, and nothing can be added
-
-Large bodies stay in their files until somebody asks for them.
+"""What is known of one run, in the memory of the process that runs it: a journal that may be written to, until its
+stretch of the run is over. Saving goes through the engine, and large bodies stay in their files until somebody asks.
 """
 
 from __future__ import annotations
@@ -15,9 +11,8 @@ from typing import cast
 from agentflow.core.durability.records import Record, RecordKind
 from agentflow.core.durability.sqlite.large_bodies import LargeBodies
 from agentflow.core.durability.sqlite.record_rows import RecordRow
-from agentflow.errors import RunEndedError
 
-__all__ = ["PastJournal", "RunJournal", "record_of"]
+__all__ = ["RunJournal", "record_of"]
 
 
 def record_of(row: RecordRow, bodies: LargeBodies) -> Record:
@@ -26,34 +21,7 @@ def record_of(row: RecordRow, bodies: LargeBodies) -> Record:
     return Record(row.id, cast(RecordKind, row.kind), body, *row[3:8])
 
 
-class PastJournal:
-    """Reads only."""
-
-    def __init__(self, run_id: str, rows: Iterable[RecordRow], bodies: LargeBodies) -> None:
-        self._run_id = run_id
-        self._rows = {row.id: row for row in rows}
-        self._bodies = bodies
-
-    @property
-    def run_id(self) -> str:
-        return self._run_id
-
-    @property
-    def ended(self) -> bool:
-        return True
-
-    def find(self, id: str, /) -> Record | None:
-        row = self._rows.get(id)
-        return None if row is None else record_of(row, self._bodies)
-
-    def records(self) -> Sequence[Record]:
-        return tuple(record_of(row, self._bodies) for row in list(self._rows.values()))
-
-    async def save(self, record: Record, /) -> None:
-        raise RunEndedError(self._run_id, "done", f"is done, so {record.id} cannot be added to it: fork it")
-
-
-class RunJournal(PastJournal):
+class RunJournal:
     """`number` is the run's in the file, `generation` the beginning of the store that it belongs to."""
 
     def __init__(
@@ -65,7 +33,9 @@ class RunJournal(PastJournal):
         generation: int,
         save: Callable[[RunJournal, Record], Awaitable[None]],
     ) -> None:
-        super().__init__(run_id, rows, bodies)
+        self._run_id = run_id
+        self._rows = {row.id: row for row in rows}
+        self._bodies = bodies
         self.number = number
         self.generation = generation
         self.is_over = False
@@ -74,8 +44,19 @@ class RunJournal(PastJournal):
         self._save = save
 
     @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    @property
     def ended(self) -> bool:
         return False
+
+    def find(self, id: str, /) -> Record | None:
+        row = self._rows.get(id)
+        return None if row is None else record_of(row, self._bodies)
+
+    def records(self) -> Sequence[Record]:
+        return tuple(record_of(row, self._bodies) for row in list(self._rows.values()))
 
     async def save(self, record: Record, /) -> None:
         await self._save(self, record)

@@ -16,7 +16,7 @@ from agentflow.core.node import BaseNode, Elsewhere, FunctionNode, awaited, in_p
 from agentflow.core.parking import Parked
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
-from agentflow.core.run import Frame, Redo
+from agentflow.core.run import Frame, Keeper, Redo
 from agentflow.core.state import ITEM, Key, SharedState, key_name
 from agentflow.core.tasks import raise_first, run_together
 from agentflow.errors import AgentFlowError, DurabilityError, FlowError, GraphError, NodeError, StateError
@@ -157,7 +157,7 @@ class EachRun:
 
     async def collect(self, item: object, state: SharedState, place: Place) -> object:
         """An Each within an Each finds its own list in the outer item's view."""
-        if not self._durable and place.frame.run.keeper is not None:
+        if not self._durable and place.frame.keeper is not None:
             place = place.unkept()
         if place.frame.watched:
             return await watched(place, lambda: self._blamed(state, place), _count(self._each, state))
@@ -190,13 +190,18 @@ class EachRun:
             state[self._each.into] = progress.results
 
     async def _worker(self, progress: _Progress, state: SharedState, place: Place) -> None:
-        each = self._each
+        each, keeper = self._each, place.frame.keeper
         for done, index in enumerate(progress.todo):
             if done and not done % progress.stride:
                 await asyncio.sleep(0)
             here = Place(place.frame, "", index, place)
             try:
-                await self._one(progress, index, state, here)
+                view = state.view({each.item: progress.items[index]}) if self._needs_view else state
+                if keeper is not None:
+                    await self._kept(progress, index, view, here, keeper)
+                else:  # in place: a coroutine more would be a tenth of a small item
+                    result = await self._work.collect(progress.items[index], view, self._inner(here))
+                    self._note(progress, index, result, view)
             except Parked as parked:
                 progress.parked.append(parked.with_traceback(None))  # which knows this frame
             except DurabilityError:
@@ -209,26 +214,25 @@ class EachRun:
                 else:
                     raise collected(error, here) from error
 
-    async def _one(self, progress: _Progress, index: int, state: SharedState, here: Place) -> None:
-        """The work for one item; in a durable run what it came to earlier, if it has."""
-        each, keeper, item = self._each, here.frame.run.keeper, progress.items[index]
-        view = state.view({each.item: item}) if self._needs_view else state
-        inner = self._inner(here)
-        if keeper is None:
-            result = await self._work.collect(item, view, inner)
-        elif each.on_error == "collect" and (failure := keeper.failed(here.path)) is not None:
+    async def _kept(self, progress: _Progress, index: int, view: SharedState, here: Place, keeper: Keeper) -> None:
+        """The work for one item in a durable run, or what it came to earlier."""
+        if self._each.on_error == "collect" and (failure := keeper.failed(here.path)) is not None:
             progress.results[index] = failure
             return
-        elif self._keeps:
-            work = partial(self._work.collect, item, view, inner)
+        inner = self._inner(here)
+        work = partial(self._work.collect, progress.items[index], view, inner)
+        if self._keeps:
             result = await keeper.item(inner.path, work, view if self._needs_view else None)
         else:
-            result = await self._work.collect(item, view, inner)
-        progress.results[index] = result if each.collect is None else view[each.collect]
+            result = await work()
+        self._note(progress, index, result, view)
+
+    def _note(self, progress: _Progress, index: int, result: object, view: SharedState) -> None:
+        progress.results[index] = result if self._each.collect is None else view[self._each.collect]
         progress.views[index] = view if self._needs_view else None
 
     async def _collected(self, error: AgentFlowError, here: Place) -> NodeError:
-        keeper, failure = here.frame.run.keeper, collected(error, here)
+        keeper, failure = here.frame.keeper, collected(error, here)
         if keeper is not None:
             await keeper.fail(here.path, failure)
         return failure

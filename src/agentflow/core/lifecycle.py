@@ -59,7 +59,7 @@ class Place:
     def unkept(self) -> Place:
         """The same place, of whose work a durable run keeps nothing."""
         frame = copy.copy(self.frame)
-        frame.run = replace(frame.run, keeper=None)
+        frame.run, frame.keeper = replace(frame.run, keeper=None), None
         return Place(frame, self.name, self.number, self.within)
 
     def scope(self) -> Scope | None:
@@ -281,7 +281,7 @@ class Lifecycle:
             if self.prep is not None:
                 item = await self.prep(state)
             phase = "exec"
-            if self._bare and frame.run.keeper is None:
+            if self._bare and frame.keeper is None:
                 result = await self.exec(item)
             else:
                 place = place or Place(frame, self.name, number)
@@ -295,7 +295,7 @@ class Lifecycle:
 
     async def _executed(self, item: object, place: Place) -> Any:
         """What exec returns, tried as often as it may be, kept where the run is durable."""
-        keeper = place.frame.run.keeper
+        keeper = place.frame.keeper
         if keeper is None or not self._saved:
             return await self._done(item, place)
         undoable = self._compensation is not None

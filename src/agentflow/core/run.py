@@ -144,7 +144,7 @@ def new_run_id() -> str:
 class Frame:
     """One visit of one flow: where it stands in the run, and what its walkers count together."""
 
-    __slots__ = ("flow", "max_steps", "path", "run", "steps", "visits", "watched")
+    __slots__ = ("flow", "keeper", "max_steps", "path", "run", "steps", "visits", "watched")
 
     def __init__(self, run: Run, flow: str, path: str, size: int, max_steps: int) -> None:
         self.run = run
@@ -154,6 +154,7 @@ class Frame:
         self.steps = 0
         self.max_steps = max_steps
         self.watched = run.channel is not None
+        self.keeper = run.keeper
 
 
 class Visit(Protocol):
@@ -192,7 +193,7 @@ async def walk(step: Step, state: SharedState, frame: Frame) -> str:
     """
     visits = frame.visits
     limit = frame.max_steps
-    keeper = frame.run.keeper
+    keeper = frame.keeper
     cancelling = asyncio.current_task().cancelling  # type: ignore[union-attr]  # a coroutine runs in a task
     before = cancelling()  # above 0 where a flow does the cleaning up of something cancelled
     while True:

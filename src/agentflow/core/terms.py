@@ -24,9 +24,10 @@ class NoAnswer:
         return "<no answer>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one is made for each run, and a frozen one takes twice as long
 class Terms:
-    """`context` is never stored; `batch` names the runs of one `run_batch`; `durability` keeps the run."""
+    """`context` is never stored; `batch` names the runs of one `run_batch`; `durability` keeps the run. Nobody changes
+    it once it is made."""
 
     context: object = None
     run_id: str | None = None

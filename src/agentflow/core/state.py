@@ -28,7 +28,7 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from agentflow.errors import ContextError, SerializationError, StateConflict, StateError, StateKeyError
 
@@ -68,12 +68,14 @@ class Key(ReadableKey[T], Generic[T]):
         self.reduce = reduce
         self.initial = initial
         if reduce is not None:
-            _reducing.setdefault(name, WeakSet()).add(self)
+            _reducing.setdefault(name, WeakKeyDictionary())[self] = None
 
     @property
     def reducer(self) -> str:
-        """The name of its reducer, by which a durable run finds the key again."""
-        return str(getattr(self.reduce, "__qualname__", type(self.reduce).__qualname__))
+        """The name of its reducer, by which a durable run finds the key again; of a lambda, with its module's."""
+        named: Any = self.reduce if hasattr(self.reduce, "__qualname__") else type(self.reduce)
+        name = str(named.__qualname__)
+        return f"{named.__module__}:{name}" if "<" in name else name
 
     def fold(self, so_far: T | _Absent, value: T) -> T:
         """The key's value once `value` has been contributed."""
@@ -89,13 +91,16 @@ class Key(ReadableKey[T], Generic[T]):
         return f"Key({self.name!r})"
 
 
-_reducing: Final[dict[str, WeakSet[Key[Any]]]] = {}
-"""The keys with reducers that this program has, by name: what a run added to one is folded with it when it goes on."""
+_reducing: Final[dict[str, WeakKeyDictionary[Key[Any], None]]] = {}
+"""The keys with reducers that this program has, by name, in the order in which they were made: what a run added to one
+is folded with it when it goes on."""
 
 
 def reducing_key(name: str, reducer: str) -> Key[Any]:
-    """The key of that name, with a reducer of that name. Raises StateError where the program has none."""
-    found = next((key for key in _reducing.get(name, ()) if key.reducer == reducer), None)
+    """The key of that name, with a reducer of that name: the latest, as a module may have been loaded again. Raises
+    StateError where the program has none."""
+    known: list[Key[Any]] = list(_reducing.get(name, ()))
+    found = next((key for key in reversed(known) if key.reducer == reducer), None)
     if found is None:
         raise StateError(
             f"what was added to {name!r} cannot be folded: no Key({name!r}, reduce={reducer}) is there any more"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import operator
 import warnings
 import weakref
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from tests.support.memory_durability import MemoryDurability
 
-from agentflow.core import AsyncFlow, AsyncNode, Dataflow, Each, Parallel, SharedState, node
+from agentflow.core import AsyncFlow, AsyncNode, Dataflow, Each, Key, Parallel, SharedState, node
 from agentflow.core.durability import interrupt
 from agentflow.core.node import FunctionNode
 from agentflow.core.robustness.retry import RetryPolicy
@@ -368,3 +369,34 @@ async def test_a_durable_run_started_in_a_step_of_another_asks_in_its_own_name(e
         await AsyncFlow(outer, durability=engine).run(run_id="r")
 
     assert [record.kind for record in await engine.records("r")] == ["stretch"]
+
+
+# ---- reducers ------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_added_is_folded_by_the_latest_key_of_its_name_and_reducer(engine: MemoryDurability) -> None:
+    def key(mark: str) -> Key[str]:
+        return Key[str]("path", reduce=lambda so_far, value: f"{so_far}{mark}{value}")
+
+    keys = [key(mark) for mark in "-.+>/"]
+
+    @node
+    async def add(state: SharedState) -> None:
+        state.add(keys[-1], "b")
+
+    flow = AsyncFlow(add >> ask, durability=engine)
+    await flow.run({"path": "a"}, run_id="r")
+
+    assert (await flow.resume("r", True)).state["path"] == "a/b"
+
+
+def test_reducers_without_a_name_are_told_apart_by_their_modules() -> None:
+    def elsewhere(so_far: int, value: int) -> int:
+        return so_far * value
+
+    elsewhere.__module__ = "elsewhere"
+    here = Key[int]("total", reduce=lambda so_far, value: so_far + value)
+
+    assert here.reducer.startswith(f"{__name__}:")
+    assert Key[int]("total", reduce=elsewhere).reducer.startswith("elsewhere:")
+    assert Key[int]("total", reduce=operator.add).reducer == "add"

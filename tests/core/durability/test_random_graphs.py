@@ -123,7 +123,7 @@ async def lived(plan: Plan, engine: Durability, clock: VirtualClock, accidents: 
 
     result = await carried_on(begin, world)
     steps = await built(plan, world, engine).history("r")
-    lost = re.compile(rf"-({'|'.join(sorted(world.losers)) or 'x'})#")
+    lost = re.compile(rf"(?<!\d)({'|'.join(sorted(world.losers)) or 'x'})(-\w)?#")
     told = sorted(_told(step) for step in steps if not lost.search(step.id))
     return [result.action, {name: shown(value) for name, value in result.state.items()}, told]
 

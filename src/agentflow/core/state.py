@@ -100,7 +100,7 @@ def reducing_key(name: str, reducer: str) -> Key[Any]:
     """The key of that name, with a reducer of that name: the latest, as a module may have been loaded again. Raises
     StateError where the program has none."""
     known: list[Key[Any]] = list(_reducing.get(name, ()))
-    found = next((key for key in reversed(known) if key.reducer == reducer), None)
+    found: Key[Any] | None = next((key for key in reversed(known) if key.reducer == reducer), None)
     if found is None:
         raise StateError(
             f"what was added to {name!r} cannot be folded: no Key({name!r}, reduce={reducer}) is there any more"

@@ -36,9 +36,10 @@ _PATIENCE: Final = 2.0  # seconds that the end of a command waits for the disk
 
 class Recording:
     """`wanted` is False for --no-record; `file` is another than the usual one. `kept_in` is the file, if there is one.
-    Afterwards `recorded` says whether what ran can be shown, and `trouble` why
-    not, or what of it is missing. Entering raises what is wrong with models.yml, and what parts of it raise that cannot
-    be started."""
+
+    Afterwards `recorded` says whether what ran can be shown, and `trouble` why not, or what of it is missing. Entering
+    raises what is wrong with models.yml, and what parts of it raise that cannot be started.
+    """
 
     def __init__(self, *, wanted: bool, file: str | Path | None = None) -> None:
         self.trouble: str | None = None

@@ -76,7 +76,7 @@ def _fields(plain: Mapping[str, object], width: int) -> Iterable[str]:
     for name, value in plain.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         first, *others = _wrapped(text, max(10, width - room - 2)) or [""]
-        yield f"{clean(name):<{room}}  {first}"
+        yield f"{clean(name)[:room]:<{room}}  {first}"
         yield from (f"{'':<{room}}  {other}" for other in others)
 
 

@@ -16,6 +16,7 @@ from tests.support.memory_durability import MemoryDurability
 
 from agentflow.core import AsyncFlow, AsyncNode, Dataflow, Each, Key, Parallel, SharedState, node
 from agentflow.core.durability import interrupt
+from agentflow.core.durability.records import Record
 from agentflow.core.node import FunctionNode
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.errors import AnswerError, DurabilityError, FlowChangedError, JoinError, NodeError
@@ -129,8 +130,20 @@ async def test_an_answer_to_an_earlier_question_is_none_to_the_next(engine: Memo
     first = (await flow.run(run_id="r")).interrupts[0].id
     await flow.resume("r", {first: 1})
 
-    with pytest.raises(AnswerError, match="wait"):
+    with pytest.raises(AnswerError, match="does not wait"):
         await flow.resume("r", {first: 1})
+
+
+async def test_a_question_of_a_branch_that_has_lost_is_over(engine: MemoryDurability) -> None:
+    section = Parallel(ask, ask.named("other"), need=1)
+    flow = AsyncFlow(section >> ask.named("last"), durability=engine)
+    lost, won = (await flow.run(run_id="r")).interrupts
+    await flow.resume("r", {won.id: "won"})
+
+    with pytest.raises(AnswerError, match="does not wait for an answer to flow/ask#1!wait:1"):
+        await flow.resume("r", {lost.id: "late"})
+
+    assert (await flow.resume("r", "last")).status == "done"
 
 
 async def test_an_earlier_answer_that_did_not_fit_is_no_reason_to_refuse_another(engine: MemoryDurability) -> None:
@@ -400,3 +413,53 @@ def test_reducers_without_a_name_are_told_apart_by_their_modules() -> None:
     assert here.reducer.startswith(f"{__name__}:")
     assert Key[int]("total", reduce=elsewhere).reducer.startswith("elsewhere:")
     assert Key[int]("total", reduce=operator.add).reducer == "add"
+
+
+# ---- cancellation --------------------------------------------------------------------------------------------
+
+
+class Count(AsyncNode[int, int]):
+    """It waits in each of its phases."""
+
+    async def prep(self, state: SharedState) -> int:
+        await asyncio.sleep(0)
+        count = state.get("count", 0)
+        assert isinstance(count, int)
+        return count
+
+    async def exec(self, item: int) -> int:
+        await asyncio.sleep(0)
+        return item + 1
+
+    async def post(self, state: SharedState, item: int, result: int) -> None:
+        await asyncio.sleep(0)
+        state["count"] = result
+
+
+async def test_a_run_that_is_cut_off_at_any_moment_goes_on_to_the_same_end() -> None:
+    async def work(item: int) -> int:
+        await asyncio.sleep(0)
+        return item
+
+    async def slowly(record: Record) -> None:
+        await asyncio.sleep(0)
+
+    inner = AsyncFlow(node(name="b", reads="n", writes="b")(work), name="inner")
+    race = Parallel(node(name="d", reads="n", writes="d")(work), Count(name="late") >> Count(name="later"), need=1)
+    flow = AsyncFlow(Count(name="a") >> (Count(name="c"), inner) >> race >> Each(work, over="items", into="out"))
+    begun = {"items": [1, 2], "n": 7}
+
+    for moment in range(200):
+        engine = MemoryDurability()
+        engine.before = slowly
+        running = asyncio.create_task(flow.run(begun, run_id="r", durability=engine))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        if running.done():
+            break
+        running.cancel()
+        await asyncio.wait([running])
+        assert len(asyncio.all_tasks()) == 1
+        result = await flow.run(begun, run_id="r", durability=engine)
+        assert dict(result.state) == {**begun, "count": 2, "b": 7, "d": 7, "out": [1, 2]}
+    assert moment > 20

@@ -386,7 +386,12 @@ def _by_interrupt(info: RunInfo, answer: object) -> Mapping[str, object]:
     """The answers by the id of the interrupt; one alone is for the only question there is."""
     questions = [each.id for each in info.interrupts if each.kind == "question"]
     if isinstance(answer, Mapping) and answer and all(is_question(name) for name in answer):
-        return answer  # the engine refuses what does not wait any more
+        over = [name for name in answer if name not in questions]
+        if over and info.status == "waiting":  # else the engine knows whether anybody waits for it
+            raise AnswerError(
+                f"run {info.run_id} does not wait for an answer to {over[0]}", run_id=info.run_id, interrupt=over[0]
+            )
+        return answer
     if len(questions) == 1:
         return {questions[0]: answer}
     if not questions:

@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -100,9 +101,15 @@ class Trial:
         self._effects = self._effects_in(diary)
         self._undoing = [line.of for line in diary if line.what == "undid"]
 
-    def killed(self, *dooms: Doom) -> int:
+    def carried_by(self, lives: Lives) -> Trial:
+        """The same, with what goes undisturbed as it was, and others to live: on another engine, say."""
+        twin = copy(self)
+        twin._lives = lives
+        return twin
+
+    def killed(self, *dooms: Doom, named: str = "run") -> int:
         """A run whose first lives end so, and whose last is not disturbed; how often it was killed."""
-        run_id = f"run-{next(self._numbers)}"
+        run_id = f"{named}-{next(self._numbers)}"
         report = {}
         before = self._lives.kills
         for life, doom in enumerate([*dooms, Doom()]):

@@ -17,7 +17,7 @@ from agentflow.core.durability.sqlite import SqliteDurability
 from agentflow.core.run import Frame, Step
 from agentflow.core.state import SharedState
 
-__all__ = ["ProbedDurability", "probe_the_walk"]
+__all__ = ["Probed", "ProbedDurability", "probe_the_walk"]
 
 
 class _ProbedJournal:
@@ -46,19 +46,25 @@ class _ProbedJournal:
         point(f"after save {record.kind} {which}")
 
 
-class ProbedDurability(SqliteDurability):
+class Probed:
+    """Stands before an engine among the bases of a class."""
+
     async def execute(self, spec: RunSpec, body: Body, /) -> Ending:
         async def probed(journal: Journal) -> Ending:
             for record in journal.records():
                 note(f"had {record.kind} {record.id}")
             return await body(_ProbedJournal(journal))
 
-        return await super().execute(spec, probed)
+        return await super().execute(spec, probed)  # type: ignore[misc,no-any-return]  # the engine is behind it
 
     async def answer(self, run_id: str, answers: Mapping[str, str], /) -> None:
         point(f"before answer {' '.join(answers)}")
-        await super().answer(run_id, answers)
+        await super().answer(run_id, answers)  # type: ignore[misc]
         point(f"after answer {' '.join(answers)}")
+
+
+class ProbedDurability(Probed, SqliteDurability):
+    """The engine in a file."""
 
 
 def probe_the_walk() -> None:

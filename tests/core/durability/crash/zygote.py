@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ from tests.core.durability.crash.shapes import SHAPES, Shape
 from agentflow.core import FlowResult
 from agentflow.core.durability import conduct as _conduct  # noqa: F401 - imported by the first run, so before all forks
 from agentflow.core.durability.history import StepHistory
+from agentflow.core.durability.protocol import Durability
 from agentflow.core.durability.values import encode
-from agentflow.errors import AgentFlowError
+from agentflow.errors import AgentFlowError, RunHeldError
 
 
-async def carry_on(shape: Shape, engine: ProbedDurability, run_id: str) -> FlowResult:
+async def carry_on(shape: Shape, engine: Durability, run_id: str) -> FlowResult:
     """Until it ends: whoever comes after a crash does the same."""
     flow = shape.flow
-    result = await flow.run(shape.inputs, run_id=run_id, durability=engine)
+    result = await _once_it_is_free(lambda: flow.run(shape.inputs, run_id=run_id, durability=engine))
     while result.status == "interrupted":
         questions = [each for each in result.interrupts if each.kind == "question"]
         if questions:
@@ -43,9 +45,17 @@ async def carry_on(shape: Shape, engine: ProbedDurability, run_id: str) -> FlowR
     return result
 
 
-async def live(job: dict[str, Any]) -> dict[str, object]:
+async def _once_it_is_free(run: Callable[[], Awaitable[FlowResult]]) -> FlowResult:
+    """Where a server has to notice first that a process is dead, that takes a moment."""
+    while True:
+        try:
+            return await run()
+        except RunHeldError:
+            await asyncio.sleep(0.05)
+
+
+async def live(job: dict[str, Any], engine: Durability) -> dict[str, object]:
     shape = SHAPES[job["shape"]]()
-    engine = ProbedDurability(job["file"])
     try:
         result = await carry_on(shape, engine, job["run_id"])
         outcome: list[object] = ["done", result.action, encode(dict(result.state), "state")]
@@ -66,7 +76,7 @@ def child(job: dict[str, Any], report: int) -> None:
     try:
         probe_the_walk()
         begin(Path(job["diary"]), job["process"], Doom(job["at"], job["each"]))
-        told: dict[str, object] = asyncio.run(live(job))
+        told: dict[str, object] = asyncio.run(live(job, ProbedDurability(job["file"])))
     except BaseException:
         told = {"broken": traceback.format_exc()}
     with os.fdopen(report, "w") as out:

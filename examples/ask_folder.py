@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agentflow import END, AgentFlow, AsyncFlow, Key, SharedState, node
+from agentflow import END, AgentFlow, AsyncFlow, Key, SharedState, node, storable
 from agentflow.errors import InputError
 from documents import Document, gather
 
@@ -33,6 +33,7 @@ SHOWN = 6  # passages that the model gets to read
 AT_ONCE = 256  # passages in one call for vectors
 
 
+@storable
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of a document: whole paragraphs where they fit."""

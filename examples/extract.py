@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.json import JSON
 from rich.live import Live
 
-from agentflow import AgentFlow, AsyncFlow, Each, Key, SharedState, emit, node
+from agentflow import AgentFlow, AsyncFlow, Each, Key, SharedState, emit, node, storable
 from agentflow.errors import AgentFlowError
 from documents import Document, gather
 
@@ -37,6 +37,7 @@ DOCUMENTS = Key[list[Document]]("documents")
 # ---- what is wanted ------------------------------------------------------------------------------------------
 
 
+@storable
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing that is charged for."""
@@ -46,6 +47,7 @@ class Item:
     unit_price: Decimal
 
 
+@storable
 @dataclass(frozen=True, slots=True)
 class Invoice:
     """An invoice, as far as the text tells it; what the text does not say is null."""

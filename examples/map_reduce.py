@@ -18,7 +18,7 @@ from documents import Document, gather
 
 ARGS, OUTPUT = Key[list[str]]("args"), Key[str]("output")
 DOCUMENTS = Key[list[Document]]("documents")
-COUNTS = Key[list[Counter[str] | NodeError]]("counts")
+COUNTS = Key[list[dict[str, int] | NodeError]]("counts")
 
 SHORTEST = 5  # letters: shorter words say little
 
@@ -28,17 +28,17 @@ def read(args: list[str]) -> list[Document]:
     return gather(args).documents
 
 
-def count(document: Document) -> Counter[str]:
+def count(document: Document) -> dict[str, int]:
     """A plain function: Each gives it one item, in a thread of its own."""
     words = re.findall(r"[^\W\d_]+", document.text.lower())
     if not words:
         raise ValueError(f"{document.name} holds no words")
-    return Counter(word for word in words if len(word) >= SHORTEST)
+    return dict(Counter(word for word in words if len(word) >= SHORTEST))
 
 
 @node
 def reduce(state: SharedState) -> None:
-    counted = [found for found in state[COUNTS] if isinstance(found, Counter)]
+    counted = [Counter(found) for found in state[COUNTS] if isinstance(found, dict)]
     failed = [found for found in state[COUNTS] if isinstance(found, NodeError)]
     total = sum(counted, Counter[str]())
     shared = {word: sum(word in found for found in counted) for word in total}

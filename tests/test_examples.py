@@ -634,6 +634,21 @@ def test_a_look_says_what_is_wrong(place: Path, words: list[str], said: str) -> 
     assert "Traceback" not in ran.stderr
 
 
+# ---- gone on with ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [("digest.py", "docs"), ("map_reduce.py", "docs"), ("ask_folder.py", "docs", "When does the sea rise?")]
+)
+def test_all_that_an_example_does_can_be_kept_and_is_not_done_again(place: Path, words: tuple[str, ...]) -> None:
+    name, *rest = words
+    ran = run(example(name), *rest)
+    assert "cannot be stored" not in ran.stderr
+    again = run("resume", "last", program=("-m", "agentflow", "runs"))
+    assert (again.returncode, again.stdout) == (0, ran.stdout), again.stderr
+    assert "0 node visits" in again.stderr
+
+
 # ---- the trip ------------------------------------------------------------------------------------------------
 
 BOOKED = ["booking a flight in Oslo", "booking a hotel in Oslo"]

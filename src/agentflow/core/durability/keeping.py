@@ -182,6 +182,8 @@ class DurableRun:
             return result
         started = self.clock.monotonic()
         result = await work()
+        if own.waits:
+            raise _parked(own)  # exec swallowed it, so this is no result
         if undoable:
             own.undo = (item, result)
         await self._keep(own, "exec", lambda: exec_body(result, own.undo), started)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "benchmarks"
-ORDER = ("flow_overhead", "llm_overhead", "config", "robustness", "observability", "soak")
+ORDER = ("flow_overhead", "llm_overhead", "config", "robustness", "observability", "durability", "soak")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ the two medians beside it.
 """
 
 
-def page(reports: Sequence[Report], *, minutes: int = 25) -> str:
+def page(reports: Sequence[Report], *, minutes: int = 35) -> str:
     """All benchmarks on one page, what was promised first."""
     rows = [promise.row() for report in reports for promise in report.promises]
     summary = ["## Promised and measured", Table("", ["what", "promised", "measured", ""], rows).markdown()]

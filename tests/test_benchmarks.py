@@ -79,6 +79,17 @@ def test_observability_measures_a_node_a_call_and_an_event_with_each_observer(tm
     assert many[0][:2] == ["2,000", "0"]  # none lost
 
 
+def test_durability_measures_steps_resumes_sizes_and_parked_runs(tmp_path: Path) -> None:
+    """Each run has checked that it came to its end; PostgreSQL and other libraries take part where they are there."""
+    report = run("durability", tmp_path, "--no-postgres")
+    assert measured(report, "durable: a step on SQLite NORMAL") is not None
+    assert measured(report, "durable: going on after 20 steps") is not None
+    assert measured(report, "durable: tasks of 200 parked runs") == 0
+    assert measured(report, "durable: a step on PostgreSQL") is None
+    (sizes,) = [table["rows"] for table in report["tables"] if table["title"] == "Bytes of a step"]
+    assert float(sizes[0][3].replace(",", "")) > 40_000, "texts of 50 KB are kept, and not packed away"
+
+
 def test_robustness_measures_every_guard_and_tries_their_edges(tmp_path: Path) -> None:
     """Other libraries take part where they are installed; ours does the right thing at each edge."""
     report = run("robustness", tmp_path)

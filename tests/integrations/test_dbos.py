@@ -17,10 +17,11 @@ from tests.core.durability.engine_contract import DONE, EngineContract, parking,
 from tests.support.dbos_worker import Chain, chain, done_in
 from tests.support.postgres_server import PostgresServer, emptied, running
 
+from agentflow.core import AsyncFlow, SharedState, emit, node
 from agentflow.core.durability.protocol import Journal
 from agentflow.core.durability.records import Ending, Interrupt
 from agentflow.errors import DurabilityError
-from agentflow.integrations.dbos import DbosDurability, QueueLimits
+from agentflow.integrations.dbos import DbosDurability, QueueLimits, Tokens
 
 pytestmark = pytest.mark.service
 
@@ -193,6 +194,31 @@ async def test_pieces_are_seen_while_a_run_goes_on(engine: DbosDurability) -> No
     assert seen == ["Once ", "upon ", "a time"]
     assert not engine.publish("r1", "too late")
     assert await engine.records("r1") == []
+
+
+async def test_the_tokens_of_a_flow_are_seen_from_anywhere(engine: DbosDurability) -> None:
+    seen, arrived = [], asyncio.Event()
+
+    @node
+    async def tell(state: SharedState) -> None:
+        for piece in ("Once ", "upon ", ""):
+            await emit("chunk", {"content": piece})
+        await arrived.wait()
+        await emit("chunk", {"content": "a time"})
+
+    async def watch() -> None:
+        async for piece in engine.stream("r1"):
+            seen.append(piece)
+            arrived.set()
+
+    flow = AsyncFlow(tell, durability=engine)
+    running = asyncio.create_task(flow.run(run_id="r1", observers=[Tokens(engine)]))
+    while not await engine.runs():
+        await asyncio.sleep(0.01)
+    await watch()
+
+    assert (await running).status == "done"
+    assert "".join(seen) == "Once upon a time"
 
 
 async def test_pieces_of_a_run_that_is_not_there(engine: DbosDurability) -> None:

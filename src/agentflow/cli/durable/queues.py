@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from agentflow.cli.durable.stopping import Stopping
 from agentflow.cli.load import AnyFlow
 from agentflow.core.durability.protocol import Body
 from agentflow.core.durability.records import RunSpec
+from agentflow.core.observability.observers import Observer
 
 __all__ = ["QueueEngine", "serve_queue", "work_off"]
 
@@ -28,12 +30,15 @@ class QueueEngine(Protocol):
 
 async def serve_queue(flows: Sequence[AnyFlow], queue: str, database: str, stopping: Stopping) -> None:
     """Raises MissingExtraError where the extra is not installed, DurabilityError where the database is not there."""
-    from agentflow.integrations.dbos import DbosDurability  # it is needed for queues alone
+    from agentflow.integrations.dbos import DbosDurability, Tokens  # they are needed for queues alone
 
-    await work_off(DbosDurability(database, queue=queue), flows, stopping)
+    engine = DbosDurability(database, queue=queue)
+    await work_off(engine, flows, stopping, [Tokens(engine)])
 
 
-async def work_off(engine: QueueEngine, flows: Sequence[AnyFlow], stopping: Stopping) -> None:
+async def work_off(
+    engine: QueueEngine, flows: Sequence[AnyFlow], stopping: Stopping, observers: Sequence[Observer] = ()
+) -> None:
     for flow in flows:
-        engine.serve(flow.name, flow.body)
+        engine.serve(flow.name, partial(flow.body, observers=observers))
     await engine.work(stopping.event())

@@ -12,5 +12,6 @@ The package `dbos` is needed when an engine is used, not for the import.
 from agentflow.integrations.dbos.bodies import BodyOf
 from agentflow.integrations.dbos.engine import DbosDurability
 from agentflow.integrations.dbos.limits import QueueLimits
+from agentflow.integrations.dbos.tokens import Tokens
 
-__all__ = ["BodyOf", "DbosDurability", "QueueLimits"]
+__all__ = ["BodyOf", "DbosDurability", "QueueLimits", "Tokens"]

@@ -17,7 +17,6 @@ from agentflow.cli.handing import Handing, handing_options
 from agentflow.cli.inputs import read_input
 from agentflow.cli.load import load_flow
 from agentflow.cli.models import use_model
-from agentflow.core.run import new_run_id
 
 __all__ = ["command"]
 
@@ -65,4 +64,4 @@ def command(
     if model is not None:
         use_model(model)
     errand = Errand(handing, asks=can_ask() and not no_ask, records=not no_record, keeps=not (no_durable or no_record))
-    errand.carry_out(flow, lambda course: course.beginning(state, run_id or new_run_id()))
+    errand.carry_out(flow, lambda course: course.beginning(state, run_id))

@@ -28,6 +28,7 @@ from agentflow.core.durability.protocol import Durability
 from agentflow.core.durability.records import Interrupt
 from agentflow.core.flow import NO_ANSWER
 from agentflow.core.observability.scope import Reader
+from agentflow.core.run import new_run_id
 from agentflow.core.stream import EventStream
 from agentflow.core.terms import Terms
 from agentflow.errors import AgentFlowError, AnswerError, DurabilityError
@@ -56,15 +57,16 @@ class Course:
 
     # ---- ways to begin ---------------------------------------------------------------------------------------
 
-    def beginning(self, state: dict[str, object], run_id: str) -> Start:
-        self.run_id = run_id
-        terms = Terms(run_id=run_id)
+    def beginning(self, state: dict[str, object], run_id: str | None) -> Start:
+        """Under a new id where none is given."""
+        self.run_id = run_id or new_run_id()
+        terms = Terms(run_id=self.run_id)
 
         async def begin(reader: Reader) -> FlowResult:
             shared, engine = SharedState(state), self.engine
             if engine is not None:
                 try:
-                    return await started(self._flow, engine, shared, terms, reader)
+                    return await started(self._flow, engine, shared, terms, reader, known=run_id is not None)
                 except DurabilityError:
                     if not is_useless(engine):
                         raise

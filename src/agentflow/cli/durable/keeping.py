@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final
 
 from agentflow.core.durability.protocol import Body, Durability, Journal
-from agentflow.core.durability.records import Ending, Record, RunSpec
+from agentflow.core.durability.records import Ending, Record, RunInfo, RunSpec
 from agentflow.core.durability.sqlite import SqliteDurability
 from agentflow.errors import AgentFlowError, DurabilityError, RunEndedError, RunExistsError, RunHeldError
 
@@ -83,6 +83,13 @@ class LenientDurability(SqliteDurability):
             if ended is None:
                 raise
             return ended  # how it ended could not be written: it counts as lost
+
+    async def find(self, run_id: str, /) -> RunInfo:
+        try:
+            return await super().find(run_id)
+        except DurabilityError as error:
+            self._note(error)
+            raise
 
     def _note(self, error: DurabilityError) -> None:
         self.trouble = self.trouble or str(error)

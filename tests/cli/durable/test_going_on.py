@@ -148,7 +148,7 @@ def test_a_step_that_cannot_be_stored_is_said_and_runs_again(place: Path, invoke
     )
     shown = invoke("run", "f.py")
     assert (shown.exit_code, shown.stdout) == (0, "done\n")
-    assert shown.stderr.count("this step will run again if the run is resumed") == 1
+    assert shown.stderr.count("connect will run again if the run is resumed") == 1
     assert "note: it: a value of type object cannot be stored" in shown.stderr
 
 

@@ -161,7 +161,8 @@ class Course:
             case "model_start":
                 self._notice(str(event.data.get("model")))
             case "not_kept":
-                self._note_once(f"note: {event.data.get('error')}; this step will run again if the run is resumed")
+                node = str(event.data.get("step")).rpartition("/")[2].partition("#")[0]
+                self._note_once(f"note: {event.data.get('error')}; {node} will run again if the run is resumed")
 
     def _note_once(self, line: str) -> None:
         """A loop says the same again and again."""

@@ -267,7 +267,7 @@ class DurableRun:
         except SerializationError as error:
             if self._strict:
                 raise NodeError(own.path, "exec" if kind == "exec" else "post", own.attempts, error) from error
-            await _tell_unkept(error)
+            await _tell_unkept(own.path, error)
             return
         await self.journal.save(
             Record(own.path, kind, text, self.clock.time(), seconds, own.attempts, own.cost, own.tokens)
@@ -282,10 +282,10 @@ def _parked(own: DurableStep) -> Parked:
     return Parked(own.waits.values())
 
 
-async def _tell_unkept(error: SerializationError) -> None:
+async def _tell_unkept(step: str, error: SerializationError) -> None:
     scope = current_scope.get()
     if scope is not None:
-        await scope.send("not_kept", {"error": str(error), "error_type": type(error).__name__})
+        await scope.send("not_kept", {"step": step, "error": str(error), "error_type": type(error).__name__})
 
 
 def _leads_on(step: Step, action: object) -> bool:

@@ -126,6 +126,7 @@ FACTS: Final[Mapping[str, Fact]] = {
     "interrupt": Fact("the id of what is asked, by which it is answered", _TEXT),
     "question": Fact("what a person is asked (only where content is wanted)", _TEXT),
     "due": Fact("wall time when it is waited for no longer, seconds since 1970; null: for ever", _MAYBE_MOMENT),
+    "step": Fact("the path of the step", _TEXT),
     "stretch": Fact("how often the run has gone on by now", _COUNT),
     "steps": Fact("how many steps are taken from the journal, and do not run again", _COUNT),
     "calls": Fact("how many calls of models and tools are", _COUNT),
@@ -231,7 +232,9 @@ KINDS: Final[Mapping[str, Kind]] = {
         "a run that was parked, or whose process died, goes on", ("stretch", "steps"), ("calls", "cost", "reason")
     ),
     "fork": Kind("a run begins in the middle of another", ("forked_from",), ("forked_at", "steps", "calls", "cost")),
-    "not_kept": Kind("what a step has done cannot be stored: it is done again where the run goes on later", _FAILURE),
+    "not_kept": Kind(
+        "what a step has done cannot be stored: it is done again where the run goes on later", ("step", *_FAILURE)
+    ),
     "cancel": Kind("a run that nobody was running was ended for good", (), ("reason",)),
     "compensate_start": Kind("what a node had done begins to be undone"),
     "compensate_success": Kind("what a node had done is undone", ("breakdown",), ends=True),

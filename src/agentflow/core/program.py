@@ -159,12 +159,12 @@ class FlowRun:
         return action
 
     async def _whole(self, state: SharedState, frame: Frame, scope: Scope | None) -> str:
-        run, find = frame.run, partial(self._redo_in, frame)
+        run = frame.run
         undoing = None if run.keeper is None else run.keeper.undoing  # since an earlier stretch
         try:
             action = await self._guarded(state, frame, scope, exact=True)
         except Exception as error:
-            await undo_all(run, error, find)
+            await undo_all(run, error, partial(self._redo_in, frame))
             raise
         except Parked:
             if undoing is None:
@@ -172,7 +172,7 @@ class FlowRun:
         else:
             if undoing is None:
                 return action
-        await undo_all(run, undoing, find)
+        await undo_all(run, undoing, partial(self._redo_in, frame))
         raise undoing
 
     async def _guarded(self, state: SharedState, frame: Frame, scope: Scope | None, *, exact: bool = False) -> str:

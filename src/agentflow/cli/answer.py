@@ -22,8 +22,8 @@ from agentflow.cli.failures import PARKED
 from agentflow.cli.handing import Handing, handing_options
 from agentflow.cli.models import use_model
 from agentflow.cli.recording import Recording
+from agentflow.core.durability.answering import answered
 from agentflow.core.durability.answers import parse_answer
-from agentflow.core.durability.conduct import answered
 from agentflow.core.durability.records import Interrupt, RunInfo
 from agentflow.errors import AnswerError, InputError
 

@@ -254,13 +254,13 @@ class FlowBase(BaseNode):
 
         Raises SerializationError for an input that cannot be stored.
         """
-        from agentflow.core.durability.conduct import spec_of
+        from agentflow.core.durability.performing import spec_of
 
         return spec_of(self, _start_state(state, None), Terms(None, run_id, tenant, limits))
 
     def body(self, spec: RunSpec, *, context: object = None, observers: Sequence[Observer] = ()) -> Body:
         """What runs such a run, for an engine that begins or recovers it: `engine.serve(flow.name, flow.body)`."""
-        from agentflow.core.durability.conduct import body_of
+        from agentflow.core.durability.performing import body_of
 
         return body_of(self, spec, Terms(context, observers=observers))
 
@@ -270,7 +270,7 @@ class FlowBase(BaseNode):
         return await resumed(self, self._engine(terms.durability), run_id, answer, migrate, terms)
 
     async def _fork(self, run_id: str, at: str, update: Inputs | None, terms: Terms) -> FlowResult:
-        from agentflow.core.durability.conduct import forked
+        from agentflow.core.durability.forking import forked
 
         return await forked(self, self._engine(terms.durability), run_id, at, update, terms)
 

@@ -9,7 +9,8 @@ from tests.support.memory_durability import MemoryDurability
 
 from agentflow.core import AsyncFlow, ExecutionEvent, node
 from agentflow.core.durability import interrupt
-from agentflow.core.durability.conduct import answered, called_off
+from agentflow.core.durability.answering import answered
+from agentflow.core.durability.conduct import called_off
 from agentflow.core.durability.sqlite.interrupts import interrupts_from
 from agentflow.core.observability import observe
 from agentflow.errors import AnswerError

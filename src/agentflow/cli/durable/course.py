@@ -22,8 +22,10 @@ from agentflow.cli.load import AnyFlow
 from agentflow.cli.models import stand_in_notice
 from agentflow.cli.progress import Progress
 from agentflow.core import ExecutionEvent, FlowResult, SharedState
+from agentflow.core.durability.answering import answered
 from agentflow.core.durability.changes import Migration
-from agentflow.core.durability.conduct import answered, forked, resumed, started
+from agentflow.core.durability.conduct import resumed, started
+from agentflow.core.durability.forking import forked
 from agentflow.core.durability.protocol import Durability
 from agentflow.core.durability.records import Interrupt
 from agentflow.core.flow import NO_ANSWER

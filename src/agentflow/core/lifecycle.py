@@ -331,7 +331,7 @@ class _Compensation:
     def note(self, place: Place, item: object, result: object) -> None:
         """Exec has done it: should the run fail for good, it is to be undone."""
         undo = self._undo
-        place.frame.run.saga.add(Deed(place.path, lambda: self._attempts.run(lambda: undo(item, result), place)))
+        place.frame.run.did(Deed(place.path, lambda: self._attempts.run(lambda: undo(item, result), place)))
 
 
 class StateFunction:

@@ -120,11 +120,18 @@ class Run:
     tenant: str | None = None
     ledger: Ledger | None = None
     keeper: Keeper | None = None
-    saga: Saga = field(default_factory=Saga)
+    saga: Saga | None = None
+    """None where it has done nothing yet that can be undone."""
     origin: Mapping[str, object] = field(default_factory=dict)
     """What its first event says of it."""
     steps: int = 0
     """Steps of nested flows since the run last yielded for them: many short ones count like a long one."""
+
+    def did(self, deed: Deed) -> None:
+        """It has done something that can be undone."""
+        if self.saga is None:
+            self.saga = Saga()
+        self.saga.add(deed)
 
     async def count(self, steps: int) -> None:
         self.steps += steps

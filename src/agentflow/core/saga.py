@@ -33,9 +33,6 @@ class Saga:
     def __init__(self) -> None:
         self._deeds: list[Deed] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._deeds)
-
     @property
     def paths(self) -> frozenset[str]:
         """Whose deeds they are."""

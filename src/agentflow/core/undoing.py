@@ -28,7 +28,7 @@ async def undo_all(run: Run, error: Exception, find: Find) -> None:
         return
     if run.keeper is not None:
         _remember(run, run.keeper.deeds(), find)
-    if not run.saga:
+    if run.saga is None:
         return
     if run.keeper is not None:
         await run.keeper.give_up(error)
@@ -42,12 +42,13 @@ async def undo_all(run: Run, error: Exception, find: Find) -> None:
 def _remember(run: Run, deeds: Mapping[str, tuple[object, object]], find: Find) -> None:
     """Earlier stretches have done something as well, also in branches and items that did not count, which are not
     walked again."""
-    known = run.saga.paths
+    known = frozenset() if run.saga is None else run.saga.paths
     for path, (item, result) in deeds.items():
         redo = None if path in known else find(path.split("/")[1:])
         if redo is not None:
             redo(item, result)
-    run.saga.arrange(list(deeds))
+    if run.saga is not None:
+        run.saga.arrange(list(deeds))
 
 
 async def _told(run: Run, deed: Deed) -> None:

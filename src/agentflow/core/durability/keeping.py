@@ -12,6 +12,7 @@ flows and `Each` are walked again: what is inside them is kept, and how they cho
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from agentflow.clock import Clock
@@ -44,6 +45,7 @@ __all__ = ["DurableRun"]
 
 _FAILED: Final = "!failed"
 _STRETCH: Final = "!stretch"
+_INPUTS: Final = "!inputs"  # no record of that id is ever saved
 _STEPS: Final = ("step", "item")
 
 
@@ -66,6 +68,7 @@ class DurableRun:
         self.clock = clock
         self._strict = strict
         self._root: SharedState | None = None
+        self._inputs: Mapping[str, object] = {}
         self._mutations = Mutations()
         self._forked = {"forked_from": forked_from, "forked_at": forked_at} if forked_from else {}
         failed = journal.find(_FAILED)
@@ -101,10 +104,11 @@ class DurableRun:
         known = [record.cost for record in calls if record.cost is not None]
         return len(calls), sum(each.tokens for each in calls), sum(known) if len(known) == len(calls) else None
 
-    async def begin(self, state: SharedState) -> None:
-        """One more stretch of the run begins, in this state."""
+    async def begin(self, state: SharedState, inputs: Mapping[str, object]) -> None:
+        """One more stretch of the run begins, in this state, which was made of these `inputs`."""
         self._root = state
-        self._mutations.keep(state.snapshot())
+        self._inputs = inputs
+        self._mutations.keep(state.snapshot(), _INPUTS)
         await self._save(self._stretch_id(self.stretch), "stretch", "{}")
 
     def _stretch_id(self, number: int | str) -> str:
@@ -113,7 +117,14 @@ class DurableRun:
 
     def changed_in_place(self) -> Iterator[str]:
         """The names of values that were changed without being written again: a later stretch will not have that."""
-        return iter(()) if self._root is None else self._mutations.changed(self._root)
+        return iter(()) if self._root is None else self._mutations.changed(self._root, cache(self._assigned))
+
+    def _assigned(self, id: str) -> Mapping[str, object]:
+        """What the record of that id says was assigned."""
+        if id == _INPUTS:
+            return self._inputs
+        record = self.journal.find(id)
+        return {} if record is None else step_in(record)[1].assigned
 
     # ---- steps -----------------------------------------------------------------------------------------------
 
@@ -138,9 +149,9 @@ class DurableRun:
         await self._keep(own, "step", lambda: step_body(action, writes, own.undo), started)
         state.apply(view)
         if state is self._root:
-            self._mutations.keep(writes.assigned)
+            self._mutations.keep(writes.assigned, path)
         else:
-            self._mutations.keep_apart(writes.assigned)
+            self._mutations.keep_apart(writes.assigned, path)
         return action
 
     def _update(self, path: str, state: SharedState) -> None:

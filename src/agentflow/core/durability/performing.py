@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Protocol, cast
+from weakref import WeakKeyDictionary
 
 from agentflow.clock import Clock
 from agentflow.core.durability.keeping import DurableRun
@@ -117,12 +118,13 @@ async def _stretch(
 ) -> FlowResult:
     """One stretch of the run: from its start, through what the journal has, as far as it goes."""
     keeper = DurableRun(journal, flow.clock, forked_from=spec.forked_from, forked_at=spec.forked_at, strict=flow.strict)
+    inputs = cast("Mapping[str, object]", decode(spec.inputs, "input"))
     if state is None:
-        inputs = cast("Mapping[str, object]", decode(spec.inputs, "input"))
         state = SharedState(inputs, context=terms.context)
+        inputs = cast("Mapping[str, object]", decode(spec.inputs, "input"))  # those may be changed in place
     if journal.ended:  # it is looked at, and nothing happens: whoever watches has seen it
         return await flow.perform(state, replace(terms, observers=()), None, keeper)
-    await keeper.begin(state)
+    await keeper.begin(state, inputs)
     around = current_step.set(None)  # where it was started in a step of another run, that keeps nothing of this one
     try:
         result = await flow.perform(state, terms, reader, keeper)
@@ -156,8 +158,15 @@ def _elsewhere(result: FlowResult, ending: Ending, seconds: float) -> FlowResult
     return replace(result, status="done", action=ending.action, error=None, interrupts=(), duration=seconds)
 
 
+_graphs: WeakKeyDictionary[Graph, str] = WeakKeyDictionary()
+
+
 def graph_of(flow: Performer) -> str:
-    return json.dumps(whole_outline(flow.graph), separators=(",", ":"))
+    """The outline of its graph as JSON text; it is made once, as a graph never changes."""
+    found = _graphs.get(flow.graph)
+    if found is None:
+        found = _graphs[flow.graph] = json.dumps(whole_outline(flow.graph), separators=(",", ":"))
+    return found
 
 
 def terms_of(spec: RunSpec, terms: Terms) -> Terms:

@@ -147,11 +147,12 @@ def _stage(prompt: str) -> int:
 
 def judge_the_account(digest: Digest, undisturbed: Undisturbed) -> None:
     """The journal has paid for each answer once, however many lives it took. The trace is one run of as many stretches;
-    what a killed process had not yet written may be missing in it, and nothing is counted twice."""
+    what a killed process had not yet written may be missing in it, its end as well, and nothing is counted twice."""
     assert digest.cost == pytest.approx(undisturbed.cost)
     with RunReader(digest.file) as reader:
         [run], [spent] = reader.runs(), reader.costs(by="model")
-    assert (run.id, run.status, run.stretches) == (digest.run_id, "done", digest.stretches)
+    assert (run.id, run.stretches) == (digest.run_id, digest.stretches)
+    assert run.status == "done" or (run.status == "lost" and any(digest.was_done[:-1]))
     assert 0 < run.calls <= len(undisturbed.prompts)
     assert run.cost <= undisturbed.cost + 1e-9
     assert (spent.calls, spent.cost) == (run.calls, pytest.approx(run.cost))

@@ -3,6 +3,7 @@
 digest = Digest(folder, lab)              twelve documents, one of them too long for one question
 ended = await digest.lives(Doom(lines=7)) begins, or goes on; None where it was killed before it ended
 digest.kept                               after each life, the idempotency keys of the calls that it left behind
+digest.was_done                           after each life that has begun the run, whether it was done
 digest.cost, digest.stretches             what the journal says at last
 """
 
@@ -45,6 +46,7 @@ class Digest:
         self.run_id: str | None = None
         self.stretches = 0
         self.cost: float | None = None
+        self.was_done: list[bool] = []
         self._folder = folder
         self._lab = lab
         documents(folder / "docs")
@@ -63,11 +65,10 @@ class Digest:
         (self._folder / "models.yml").write_text(self._lab.models_yml(life))
         process = await self._started(*self._words())
         killer = None if doom is None else asyncio.create_task(self._kill(process, life, doom))
-        _, complaint = await process.communicate()
-        if killer is not None:
-            killer.cancel()
-            with suppress(asyncio.CancelledError):
-                await killer
+        try:
+            _, complaint = await process.communicate()
+        finally:
+            await _ended(process, killer)
         assert process.returncode in (0, -signal.SIGKILL), f"life {life}: {complaint.decode()}"
         await self._look()
         return process.returncode == 0
@@ -106,6 +107,7 @@ class Digest:
         if runs:
             [self.run_id] = [info.run_id for info in runs]
             self.cost = runs[0].cost
+            self.was_done.append(runs[0].status == "done")
             records = await engine.records(self.run_id)
             self.stretches = sum(record.kind == "stretch" for record in records)
             calls = [record.id for record in records if record.kind == "call"]
@@ -113,6 +115,16 @@ class Digest:
             assert len(self.kept[-1]) == len(calls)
         await engine.close()
         shutil.rmtree(copy)
+
+
+async def _ended(process: asyncio.subprocess.Process, killer: asyncio.Task[None] | None) -> None:
+    """Nothing of a life is left, also where the test has failed meanwhile."""
+    if killer is not None:
+        killer.cancel()
+        await asyncio.wait([killer])
+    if process.returncode is None:
+        process.kill()
+        await process.communicate()
 
 
 def _key(run_id: str, id: str) -> str:

@@ -16,16 +16,19 @@ import hashlib
 import json
 import random
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import web
 from tests.support.speakers import SPEAKERS, Answer, Spent
 
-__all__ = ["KEY", "LIFE", "Lab", "Line"]
+__all__ = ["KEY", "LIFE", "MODEL", "Lab", "Line"]
 
 LIFE, KEY = "x-life", "Idempotency-Key"
 MODEL = "parrot-1"
+STREAM = {"content-type": "text/event-stream"}
 SLOWEST = 0.06  # seconds that an answer takes
 PRICE = {"input": 1.0, "output": 2.0}  # USD for a million tokens
 
@@ -84,24 +87,20 @@ class Lab:
         await asyncio.sleep(self._dice.random() * SLOWEST)
         text = said(prompt)
         answer = Answer(text, spent=Spent(len(prompt.split()), output=len(text.split())))
-        sent = await self._stream(request, answer, body) if body.get("stream") else await self._whole(request, answer)
-        await self._note(Line(life, "answered", key, prompt))
-        return sent
-
-    async def _whole(self, request: web.Request, answer: Answer) -> web.StreamResponse:
-        response = web.json_response(self._speaker.whole(answer))
-        await response.prepare(request)
-        await response.write_eof()
+        events = self._speaker.events(answer, body) if body.get("stream") else None
+        whole = web.json_response(self._speaker.whole(answer))
+        response = whole if events is None else web.StreamResponse(headers=STREAM)
+        with suppress(ConnectionResetError):  # whoever has asked was killed
+            await self._send(request, response, events or ())
+            await self._note(Line(life, "answered", key, prompt))
         return response
 
-    async def _stream(self, request: web.Request, answer: Answer, body: dict[str, object]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    async def _send(self, request: web.Request, response: web.StreamResponse, events: Iterable[bytes]) -> None:
         await response.prepare(request)
-        for event in self._speaker.events(answer, body):
+        for event in events:
             await response.write(event)
             await asyncio.sleep(self._dice.random() * SLOWEST / 4)
         await response.write_eof()
-        return response
 
     async def _note(self, line: Line) -> None:
         async with self._more:

@@ -332,7 +332,7 @@ def test_a_flow_is_neither_repeated_nor_hedged(stages: dict[str, Any]) -> None:
 
 
 def test_a_node_has_its_guard_or_an_each_has_not() -> None:
-    with pytest.raises(GraphError, match="guard= are for plain functions"):
+    with pytest.raises(GraphError, match="guard= and on= are for plain functions"):
         Each(Argument(), over="items", guard=opened())
 
 

@@ -1,7 +1,7 @@
 """An observer that lets others see a run's answers as they come, wherever the run is.
 
-    engine.serve("article", lambda spec: flow.body(spec, observers=[Tokens(engine)]))      in the worker
-    async for piece in engine.stream(run_id): print(piece, end="")                          anywhere
+engine.serve("article", lambda spec: flow.body(spec, observers=[Tokens(engine)]))      in the worker
+async for piece in engine.stream(run_id): print(piece, end="")                          anywhere
 """
 
 from __future__ import annotations

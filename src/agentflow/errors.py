@@ -707,6 +707,6 @@ class StreamInterruptedError(ModelError):
 def describe(error: BaseException) -> str:
     """`Type: message`, or the message alone where it speaks for itself."""
     text = str(error)
-    if isinstance(error, AgentFlowError):
+    if isinstance(error, AgentFlowError) or getattr(error, "speaks_for_itself", False):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

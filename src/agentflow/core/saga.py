@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TypeAlias
 
 __all__ = ["Deed", "Saga"]
@@ -34,17 +35,21 @@ class Saga:
         self._deeds: list[Deed] = []
 
     @property
-    def paths(self) -> frozenset[str]:
-        """Whose deeds they are."""
-        return frozenset(deed.path for deed in self._deeds)
+    def order(self) -> list[str]:
+        """The paths of the deeds, the first one first."""
+        return [deed.path for deed in self._deeds]
 
     def add(self, deed: Deed) -> None:
         self._deeds.append(deed)
 
     def arrange(self, order: Sequence[str]) -> None:
-        """Put the deeds at these paths into this order. The others were done last: nothing of them is kept yet."""
+        """Put the deeds at these paths into this order. One that is not kept stays behind the one it was done after."""
         places = {path: place for place, path in enumerate(order)}
-        self._deeds.sort(key=lambda deed: places.get(deed.path, len(places)))
+        last, found = -1, list[tuple[int, Deed]]()
+        for deed in self._deeds:
+            last = places.get(deed.path, last)
+            found.append((last, deed))
+        self._deeds = [deed for _, deed in sorted(found, key=itemgetter(0))]
 
     async def undo(self, around: Callable[[Deed], Awaitable[None]]) -> list[Exception]:
         """Undo all, the last one first; `around` does it, and whatever belongs to it. Returned is what failed."""

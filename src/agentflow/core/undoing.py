@@ -42,7 +42,7 @@ async def undo_all(run: Run, error: Exception, find: Find) -> None:
 def _remember(run: Run, deeds: Mapping[str, tuple[object, object]], find: Find) -> None:
     """Earlier stretches have done something as well, also in branches and items that did not count, which are not
     walked again."""
-    known = frozenset() if run.saga is None else run.saga.paths
+    known = frozenset() if run.saga is None else frozenset(run.saga.order)
     for path, (item, result) in deeds.items():
         redo = None if path in known else find(path.split("/")[1:])
         if redo is not None:

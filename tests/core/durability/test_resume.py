@@ -571,3 +571,21 @@ async def test_a_fork_is_a_run_of_its_own_from_its_first_stretch_on(calls: Calls
     await flow.fork("r", at="b", new_run_id="f", observers=[Watch()])
 
     assert kinds[:2] == ["flow_start", "fork"]
+
+
+async def test_a_run_that_is_done_gives_its_result_also_where_something_could_not_be_kept(
+    calls: Calls, engine: MemoryDurability
+) -> None:
+    @node(writes="connection")
+    async def connect() -> object:
+        calls.did("connect")
+        return object()
+
+    flow = AsyncFlow(calls.step("a") >> connect, durability=engine)
+    flow.strict = False
+    await flow.run(run_id="r")
+
+    again = await flow.resume("r")
+
+    assert (again.status, set(again.state)) == ("done", {"a", "connection"})
+    assert calls == ["a", "connect", "connect"]

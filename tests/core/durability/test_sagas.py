@@ -12,6 +12,7 @@ from agentflow.core.durability.step import current_step
 from agentflow.core.node import FunctionNode
 from agentflow.core.observability.events import ExecutionEvent
 from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.saga import Deed, Saga
 from agentflow.errors import DurabilityError, GraphError, NodeError
 
 
@@ -311,3 +312,32 @@ async def test_whoever_watches_is_told_of_each_undoing(world: World) -> None:
         ("compensate_error", "flow/a#1"),
         ("flow_error", "flow"),
     ]
+
+
+async def test_a_deed_that_cannot_be_stored_must_be(world: World) -> None:
+    """The command line puts up with what cannot be stored, but not where it may have to be undone."""
+    engine = MemoryDurability()
+
+    async def undo(item: object, result: object) -> None:
+        world.does("-a")
+
+    @node(writes="a", compensate=undo)
+    async def a() -> object:
+        return object()
+
+    flow = AsyncFlow(world.book("b") >> a, durability=engine)
+    flow.strict = False
+
+    with pytest.raises(NodeError, match="cannot be stored"):
+        await flow.run()
+
+    assert world.deeds == ["b", "-a", "-b"]
+
+
+def test_a_deed_that_is_not_kept_stays_behind_the_one_it_was_done_after() -> None:
+    saga = Saga()
+    for path in ("car", "flight", "hotel"):
+        saga.add(Deed(path, _nothing))
+
+    saga.arrange(["hotel", "car"])
+    assert saga.order == ["hotel", "car", "flight"]

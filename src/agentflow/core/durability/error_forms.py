@@ -31,6 +31,8 @@ class StoredCause(Exception):
     It is never raised. `str(cause)` is "ValueError: too long".
     """
 
+    speaks_for_itself = True  # to `describe`, which would name this class
+
     def __init__(self, type_name: str, message: str) -> None:
         super().__init__(type_name, message)
         self.type_name = type_name

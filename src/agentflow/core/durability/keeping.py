@@ -52,7 +52,8 @@ _STEPS: Final = ("step", "item")
 class DurableRun:
     """The `Keeper` of one stretch of a run. `undoing` is the error for which its steps are being undone, if they are.
 
-    While they are, and where the run has ended, nothing new begins: walkers stop where the journal does.
+    While they are, and where the run has ended or happens `elsewhere`, nothing new begins: walkers stop where the
+    journal does. Without `strict` what could not be kept of a run that is done is done again.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class DurableRun:
         forked_from: str | None = None,
         forked_at: str | None = None,
         strict: bool = True,
+        elsewhere: bool = False,
     ) -> None:
         self.journal = journal
         self.clock = clock
         self._strict = strict
+        self._looks_on = elsewhere or (strict and journal.ended)
         self._root: SharedState | None = None
         self._inputs: Mapping[str, object] = {}
         self._mutations = Mutations()
@@ -81,7 +84,7 @@ class DurableRun:
 
     @property
     def _closed(self) -> bool:
-        return self.undoing is not None or self.journal.ended
+        return self.undoing is not None or self._looks_on
 
     def news(self) -> tuple[str, Mapping[str, object]] | None:
         """What whoever watches is told when the stretch begins: kind and facts; None where there is nothing to tell."""
@@ -197,7 +200,7 @@ class DurableRun:
             raise _parked(own)  # exec swallowed it, so this is no result
         if undoable:
             own.undo = (item, result)
-        await self._keep(own, "exec", lambda: exec_body(result, own.undo), started)
+        await self._keep(own, "exec", lambda: exec_body(result, own.undo), started, must=undoable)
         return result
 
     @property
@@ -269,14 +272,18 @@ class DurableRun:
 
     # ---- keeping ---------------------------------------------------------------------------------------------
 
-    async def _keep(self, own: DurableStep, kind: RecordKind, body: Callable[[], str], started: float) -> None:
+    async def _keep(
+        self, own: DurableStep, kind: RecordKind, body: Callable[[], str], started: float, *, must: bool = False
+    ) -> None:
         """Keep what a step has done. What cannot be stored is the step's failure, or, where that is put up with, is
-        done again by every later stretch."""
+        done again by every later stretch; but what may have to be undone `must` be kept."""
+        if self.journal.ended:
+            return
         seconds = self.clock.monotonic() - started
         try:
             text = body()
         except SerializationError as error:
-            if self._strict:
+            if self._strict or must:
                 raise NodeError(own.path, "exec" if kind == "exec" else "post", own.attempts, error) from error
             await _tell_unkept(own.path, error)
             return
@@ -285,7 +292,8 @@ class DurableRun:
         )
 
     async def _save(self, id: str, kind: RecordKind, body: str) -> None:
-        await self.journal.save(Record(id, kind, body, self.clock.time()))
+        if not self.journal.ended:
+            await self.journal.save(Record(id, kind, body, self.clock.time()))
 
 
 def _parked(own: DurableStep) -> Parked:

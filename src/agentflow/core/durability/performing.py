@@ -103,7 +103,7 @@ async def performed(
     ending = await engine.execute(spec, body)
     if outcome is None:  # it ran somewhere else
         journal = PastJournal(spec.run_id, await engine.records(spec.run_id))
-        outcome = await _stretch(flow, spec, journal, terms, None)
+        outcome = await _stretch(flow, spec, journal, terms, None, elsewhere=True)
         outcome = _elsewhere(outcome, ending, flow.clock.monotonic() - started)
     return outcome
 
@@ -115,9 +115,18 @@ async def _stretch(
     terms: Terms,
     reader: Reader | None,
     state: SharedState | None = None,
+    *,
+    elsewhere: bool = False,
 ) -> FlowResult:
     """One stretch of the run: from its start, through what the journal has, as far as it goes."""
-    keeper = DurableRun(journal, flow.clock, forked_from=spec.forked_from, forked_at=spec.forked_at, strict=flow.strict)
+    keeper = DurableRun(
+        journal,
+        flow.clock,
+        forked_from=spec.forked_from,
+        forked_at=spec.forked_at,
+        strict=flow.strict,
+        elsewhere=elsewhere,
+    )
     inputs = cast("Mapping[str, object]", decode(spec.inputs, "input"))
     if state is None:
         state = SharedState(inputs, context=terms.context)

@@ -88,7 +88,8 @@ class _Journal:
         await self._engine.before(record)
         if self.is_over:
             raise DurabilityError(f"this stretch of run {self.run_id} is over", run_id=self.run_id)
-        self._run.keep(record)
+        if record.kind != "answer" or record.id not in self._run.records:
+            self._run.keep(record)
 
 
 async def _at_once(record: Record) -> None:

@@ -13,6 +13,8 @@ from tests.support.memory_durability import MemoryDurability
 from agentflow.clock import VirtualClock
 from agentflow.core import AsyncFlow, AsyncNode, Dataflow, Each, Flow, FlowResult, Node, Parallel, SharedState, node
 from agentflow.core.durability import interrupt, interrupt_blocking, sleep
+from agentflow.core.durability.bodies import answer_body
+from agentflow.core.durability.records import Record
 from agentflow.core.node import FunctionNode
 from agentflow.errors import (
     AnswerError,
@@ -430,3 +432,21 @@ def test_outside_of_a_durable_run_a_sleep_is_a_sleep() -> None:
         return clock.monotonic()
 
     assert clock.run(main()) == pytest.approx(5.0)
+
+
+def test_who_answers_at_the_very_end_of_the_time_is_heard() -> None:
+    """Before it could be kept that nobody had answered."""
+    timed = Timed()
+    flow = timed.flow(asking("a", timeout=60.0, default="none"))
+
+    async def quicker(record: Record) -> None:
+        if record.kind == "answer" and "expired" in record.body:
+            await timed.engine.answer("r", {"flow/a#1!wait:1": answer_body("just in time")})
+
+    async def main() -> None:
+        await flow.run(run_id="r")
+        await timed.clock.sleep(61.0)
+        timed.engine.before = quicker
+        assert (await flow.resume("r")).state["a"] == "just in time"
+
+    timed.run(main())

@@ -162,6 +162,10 @@ async def _waited(step: DurableStep, question: Interrupt, timeout: float | None,
     if question.due is None or now < question.due:
         raise step.park(question)
     await step.journal.save(Record(answer_id(question.id), "answer", '{"expired":true}', now))
+    reply = step.journal.find(answer_id(question.id))
+    given, _ = (False, None) if reply is None else answered(reply)
+    if given:
+        raise step.park(question)  # somebody was quicker: it is taken at once when the run goes on
     return _unanswered(question, timeout, default)
 
 

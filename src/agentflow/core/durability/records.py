@@ -54,8 +54,8 @@ class Record:
 class RunSpec:
     """What a run begins with, and needs again to go on: `inputs` and `graph` are JSON texts.
 
-    `source` is where the flow can be loaded from (`FILE:NAME`), where the command line has loaded it. `forked_from` is
-    the run whose history it shares, up to the record `forked_at`.
+    `source` are the words that load the flow again, where the command line has loaded it: `FILE:NAME`, perhaps with
+    options. `forked_from` is the run whose history it shares, up to the record `forked_at`.
     """
 
     run_id: str

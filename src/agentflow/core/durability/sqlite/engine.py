@@ -187,12 +187,15 @@ class SqliteDurability:
         await self._submit(journal, row, large)
 
     def _submit(self, journal: RunJournal, row: RecordRow, large: bytes | None) -> asyncio.Future[None]:
+        stands = row
+
         def save(connection: sqlite3.Connection) -> None:
+            nonlocal stands
             self._refuse_strangers(journal)
-            self._ledger.save(connection, journal.number, row, large)
+            stands = self._ledger.save(connection, journal.number, row, large)
 
         def saved() -> None:
-            journal.keep(row)
+            journal.keep(stands)
             self._followers.tell(journal.run_id)
 
         return self._group.submit(save, saved)

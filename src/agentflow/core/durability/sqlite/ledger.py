@@ -156,11 +156,16 @@ class Ledger:
         run_rows.wake_again(connection, row, self._clock.time())
         return row.id
 
-    def save(self, connection: sqlite3.Connection, number: int, row: RecordRow, large: bytes | None) -> None:
-        """`large` is the body, where it stands in a file of its own: somebody may have swept it up meanwhile."""
+    def save(self, connection: sqlite3.Connection, number: int, row: RecordRow, large: bytes | None) -> RecordRow:
+        """What stands in its place now: the first answer counts, also where a run saves that it waits for none any
+        more. `large` is the body, where it stands in a file of its own: somebody may have swept it up meanwhile."""
+        first = record_rows.find(connection, number, row.id) if row.kind == "answer" else None
+        if first is not None:
+            return first
         if row.large is not None and large is not None and not self._bodies.has(row.large):
             self._bodies.put(large)
         record_rows.save(connection, number, row)
+        return row
 
     def fork(self, connection: sqlite3.Connection, spec: RunSpec, update: RecordRow | None) -> None:
         source = self.row(connection, spec.forked_from or "")

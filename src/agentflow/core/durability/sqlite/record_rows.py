@@ -52,6 +52,11 @@ def save(connection: sqlite3.Connection, run: int, row: RecordRow) -> None:
     connection.execute(_SAVE, (number, number, run, *row))
 
 
+def find(connection: sqlite3.Connection, run: int, id: str) -> RecordRow | None:
+    found = connection.execute(f"SELECT {_COLUMNS} FROM durable_records WHERE run = ? AND id = ?", (run, id)).fetchone()
+    return None if found is None else RecordRow._make(found)
+
+
 def load(connection: sqlite3.Connection, run: int) -> list[RecordRow]:
     rows = connection.execute(_LOAD, (run,)).fetchall()
     rows.sort(key=itemgetter(0))  # SQLite would carry the bodies about while it sorts

@@ -15,12 +15,11 @@ import click
 from agentflow.cli.debug import debug_option
 from agentflow.cli.durable.asking import ask, can_ask
 from agentflow.cli.durable.errand import Errand
-from agentflow.cli.durable.finding import DurableRuns, durable_runs, flow_of, flow_option
+from agentflow.cli.durable.finding import DurableRuns, durable_runs, flow_option, model_option, ready_flow
 from agentflow.cli.durable.migrating import telling_changes
 from agentflow.cli.durable.questions import named, waits_for
 from agentflow.cli.failures import PARKED
 from agentflow.cli.handing import Handing, handing_options
-from agentflow.cli.models import use_model
 from agentflow.cli.recording import Recording
 from agentflow.core.durability.answering import answered
 from agentflow.core.durability.answers import parse_answer
@@ -37,7 +36,7 @@ __all__ = ["command"]
 @click.option("--file", "source", metavar="FILE", help="Read the answer from a file; - is stdin.")
 @click.option("--only", is_flag=True, help="Keep the answer, and leave it to others to go on with the run.")
 @flow_option
-@click.option("-m", "--model", metavar="NAME", help="The model of every call that names none.")
+@model_option
 @handing_options
 @click.option("--runs", "runs_path", metavar="FILE", help="The file of runs.")
 @debug_option
@@ -69,9 +68,7 @@ def command(
             _keep(runs, info, answers)
             return
     with handing.alone():
-        flow = flow_of(info, target)
-    if model is not None:
-        use_model(model)
+        flow = ready_flow(info, target, model)
     with telling_changes():
         errand = Errand(handing, asks=can_ask() and len(answers) == len(questions), file=runs.file)
         errand.carry_out(flow, lambda course: course.resuming(info.run_id, answers))

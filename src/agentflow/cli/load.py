@@ -20,6 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final, TypeAlias
 
+from agentflow.cli.source import Source
 from agentflow.core import AsyncFlow, Flow
 from agentflow.errors import ConfigurationError, FlowFileError, describe
 
@@ -46,16 +47,16 @@ def read_target(text: str) -> Target:
     return Target(Path(file), name)
 
 
-def load_flow(text: str) -> AnyFlow:
-    """The flow that `FILE[:NAME]` names, and that knows by its `source` where it is found again from any folder. The
-    file's own folder is put on sys.path, as `python FILE` does.
+def load_flow(text: str, model: str | None = None) -> AnyFlow:
+    """The flow that `FILE[:NAME]` names. By its `source` it is loaded again from any folder, with the `model` that is
+    asked where a call names none. The file's own folder is put on sys.path, as `python FILE` does.
 
     Raises FlowFileError; a ConfigurationError raised by the file's own code passes.
     """
     target = read_target(text)
     _check(target.file)
     name, flow = _choose(_flows(_imported(target.file)), target)
-    flow.source = f"{target.file.resolve()}:{name}"
+    flow.source = str(Source(f"{target.file.resolve()}:{name}", model))
     return flow
 
 

@@ -59,7 +59,7 @@ def command(
     """
     handing = Handing.of(output, wants_json, quiet)
     with handing.alone():
-        flow = load_flow(target)
+        flow = load_flow(target, model)
         state = read_input(flow, args=args, pairs=pairs, json_file=input_json)
     if model is not None:
         use_model(model)

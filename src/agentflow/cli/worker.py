@@ -15,12 +15,13 @@ import click
 from agentflow.cli.debug import debug_option
 from agentflow.cli.durable.queues import serve_queue
 from agentflow.cli.durable.stopping import Stopping
-from agentflow.cli.durable.working import Say, Worker
+from agentflow.cli.durable.working import Say, Use, Worker
 from agentflow.cli.load import AnyFlow, load_flow
 from agentflow.cli.models import use_model
 from agentflow.cli.recorded import runs_file
 from agentflow.cli.recording import Recording
 from agentflow.core.durability.sqlite import SqliteDurability
+from agentflow.llm.agentflow import AgentFlow
 
 __all__ = ["command"]
 
@@ -35,7 +36,9 @@ __all__ = ["command"]
 @click.option(
     "--database", envvar="AGENTFLOW_DATABASE", metavar="URL", help="Where the queue is; else AGENTFLOW_DATABASE."
 )
-@click.option("-m", "--model", metavar="NAME", help="The model of every call that names none.")
+@click.option(
+    "-m", "--model", metavar="NAME", help="The model of every call that names none; else the one each run began with."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of runs that end well.")
 @click.option("--no-record", is_flag=True, help="Do not record the runs for `agentflow trace`.")
 @click.option("--file", "file", metavar="FILE", help="The file of runs.")
@@ -62,13 +65,12 @@ def command(
     if queue is not None and once:
         raise click.UsageError("A queue is never at its end: --once is for the file of runs.")
     flows = _flows(targets)
-    if model is not None:
-        use_model(model)
+    use = _user(model)
     with Recording(wanted=not no_record, file=file), Stopping() as stopping:
         if queue is not None and database is not None:
             asyncio.run(serve_queue(flows, queue, database, stopping))
         else:
-            worker = Worker(flows, SqliteDurability(runs_file(file)), concurrency, say=_sayer(quiet))
+            worker = Worker(flows, SqliteDurability(runs_file(file)), concurrency, say=_sayer(quiet), use=use)
             asyncio.run(worker.work(stopping, once=once))
 
 
@@ -82,6 +84,24 @@ def _flows(targets: Sequence[str]) -> list[AnyFlow]:
     for flow in flows:
         flow.strict = False
     return flows
+
+
+def _user(named: str | None) -> Use | None:
+    """What has each run ask the model it began with. One that is named here is asked by all."""
+    if named is not None:
+        use_model(named)
+        return None
+    usual: str | None = None
+
+    def use(model: str | None) -> None:
+        nonlocal usual
+        if model is not None:
+            usual = usual or AgentFlow.registry.default_model().name
+            use_model(model)
+        elif usual is not None:
+            use_model(usual)
+
+    return use
 
 
 def _sayer(quiet: bool) -> Say:

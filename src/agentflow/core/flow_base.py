@@ -53,8 +53,8 @@ _PATIENCE: Final = 1.0  # seconds that a run waits at its end for those who watc
 class FlowBase(BaseNode):
     """What `AsyncFlow` and `Flow` share: the graph, and the run as a coroutine.
 
-    Whoever loads a flow may say of it: `source`, where it was loaded from (`FILE:NAME`), is kept with its durable runs;
-    without `strict` a step that cannot be stored does not fail, but is done again when its run goes on.
+    Whoever loads a flow may say of it: `source`, the words that load it again, is kept with its durable runs; without
+    `strict` a step that cannot be stored does not fail, but is done again when its run goes on.
     """
 
     source: str | None = None

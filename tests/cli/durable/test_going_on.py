@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from agentflow.llm.agentflow import AgentFlow
+
 FILE = ".agentflow/runs.db"
 STEPS = """
 import asyncio, os
@@ -332,3 +334,81 @@ def test_runs_without_a_command_lists_as_ever(steps: Path, invoke) -> None:
     assert "steps" in invoke("runs", "--status", "done").stdout
     assert invoke("runs", "--status", "failed").stdout == ""
     assert "Did you mean `agentflow runs resume`?" in invoke("runs", "resum", "x").stderr
+
+
+# ---- the model it began with ---------------------------------------------------------------------------------
+
+TWO_MODELS = """
+providers:
+  stage: {kind: scripted, options: {answers: [Curtain up]}}
+  other: {kind: scripted, options: {answers: [Nothing of the kind]}}
+models: {play: {provider: stage}, film: {provider: other}}
+defaults: {model: film}
+"""
+PAID = """
+from agentflow import *
+
+@node(writes="output")
+async def ask():
+    said = await AgentFlow.model().prompt("What happens?").execute()
+    await interrupt("Go on?", schema=bool)
+    return said
+
+flow = AsyncFlow(ask, name="paid")
+"""
+
+
+@pytest.fixture
+def paid(place: Path) -> Path:
+    folder = place / "a folder"
+    folder.mkdir()
+    (place / "models.yml").write_text(TWO_MODELS)
+    (folder / "paid.py").write_text(PAID)
+    return folder / "paid.py"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["answer", "last", "yes"],
+        ["answer", "last", "yes", "--flow", "a folder/paid.py"],
+        ["runs", "resume", "last"],
+        ["worker", "a folder/paid.py", "--once"],
+        ["runs", "fork", "last", "--at", "ask", "--set", "a=1"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_a_run_asks_the_model_it_began_with(paid: Path, invoke, words: list[str]) -> None:
+    invoke("run", "a folder/paid.py", "--model", "play")
+    if words[0] != "answer":
+        invoke("answer", "last", "yes", "--only")
+    [parked] = json.loads(invoke("runs", "--json").stdout)
+    AgentFlow.registry._default = None  # as in a process of its own
+    shown = invoke(*words)
+    assert AgentFlow.registry.default_model().name == "play", shown.stderr
+    if "fork" not in words:
+        assert (shown.exit_code, json.loads(invoke("runs", "--json").stdout)[0]["status"]) == (0, "done")
+        [ended] = json.loads(invoke("runs", "--json").stdout)
+        assert (parked["calls"], ended["calls"]) == (1, 1)
+
+
+def test_another_model_may_be_named(paid: Path, invoke) -> None:
+    invoke("run", "a folder/paid.py", "--model", "play")
+    assert invoke("answer", "last", "yes", "--model", "film").stdout == "Nothing of the kind\n"
+
+
+def test_a_worker_goes_on_with_runs_of_several_models(paid: Path, place: Path, invoke) -> None:
+    for name, words in {"one": ["--model", "play"], "two": [], "three": ["--model", "gone"]}.items():
+        (place / "models.yml").write_text(TWO_MODELS.replace("film: {", "gone: {provider: other}, film: {"))
+        AgentFlow.init()
+        invoke("run", "a folder/paid.py", "--run-id", name, *words)
+        invoke("answer", name, "yes", "--only")
+    (place / "models.yml").write_text(TWO_MODELS)
+    AgentFlow.init()
+    shown = invoke("worker", "a folder/paid.py", "--once")
+    assert "paid three: left alone: unknown model 'gone'" in shown.stderr
+    assert {run["id"]: (run["status"], run["calls"]) for run in json.loads(invoke("runs", "--json").stdout)} == {
+        "one": ("done", 1),
+        "two": ("done", 1),
+        "three": ("waiting", 1),
+    }

@@ -4,6 +4,7 @@ with durable_runs(file) as runs:
     info = runs.named("last")         an id, its beginning, or the newest
     runs.of(engine.records(…))        what an engine says
 flow_of(info, "flow.py:article")      from where it was loaded at the beginning, or from FILE:NAME
+ready_flow(info, None, "stage/x")     the same, asking the model that was asked at the beginning, or this one
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ from typing import Any, Final, TypeVar
 import click
 
 from agentflow.cli.load import AnyFlow, load_flow
+from agentflow.cli.models import use_model
 from agentflow.cli.recorded import runs_file
+from agentflow.cli.source import Source
 from agentflow.core.durability.records import RunInfo, RunStatus
 from agentflow.core.durability.sqlite import SqliteDurability
 from agentflow.core.observability.store import RunReader
 from agentflow.errors import AgentFlowError, FlowFileError, UnknownRunError
 
-__all__ = ["DurableRuns", "durable_runs", "flow_of", "flow_option"]
+__all__ = ["DurableRuns", "durable_runs", "flow_of", "flow_option", "model_option", "ready_flow"]
 
 T = TypeVar("T")
 LAST: Final = "last"
 
 flow_option = click.option(
     "--flow", "target", metavar="FILE[:NAME]", help="Where the flow is now; else where it was when the run began."
+)
+model_option = click.option(
+    "-m", "--model", metavar="NAME", help="The model of every call that names none; else the one the run began with."
 )
 
 
@@ -88,16 +94,25 @@ def durable_runs(file: str | None) -> DurableRuns:
     return DurableRuns(runs_file(file))
 
 
-def flow_of(info: RunInfo, target: str | None) -> AnyFlow:
+def ready_flow(info: RunInfo, target: str | None, model: str | None) -> AnyFlow:
+    """The run's flow, and its model as the default of this process. Raises what `flow_of` and `use_model` raise."""
+    model = model or (info.spec.source and Source.read(info.spec.source).model)
+    flow = flow_of(info, target, model)
+    if model is not None:
+        use_model(model)
+    return flow
+
+
+def flow_of(info: RunInfo, target: str | None, model: str | None = None) -> AnyFlow:
     """The run's flow. Raises FlowFileError, and click.UsageError where nobody knows where it is."""
-    place = target or info.spec.source
-    if place is None:
+    place = target or (info.spec.source and Source.read(info.spec.source).target)
+    if not place:
         raise click.UsageError(
             f"Run {info.run_id} of the flow {info.spec.flow!r} was begun by a program: say with --flow FILE:NAME where "
             "its flow is."
         )
     try:
-        return load_flow(place)
+        return load_flow(place, model)
     except FlowFileError as error:
         if target is not None:
             raise

@@ -9,11 +9,10 @@ import click
 from agentflow.cli.debug import debug_option
 from agentflow.cli.durable.asking import can_ask
 from agentflow.cli.durable.errand import Errand
-from agentflow.cli.durable.finding import durable_runs, flow_of, flow_option
+from agentflow.cli.durable.finding import durable_runs, flow_option, model_option, ready_flow
 from agentflow.cli.durable.migrating import telling_changes
 from agentflow.cli.handing import Handing, handing_options
 from agentflow.cli.inputs import read_pairs
-from agentflow.cli.models import use_model
 from agentflow.cli.recorded import file_option
 from agentflow.core.run import new_run_id
 
@@ -29,7 +28,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option("--run-id", metavar="ID", help="What the new run is called.")
 @flow_option
-@click.option("-m", "--model", metavar="NAME", help="The model of every call that names none.")
+@model_option
 @handing_options
 @click.option("--no-ask", is_flag=True, help="Ask nothing on the terminal: a run with a question ends parked.")
 @file_option
@@ -55,9 +54,7 @@ def command(
     with durable_runs(file) as runs:
         info = runs.named(run)
     with handing.alone():
-        flow = flow_of(info, target)
-    if model is not None:
-        use_model(model)
+        flow = ready_flow(info, target, model)
     with telling_changes():
         errand = Errand(handing, asks=can_ask() and not no_ask, file=runs.file)
         errand.carry_out(

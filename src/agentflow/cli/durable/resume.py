@@ -9,10 +9,9 @@ import click
 from agentflow.cli.debug import debug_option
 from agentflow.cli.durable.asking import can_ask
 from agentflow.cli.durable.errand import Errand
-from agentflow.cli.durable.finding import durable_runs, flow_of, flow_option
+from agentflow.cli.durable.finding import durable_runs, flow_option, model_option, ready_flow
 from agentflow.cli.durable.migrating import migration_option, read_migration, telling_changes
 from agentflow.cli.handing import Handing, handing_options
-from agentflow.cli.models import use_model
 from agentflow.cli.recorded import file_option
 
 __all__ = ["command"]
@@ -22,7 +21,7 @@ __all__ = ["command"]
 @click.argument("run", metavar="RUN")
 @flow_option
 @migration_option
-@click.option("-m", "--model", metavar="NAME", help="The model of every call that names none.")
+@model_option
 @handing_options
 @click.option("--no-ask", is_flag=True, help="Ask nothing on the terminal: a run with a question stays parked.")
 @file_option
@@ -46,9 +45,7 @@ def command(
     with durable_runs(file) as runs:
         info = runs.named(run)
     with handing.alone():
-        flow = flow_of(info, target)
-    if model is not None:
-        use_model(model)
+        flow = ready_flow(info, target, model)
     with telling_changes():
         errand = Errand(handing, asks=can_ask() and not no_ask, file=runs.file)
         errand.carry_out(flow, lambda course: course.resuming(info.run_id, migrate=migrate))

@@ -73,7 +73,8 @@ class ParallelRun:
         if won < need:
             raise JoinError(place.path, need, outcome.failures) from outcome.failures[0]
         failures = [collected(error, place) for error in outcome.failures]
-        return Join(sorted(outcome.winners), failures, {step.name: frame.visits[step.index] for step in self._inside})
+        known = () if frame.keeper is None else self._inside
+        return Join(sorted(outcome.winners), failures, {step.name: frame.visits[step.index] for step in known})
 
     async def _again(self, join: Join, views: Sequence[SharedState], place: Place) -> None:
         """The branches that counted, as they were; those that did not are counted as visited all the same."""

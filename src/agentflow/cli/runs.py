@@ -12,17 +12,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import Final, get_args
+from pathlib import Path
+from typing import Final, NamedTuple, get_args
 
 import click
 
 from agentflow.cli.debug import debug_option
-from agentflow.cli.recorded import file_option, open_runs, since_option
+from agentflow.cli.durable.standing import as_kept, is_unused, kept_runs
+from agentflow.cli.recorded import file_option, runs_file, since_option
 from agentflow.cli.tracing.amounts import count_of, duration, spent, tokens
 from agentflow.cli.tracing.screen import screen
-from agentflow.core.observability.store import LossRecord, RunRecord
+from agentflow.core.observability.store import LossRecord, RunReader, RunRecord
 from agentflow.core.observability.store.records import RunStatus
+from agentflow.errors import RunStoreError
 
 __all__ = ["command"]
 
@@ -110,22 +114,63 @@ def command(
     """
     if ctx.invoked_subcommand is not None:
         return
-    with open_runs(file) as reader:
-        found = reader.runs(name=flow, status=status, model=model, since=since, limit=limit)
-        if wants_json:
-            click.echo(json.dumps([_as_json(run) for run in found], indent=2))
-            return
-        if not found:
-            filtered = any(value is not None for value in (flow, status, model, since))
-            hint = (
-                "none fits; `agentflow runs` without options lists all"
-                if filtered
-                else "`agentflow run FILE` records one"
-            )
-            click.echo(f"no runs: {hint}", err=True)
-            return
+    found, losses = _found(runs_file(file), _Wanted(flow, status, model, since), limit)
+    if wants_json:
+        click.echo(json.dumps([_as_json(run) for run in found], indent=2))
+    elif found:
         _print(found)
-        _tell_losses(reader.losses())
+        _tell_losses(losses)
+    else:
+        filtered = any(value is not None for value in (flow, status, model, since))
+        hint = (
+            "none fits; `agentflow runs` without options lists all" if filtered else "`agentflow run FILE` records one"
+        )
+        click.echo(f"no runs: {hint}", err=True)
+
+
+# ---- found ---------------------------------------------------------------------------------------------------
+
+
+class _Wanted(NamedTuple):
+    """What the options say of the runs that are listed."""
+
+    flow: str | None
+    status: RunStatus | None
+    model: str | None
+    since: float | None
+
+    def has(self, run: RunRecord) -> bool:
+        """Of one that was never recorded."""
+        return (
+            (self.flow is None or fnmatchcase(run.name, self.flow))
+            and self.status in (None, run.status)
+            and self.model is None
+            and (self.since is None or run.started >= self.since)
+        )
+
+
+def _found(file: str | Path, wanted: _Wanted, limit: int) -> tuple[list[RunRecord], Sequence[LossRecord]]:
+    """Raises RunStoreError for a file that cannot be read."""
+    path = Path(file).expanduser()
+    try:
+        with RunReader(path) as reader:
+            return _recorded(reader, path, wanted, limit), reader.losses()
+    except RunStoreError:
+        if not is_unused(path):
+            raise
+    return [run for run in kept_runs(path) if wanted.has(run)][:limit], ()
+
+
+def _recorded(reader: RunReader, path: Path, wanted: _Wanted, limit: int) -> list[RunRecord]:
+    """What is recorded as lost may be known to have ended."""
+
+    def those(status: RunStatus | None) -> list[RunRecord]:
+        return reader.runs(name=wanted.flow, status=status, model=wanted.model, since=wanted.since, limit=limit)
+
+    found = those(wanted.status)
+    if wanted.status not in (None, "lost", "running"):
+        found = sorted([*found, *those("lost")], key=lambda run: -run.started)
+    return [run for run in as_kept(path, found) if wanted.status in (None, run.status)][:limit]
 
 
 def _as_json(run: RunRecord) -> dict[str, object]:

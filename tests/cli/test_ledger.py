@@ -175,3 +175,20 @@ def test_a_node_that_is_parked_has_not_finished_and_does_when_it_ran_again() -> 
     for event in run.events[again:]:
         ledger.see(event, event.at)
     assert (row.parked, row.finished) == (False, True)
+
+
+def test_items_that_the_journal_has_are_not_counted_down_from_zero() -> None:
+    def item(index: int) -> list[ExecutionEvent]:
+        return [_event(f"node_{kind}", f"f/each#1/{index}") for kind in ("start", "success")]
+
+    start = [_event("resume", "f"), _event("node_start", "f/each#1", items=3)]
+    end = _event("node_success", "f/each#1")
+    assert _told(*start).rows[0].label == "each"
+    assert _told(*start, *item(1)).rows[0].label == "each (1 item so far)"
+    assert _told(*start, *item(1), end).rows[0].label == "each (3 items, 2 from the journal)"
+    assert _told(*start, end).rows[0].label == "each (3 items from the journal)"
+    assert _told(*start, *item(0), *item(1), *item(2), end).rows[0].label == "each (3 items)"
+
+
+def test_what_was_undone_is_counted() -> None:
+    assert _told(_event("compensate_start", "f/a#1"), _event("compensate_success", "f/a#1")).undone == 1

@@ -20,7 +20,8 @@ _TAIL = 4000
 @dataclass(slots=True)
 class Row:
     """One node. `seconds` adds up finished visits, by the events' own clock; `since` and `began` are when the running
-    ones began, on the caller's clock and on that one: a reader that came late must not count as the node's time."""
+    ones began, on the caller's clock and on that one: a reader that came late must not count as the node's time. Where
+    the run `goes_on`, items that were done before are not begun again, and nothing is told of them."""
 
     name: str
     depth: int
@@ -31,6 +32,8 @@ class Row:
     began: float = 0.0
     items: int = 0
     expected: int = 0
+    begun: int = 0
+    goes_on: bool = False
     failed: bool = False
     parked: bool = False
 
@@ -45,10 +48,23 @@ class Row:
     def label(self) -> str:
         """The name with what is worth knowing beside it: `write ×3`, `summarise (12 of 31 items)`."""
         times = f" ×{self.visits}" if self.visits > 1 else ""
+        items = self._items_left() if self.goes_on and self.begun < self.expected else self._items_done()
+        return f"{self.name}{times}{f' ({items})' if items else ''}"
+
+    def _items_done(self) -> str:
         count = max(self.items, self.expected)
-        done = f"{self.items} of " if self.items < count else ""
-        items = f" ({done}{count} item{'s' * (count != 1)})" if count else ""
-        return f"{self.name}{times}{items}"
+        return f"{f'{self.items} of ' * (self.items < count)}{count_of(count, 'item')}" if count else ""
+
+    def _items_left(self) -> str:
+        """Those that the journal has are known when all others have begun."""
+        if not self.finished:
+            return f"{count_of(self.items, 'item')} so far" if self.items else ""
+        from_journal = self.expected - self.begun
+        return (
+            f"{count_of(self.expected, 'item')}, {from_journal:,} from the journal"
+            if self.begun
+            else (f"{count_of(from_journal, 'item')} from the journal")
+        )
 
 
 class Ledger:
@@ -57,10 +73,12 @@ class Ledger:
     def __init__(self) -> None:
         self._rows: dict[tuple[str, ...], Row] = {}
         self._said: dict[str, str] = {}
+        self._goes_on = False
         self.node_visits = 0
         self.items = 0
         self.model_calls = 0
         self.output_tokens = 0
+        self.undone = 0
 
     @property
     def said(self) -> str:
@@ -83,6 +101,10 @@ class Ledger:
             case "node_interrupted" | "flow_interrupted":
                 self._count(event, -1)  # it is done when it has been gone on with
                 return self._ended(event, now, parked=True)
+            case "resume":
+                self._goes_on = True
+            case "compensate_success":
+                self.undone += 1
             case "chunk":
                 self._heard(event)
             case "model_success":
@@ -95,6 +117,7 @@ class Ledger:
         """The run goes on: what has been done is counted, and stands in no row any more."""
         self._rows.clear()
         self._said.clear()
+        self._goes_on = False
 
     def summary(self) -> str:
         """What was done, in a few words, and counted as `agentflow trace` counts it."""
@@ -122,9 +145,12 @@ class Ledger:
 
     def _started(self, event: ExecutionEvent, now: float) -> Row | None:
         names, beyond = _places(event.path)
-        if not names or beyond:
+        if beyond:
+            self._begun(names, beyond)
             return None
-        row = self._rows.setdefault(names, Row(names[-1], len(names) - 1))
+        if not names:
+            return None
+        row = self._rows.setdefault(names, Row(names[-1], len(names) - 1, goes_on=self._goes_on))
         if not row.running:
             row.since, row.began = now, event.at
         row.visits += 1
@@ -133,6 +159,11 @@ class Ledger:
         row.expected += items if isinstance(items, int) else 0
         row.failed = row.parked = False
         return row
+
+    def _begun(self, names: tuple[str, ...], beyond: int) -> None:
+        row = self._rows.get(names)
+        if row is not None:
+            row.begun += beyond == 1
 
     def _ended(self, event: ExecutionEvent, now: float, *, failed: bool = False, parked: bool = False) -> Row | None:
         self._said.pop(event.path, None)

@@ -26,11 +26,12 @@ from agentflow.cli.durable.questions import waits_for
 from agentflow.cli.failures import PARKED
 from agentflow.cli.handing import Handing
 from agentflow.cli.interrupt import leave_interrupted
-from agentflow.cli.ledger import span
+from agentflow.cli.ledger import Ledger, span
 from agentflow.cli.load import AnyFlow
 from agentflow.cli.outcome import output_key
 from agentflow.cli.progress import progress_on
 from agentflow.cli.recording import Recording
+from agentflow.cli.tracing.amounts import count_of
 from agentflow.core import FlowResult
 from agentflow.errors import InputError
 
@@ -66,7 +67,7 @@ class Errand:
             goes_on = result.error is not None and course.can_go_on() and not isinstance(result.error, InputError)
         handing.print_json(result, key)
         self._note_troubles(recording, keeping)
-        self._tell(result, recording, goes_on, progress.ledger.summary())
+        self._tell(result, recording, goes_on, progress.ledger)
         handing.give(result, key)
 
     def _kept_in(self, recording: Recording) -> str | Path | None:
@@ -87,20 +88,21 @@ class Errand:
         elif keeping.trouble is not None:
             self.handing.say(f"note: this run cannot be resumed as it is not, or not wholly, kept: {keeping.trouble}")
 
-    def _tell(self, result: FlowResult, recording: Recording, goes_on: bool, did: str) -> None:
+    def _tell(self, result: FlowResult, recording: Recording, goes_on: bool, did: Ledger) -> None:
         trace = f"agentflow trace {result.run_id}" if recording.recorded else ""
         took = span(result.duration)
         if result.error is not None:
             resume = f"agentflow runs resume {result.run_id}" if goes_on else ""
-            if trace or resume:
-                self.handing.say(f"failed after {took}{_in_brackets(trace, resume)}")
+            undone = f"; {count_of(did.undone, 'step')} undone" if did.undone else ""
+            if trace or resume or undone:
+                self.handing.say(f"failed after {took}{undone}{_in_brackets(trace, resume)}")
             raise result.error
         if result.status == "interrupted":
             self.handing.say(f"parked after {took}{_in_brackets(trace)}")
             for line in waits_for(result.interrupts, result.run_id):
                 self.handing.say(line)
             raise click.exceptions.Exit(PARKED)
-        self.handing.say(f"done in {took}: {did}{_in_brackets(trace)}")
+        self.handing.say(f"done in {took}: {did.summary()}{_in_brackets(trace)}")
 
 
 def _in_brackets(*commands: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def test_a_question_is_asked_right_away_and_the_run_goes_on(terminal, asks: Path, place: Path) -> None:
     screen = terminal("run", "ask.py")
-    asked = screen.until("publish | discard > ")
+    asked = screen.until("1 publish | 2 discard > ")
     assert "? Publish this?  (judge)" in asked
     assert "title  Tides" in asked
     assert "draft  The moon pulls the sea." in asked
@@ -22,9 +22,9 @@ def test_a_question_is_asked_right_away_and_the_run_goes_on(terminal, asks: Path
 
 def test_what_does_not_fit_is_said_and_asked_again(terminal, asks: Path) -> None:
     screen = terminal("run", "ask.py")
-    screen.until("publish | discard > ")
+    screen.until("1 publish | 2 discard > ")
     screen.type("perhaps\n")
-    assert '"perhaps" will not do; wanted is publish | discard' in screen.until("publish | discard > ")
+    assert '"perhaps" will not do; wanted is publish | discard' in screen.until("1 publish | 2 discard > ")
     screen.type("2\n")
     assert screen.end() == 0
     assert screen.shown.rstrip().endswith("discard")
@@ -32,7 +32,7 @@ def test_what_does_not_fit_is_said_and_asked_again(terminal, asks: Path) -> None
 
 def test_several_questions_come_one_after_the_other(terminal, asks: Path) -> None:
     screen = terminal("run", "ask.py:two", width=160)
-    assert "(1 of 2, judge)" in screen.until("publish | discard > ")
+    assert "(1 of 2, judge)" in screen.until("1 publish | 2 discard > ")
     screen.type("pub\n")
     assert "? Tell the readers?  (2 of 2, notify)" in screen.until("yes/no > ")
     screen.type("y\n")
@@ -44,7 +44,7 @@ def test_several_questions_come_one_after_the_other(terminal, asks: Path) -> Non
 def test_ctrl_d_and_an_empty_line_leave_it_for_later(terminal, asks: Path, invoke) -> None:
     for keys in ("\x04", "\n"):
         screen = terminal("run", "ask.py")
-        screen.until("publish | discard > ")
+        screen.until("1 publish | 2 discard > ")
         screen.type(keys)
         assert screen.end() == 4
         assert "it asks: Publish this? (publish | discard)" in screen.shown
@@ -55,7 +55,7 @@ def test_ctrl_d_and_an_empty_line_leave_it_for_later(terminal, asks: Path, invok
 def test_what_was_answered_before_one_was_left_is_kept(terminal, asks: Path, invoke) -> None:
     for keys, code in (("\x04", 4), ("\x03", 130)):
         screen = terminal("run", "ask.py:two")
-        screen.until("publish | discard > ")
+        screen.until("1 publish | 2 discard > ")
         screen.type("publish\n")
         screen.until("yes/no > ")
         screen.type(keys)
@@ -66,7 +66,7 @@ def test_what_was_answered_before_one_was_left_is_kept(terminal, asks: Path, inv
 
 def test_ctrl_c_at_a_question_leaves_the_run_parked_and_says_how_to_go_on(terminal, asks: Path, invoke) -> None:
     screen = terminal("run", "ask.py")
-    screen.until("publish | discard > ")
+    screen.until("1 publish | 2 discard > ")
     screen.type("\x03")
     assert screen.end() == 130
     [run] = json.loads(invoke("runs", "--json").stdout)
@@ -77,13 +77,13 @@ def test_ctrl_c_at_a_question_leaves_the_run_parked_and_says_how_to_go_on(termin
 def test_no_ask_asks_nothing(terminal, asks: Path) -> None:
     screen = terminal("run", "ask.py", "--no-ask")
     assert screen.end() == 4
-    assert "publish | discard > " not in screen.shown
+    assert "1 publish | 2 discard > " not in screen.shown
 
 
 def test_questions_stay_out_of_the_output(terminal, asks: Path, place: Path) -> None:
     with (place / "out.json").open("wb") as out:
         screen = terminal("run", "ask.py", "--json", stdout=out.fileno())
-        screen.until("publish | discard > ")
+        screen.until("1 publish | 2 discard > ")
         screen.type("discard\n")
         assert screen.end() == 0
     assert json.loads((place / "out.json").read_text())["output"] == "discard"
@@ -92,7 +92,7 @@ def test_questions_stay_out_of_the_output(terminal, asks: Path, place: Path) -> 
 def test_answer_asks_on_a_terminal_too(terminal, asks: Path, invoke) -> None:
     assert invoke("run", "ask.py:two").exit_code == 4
     screen = terminal("answer", "last")
-    screen.until("publish | discard > ")
+    screen.until("1 publish | 2 discard > ")
     screen.type("discard\n")
     screen.until("yes/no > ")
     screen.type("no\n")

@@ -3,9 +3,9 @@
     ? Publish this?                                 judge
       title  Tides
       draft  The moon pulls the sea …
-    yes/no > perhaps
-    "perhaps" will not do; wanted is yes/no
-    yes/no > y
+    1 publish | 2 discard > perhaps
+    "perhaps" will not do; wanted is publish | discard
+    1 publish | 2 discard > 1
 
 All of it goes to stderr, so that stdout holds the run's output and nothing else. An empty line and Ctrl-D leave the
 question to be answered later.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
@@ -23,6 +23,7 @@ import click
 from agentflow.cli.durable.questions import moment, short_names
 from agentflow.cli.durable.readable import clean, readable
 from agentflow.core.durability.answers import describe_schema, parse_answer
+from agentflow.core.durability.answers.choices import choices_of, spelled
 from agentflow.core.durability.records import Interrupt
 from agentflow.errors import AnswerError
 
@@ -68,13 +69,29 @@ def _show(question: Interrupt, place: str) -> None:
 
 def _answers(question: Interrupt) -> list[object]:
     """The one answer, which may be None; nothing where nobody answers."""
-    wanted = describe_schema(question.schema)
+    wanted = _wanted(question.schema)
     while (text := _typed(f"{wanted} > ")) is not None:
         try:
             return [parse_answer(text, question.schema)]
         except AnswerError as error:
             click.echo(click.style(clean(str(error)), fg="yellow"), err=True)
     return []
+
+
+def _wanted(schema: Mapping[str, object] | None) -> str:
+    """Where there are choices, with the numbers that they can be typed by."""
+    described, choices = describe_schema(schema), [ways[0] for ways in choices_of(schema or {})]
+    is_all = len(choices) > 1 and described == " | ".join(map(spelled, choices))
+    if not is_all or not all(_means(str(number), choice, schema) for number, choice in enumerate(choices, 1)):
+        return described
+    return " | ".join(f"{number} {spelled(choice)}" for number, choice in enumerate(choices, 1))
+
+
+def _means(text: str, choice: object, schema: Mapping[str, object] | None) -> bool:
+    try:
+        return parse_answer(text, schema) == choice
+    except AnswerError:
+        return False
 
 
 def _typed(prompt: str) -> str | None:

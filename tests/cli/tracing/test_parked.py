@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from tests.support.parked_runs import parked_run, resumed_run
 from tests.support.recorded import record
-from tests.support.run_events import START
+from tests.support.run_events import START, RunEvents
 
 from agentflow.cli.tracing.answers import answers_to
 from agentflow.cli.tracing.as_json import trace_json
@@ -50,6 +50,18 @@ def test_a_run_that_waits_says_where_what_it_asks_and_for_how_long() -> None:
     )
     assert answers.slow.startswith("Most of the 1h 00m went into waiting for an answer or a timer: 1h 00m (99%).")
     assert "agentflow answer" in answers.slow
+
+
+def test_nobody_is_told_to_answer_a_timer() -> None:
+    run = RunEvents()
+    flow = run.begin("flow", "digest")
+    nap = run.begin("node", "digest/nap#1", flow)
+    run.point("timer", nap, interrupt="digest/nap#1!timer:1", due=None)
+    run.end(nap, "interrupted")
+    run.end(flow, "interrupted")
+    slow = answers_to(trace_of(run.events, now=HOUR)).slow
+    assert slow.startswith("Most of the 1h 00m went into waiting for an answer or a timer")
+    assert "What helps" not in slow
 
 
 def test_without_the_words_it_says_where() -> None:

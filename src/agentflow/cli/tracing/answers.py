@@ -156,10 +156,17 @@ def _slow(trace: Trace) -> str:
     if rest:
         said = ", ".join(f"{each.meaning} {duration(took)} ({per_cent(took, trace.duration)})" for each, took in rest)
         sentence += f" Then {said}."
-    remedies = [each.remedy for each, took in parts[:2] if took > trace.duration / 4 and each.remedy]
+    remedies = [each.remedy for each, took in parts[:2] if took > trace.duration / 4 and _helps(each, trace)]
     if remedies and trace.duration >= _NOTICEABLE:
         sentence += f" What helps: {'; '.join(remedies)}."
     return sentence
+
+
+def _helps(spent: Category, trace: Trace) -> bool:
+    """Whether there is something to be done about it: nobody can answer a timer."""
+    if spent.name == "waiting":
+        return any(mark.kind == "interrupt" for span in trace.walk() for mark in span.marks)
+    return bool(spent.remedy)
 
 
 def _as_far_as_known(stretch: Stretch) -> Stretch:

@@ -448,8 +448,10 @@ class UnknownRunError(RunStoreError):
     """No recorded run has the id that was asked for, or several begin with it: `matches` are some of those."""
 
     def __init__(self, run: str, matches: Sequence[str] = (), *, path: str | PathLike[str]) -> None:
-        hint = f"several runs begin so: {', '.join(matches)}" if matches else "`agentflow runs` lists what is recorded"
-        super().__init__(f"no single run {run!r} in {fspath(path)}: {hint}", path=path)
+        none, hint = "there is no run", "`agentflow runs` lists what is recorded"
+        if matches:
+            none, hint = "no single run", f"several runs begin so: {', '.join(matches)}"
+        super().__init__(f"{none} {run!r} in {fspath(path)}: {hint}", path=path)
         self.matches = tuple(matches)
 
 

@@ -21,10 +21,10 @@ from agentflow.cli.durable.questions import named, waits_for
 from agentflow.cli.failures import PARKED
 from agentflow.cli.handing import Handing, handing_options
 from agentflow.cli.recording import Recording
-from agentflow.core.durability.answering import answered
+from agentflow.core.durability.answering import answered, no_question
 from agentflow.core.durability.answers import parse_answer
 from agentflow.core.durability.records import Interrupt, RunInfo
-from agentflow.errors import AnswerError, InputError
+from agentflow.errors import InputError
 
 __all__ = ["command"]
 
@@ -92,7 +92,7 @@ def _questions(info: RunInfo) -> tuple[Interrupt, ...]:
     """Raises AnswerError where there are none."""
     found = tuple(each for each in info.interrupts if each.kind == "question")
     if not found:
-        raise AnswerError(f"run {info.run_id} waits for no answer: it is {info.status}", run_id=info.run_id)
+        raise no_question(info)
     return found
 
 

@@ -210,7 +210,7 @@ def test_an_answer_goes_on_with_the_run(asks: Path, place: Path, invoke, by: str
     [
         (["perhaps", "--interrupt", "judge"], '"perhaps" will not do; wanted is publish | discard'),
         (["yes"], "say with --interrupt which of them this is, judge or notify"),
-        (["yes", "--interrupt", "jugde"], "There is no single open question 'jugde': there is judge or notify."),
+        (["yes", "--interrupt", "jugde"], "There is no open question 'jugde': there is judge or notify."),
         (["yes", "--file", "x"], "The answer is given twice"),
         (["--file", "nowhere.txt"], "nowhere.txt: No such file or directory"),
     ],
@@ -412,3 +412,55 @@ def test_a_worker_goes_on_with_runs_of_several_models(paid: Path, place: Path, i
         "two": ("done", 1),
         "three": ("waiting", 1),
     }
+
+
+# ---- said in the right words ---------------------------------------------------------------------------------
+
+
+def test_a_run_that_failed_says_how_much_was_undone(place: Path, invoke) -> None:
+    (place / "f.py").write_text(
+        "from agentflow import *\n"
+        "async def back(prepared, result): pass\n"
+        "@node(writes='a', compensate=back)\nasync def a(): return 1\n"
+        "@node(writes='b', compensate=back)\nasync def b(): return 1\n"
+        "@node\nasync def c(s): raise ValueError('broken')\n"
+        "flow = AsyncFlow(a >> b >> c)\n"
+    )
+    shown = invoke("run", "f.py")
+    assert (shown.exit_code, "; 2 steps undone (agentflow trace " in shown.stderr) == (1, True), shown.stderr
+
+
+def test_a_run_that_sleeps_says_until_when(place: Path, invoke) -> None:
+    (place / "f.py").write_text(
+        "from agentflow import *\n@node\nasync def nap(s): await sleep(1e6, park=True)\nflow = AsyncFlow(nap)\n"
+    )
+    invoke("run", "f.py")
+    shown = invoke("answer", "last", "yes")
+    assert (shown.exit_code, re.search(r"waits for no answer: it sleeps until \d{4}-", shown.stderr) is not None) == (
+        2,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("step.py", STEPS, r"did you mean \S+step.py\? If the flow is elsewhere now, say so with --flow FILE:NAME\n"),
+        ("steps.py", "def", r"steps.py:1:4: SyntaxError: invalid syntax\n"),
+    ],
+)
+def test_where_the_flow_may_be_is_said_where_that_helps(
+    steps: Path, place: Path, invoke, name: str, text: str, said: str
+) -> None:
+    invoke("run", "steps.py")
+    steps.unlink()
+    (place / name).write_text(text)
+    shown = invoke("runs", "resume", "last")
+    assert (shown.exit_code, re.search(f"{said}$", shown.stderr) is not None) == (2, True), shown.stderr
+
+
+def test_what_is_not_there_is_not_called_several(steps: Path, invoke) -> None:
+    invoke("run", "steps.py")
+    assert "there is no run 'zzz' in " in invoke("runs", "show", "zzz").stderr
+    assert "there is no step 'zzz': the last are " in invoke("runs", "show", "last", "--step", "zzz").stderr
+    assert "has no step 'zzz': its steps are " in invoke("runs", "fork", "last", "--at", "zzz").stderr

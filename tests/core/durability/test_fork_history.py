@@ -149,7 +149,7 @@ async def test_a_step_that_is_not_there_is_an_error_that_lists_some(engine: Memo
     flow = AsyncFlow(step("a") >> step("b"), durability=engine)
     await flow.run(run_id="r")
 
-    with pytest.raises(DurabilityError, match=r"no single step 'z': its steps are .*flow/a#1, flow/b#1"):
+    with pytest.raises(DurabilityError, match=r"has no step 'z': its steps are .*flow/a#1, flow/b#1"):
         await flow.fork("r", at="z")
 
 

@@ -114,6 +114,8 @@ def flow_of(info: RunInfo, target: str | None, model: str | None = None) -> AnyF
     try:
         return load_flow(place, model)
     except FlowFileError as error:
-        if target is not None:
+        if target is not None or error.__cause__ is not None:  # it is where it was, and does not work
             raise
-        raise FlowFileError(f"{error}; if the flow is elsewhere now, say so with --flow FILE:NAME") from error
+        words = str(error)
+        joined = f"{words} If" if words.endswith("?") else f"{words}; if"
+        raise FlowFileError(f"{joined} the flow is elsewhere now, say so with --flow FILE:NAME") from error

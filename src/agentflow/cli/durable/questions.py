@@ -52,7 +52,8 @@ def named(questions: Sequence[Interrupt], word: str | None) -> Interrupt:
     found = [each for each in questions if word in _names(each)]
     if len(found) != 1:
         known = " or ".join(short_names(questions).values()) or "none"
-        raise click.UsageError(f"There is no single open question {word!r}: there is {known}.")
+        single = "single " if found else ""
+        raise click.UsageError(f"There is no {single}open question {word!r}: there is {known}.")
     return found[0]
 
 

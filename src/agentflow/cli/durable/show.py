@@ -85,9 +85,9 @@ def _step_named(steps: Sequence[StepHistory], word: str) -> StepHistory:
     found = [step for step in steps if step.id == word]
     found = found or [step for step in steps if step.id.endswith((f"/{word}", f"/{word}#1"))]
     if len(found) != 1:
-        several = f"several steps end so: {', '.join(step.id for step in found[:5])}"
-        known = f"the last are {', '.join(step.id for step in steps[-5:]) or 'none'}"
-        raise click.BadParameter(f"no single step {word!r}: {several if found else known}", param_hint="--step")
+        several = f"no single step {word!r}: several end so: {', '.join(step.id for step in found[:5])}"
+        none = f"there is no step {word!r}: the last are {', '.join(step.id for step in steps[-5:]) or 'none'}"
+        raise click.BadParameter(several if found else none, param_hint="--step")
     return found[0]
 
 

@@ -7,6 +7,7 @@ answer(engine, info, {id: value, …})     several by their ids, all or none
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from agentflow.core.durability.answers import check_answer
 from agentflow.core.durability.bodies import answer_body
@@ -18,7 +19,7 @@ from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.result import FlowResult
 from agentflow.errors import AnswerError
 
-__all__ = ["answered", "keep_answer", "refuse_misfits", "under_new_names"]
+__all__ = ["answered", "keep_answer", "no_question", "refuse_misfits", "under_new_names"]
 
 
 async def answered(engine: Durability, run_id: str, answer: object) -> None:
@@ -60,13 +61,44 @@ def _by_interrupt(info: RunInfo, answer: object) -> Mapping[str, object]:
             )
         return answer
     if len(questions) == 1:
+        _refuse_wrong_key(info, questions[0], answer)
         return {questions[0]: answer}
     if not questions:
-        raise AnswerError(f"run {info.run_id} waits for no answer: it is {info.status}", run_id=info.run_id)
+        raise no_question(info)
     raise AnswerError(
         f"run {info.run_id} waits for {len(questions)} answers: give a mapping by {', '.join(questions)}",
         run_id=info.run_id,
     )
+
+
+def _refuse_wrong_key(info: RunInfo, question: str, answer: object) -> None:
+    """Where something else than a mapping is wanted, one is meant to be by the ids of questions."""
+    schema = next(each.schema for each in info.interrupts if each.id == question)
+    if not isinstance(answer, Mapping) or not answer or schema is None or "anyOf" in schema:
+        return
+    kind = schema.get("type", "object")
+    if "object" not in (kind if isinstance(kind, list) else [kind]) or "enum" in schema:
+        wrong = next((name for name in answer if name != question), question)
+        raise AnswerError(
+            f"run {info.run_id} does not wait for an answer to {wrong}: the only question is {question}",
+            run_id=info.run_id,
+            interrupt=question,
+        )
+
+
+def no_question(info: RunInfo) -> AnswerError:
+    """What to raise where nothing is asked."""
+    how = f"it is {info.status}" if info.due is None or info.status != "waiting" else f"it sleeps until {_moment(info)}"
+    return AnswerError(f"run {info.run_id} waits for no answer: {how}", run_id=info.run_id)
+
+
+def _moment(info: RunInfo) -> str:
+    """When it is due: the time of day, and the day where it is another than that on which the run moved last."""
+    try:
+        due, moved = datetime.fromtimestamp(info.due or 0.0), datetime.fromtimestamp(info.updated)
+    except (OverflowError, ValueError, OSError):
+        return "the end of the calendar"
+    return f"{due:%H:%M:%S}" if due.date() == moved.date() else f"{due:%Y-%m-%d %H:%M:%S}"
 
 
 def _is_plain(value: object) -> bool:

@@ -54,8 +54,9 @@ def _step_named(at: str, info: RunInfo, records: Sequence[Record]) -> tuple[str,
     exact = [path for path in around if path == at]
     near = exact or [path for path in around if path.endswith((f"/{at}", f"/{at}#1"))]
     if len(near) != 1:
-        several = f"several steps end so: {', '.join(near[:5])}" if near else f"its steps are {', '.join(paths[-5:])}"
-        raise DurabilityError(f"run {info.run_id} has no single step {at!r}: {several}", run_id=info.run_id)
+        which = f"single step {at!r}: several end so: {', '.join(near[:5])}"
+        none = f"step {at!r}: its steps are {', '.join(paths[-5:])}"
+        raise DurabilityError(f"run {info.run_id} has no {which if near else none}", run_id=info.run_id)
     inside = (f"{near[0]}/", f"{near[0]}!")
     first = next(record.id for record in records if record.id == near[0] or record.id.startswith(inside))
     return first, near[0]

@@ -204,7 +204,7 @@ class SqliteDurability:
         if journal.generation != self._store.generation:
             raise DurabilityError(
                 f"run {journal.run_id} belongs to another process, or to a file that is not there any more: "
-                "resume it to go on with it here",
+                "what it does from now on is not kept, and it cannot be resumed from here",
                 run_id=journal.run_id,
             )
         if journal.is_over:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, get_args
 import click
 
 from agentflow.cli.debug import debug_option
-from agentflow.cli.durable.standing import as_kept, is_unused, kept_runs
+from agentflow.cli.durable.standing import as_kept, is_unused, kept_runs, unrecorded_runs
 from agentflow.cli.recorded import file_option, runs_file, since_option
 from agentflow.cli.tracing.amounts import count_of, duration, spent, tokens
 from agentflow.cli.tracing.screen import screen
@@ -162,15 +162,17 @@ def _found(file: str | Path, wanted: _Wanted, limit: int) -> tuple[list[RunRecor
 
 
 def _recorded(reader: RunReader, path: Path, wanted: _Wanted, limit: int) -> list[RunRecord]:
-    """What is recorded as lost may be known to have ended."""
+    """What is recorded as lost may be known to have ended, and what was lost at once is not recorded at all."""
 
     def those(status: RunStatus | None) -> list[RunRecord]:
         return reader.runs(name=wanted.flow, status=status, model=wanted.model, since=wanted.since, limit=limit)
 
     found = those(wanted.status)
     if wanted.status not in (None, "lost", "running"):
-        found = sorted([*found, *those("lost")], key=lambda run: -run.started)
-    return [run for run in as_kept(path, found) if wanted.status in (None, run.status)][:limit]
+        found += those("lost")
+    found = [run for run in as_kept(path, found) if wanted.status in (None, run.status)]
+    found += [run for run in unrecorded_runs(path) if wanted.has(run)]
+    return sorted(found, key=lambda run: -run.started)[:limit]
 
 
 def _as_json(run: RunRecord) -> dict[str, object]:

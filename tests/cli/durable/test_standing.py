@@ -78,6 +78,18 @@ def test_before_anything_was_recorded_the_runs_that_are_kept_are_listed(ends: Pa
     assert (shown.exit_code, "ends" in shown.stdout) == (0, True)
 
 
+def test_a_run_that_was_never_recorded_is_listed_beside_others(ends: Path, invoke) -> None:
+    for name in ("one", "two", "three"):
+        invoke("run", "f.py", "--run-id", name)
+    forget(
+        "DELETE FROM runs WHERE id <> 'two'",
+        "UPDATE durable_runs SET status = 'running', final = 0 WHERE id = 'one'",
+    )
+    assert listed(invoke) == {"two": "done", "one": "lost"}
+    assert listed(invoke, "--status", "lost") == {"one": "lost"}
+    assert listed(invoke, "--limit", "1") == {"two": "done"}
+
+
 def test_a_file_with_nothing_in_it_lists_nothing(ends: Path, invoke) -> None:
     Path(FILE).parent.mkdir()
     Path(FILE).touch()

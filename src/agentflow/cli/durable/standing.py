@@ -1,7 +1,8 @@
 """How runs stand by what is kept of them, where what was recorded of them cannot say.
 
 as_kept(file, runs)     a run that was killed as it ended is shown as it ended, and not as lost
-kept_runs(file)         runs that were killed before anything was recorded
+unrecorded_runs(file)   runs that were killed before anything was recorded of them
+kept_runs(file)         all that are kept, for a file in which nothing was ever recorded
 
 What is recorded is written a moment later than what is kept. It is one question to the file for all runs of a list.
 """
@@ -12,7 +13,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,21 +22,24 @@ from agentflow.core.durability.records import RunInfo
 from agentflow.core.observability.store import RunRecord
 from agentflow.core.observability.store.database import open_for_reading, version_of
 from agentflow.core.observability.store.schema import COMPONENT
-from agentflow.errors import AgentFlowError
+from agentflow.errors import AgentFlowError, UnknownRunError
 
-__all__ = ["as_kept", "is_unused", "kept_runs"]
+__all__ = ["as_kept", "is_unused", "kept_runs", "unrecorded_runs"]
 
 _ENDED: Final = """SELECT id, status, updated, error FROM durable_runs
     WHERE status <> 'running' AND id IN (SELECT value FROM json_each(?))"""
-_ANY: Final = "SELECT 1 FROM durable_runs LIMIT 1"
-_MOST: Final = 1000
+_ALL: Final = "SELECT id FROM durable_runs ORDER BY number DESC LIMIT 1000"
+_UNRECORDED: Final = """SELECT id FROM durable_runs WHERE status = 'running'
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = durable_runs.id) ORDER BY number DESC LIMIT 1000"""
 
 
 def as_kept(file: Path, runs: Sequence[RunRecord]) -> list[RunRecord]:
     """The same runs. Those that count as lost stand as they are kept, where that is known."""
     lost = [run.id for run in runs if run.status == "lost"]
+    if not lost:
+        return list(runs)
     ended = {id: (status, updated, error) for id, status, updated, error in _asked(file, _ENDED, json.dumps(lost))}
-    return [_ended(run, *ended[run.id]) if run.id in ended else run for run in runs] if ended else list(runs)
+    return [_ended(run, *ended[run.id]) if run.id in ended else run for run in runs]
 
 
 def _ended(run: RunRecord, status: Any, updated: float, error: str | None) -> RunRecord:
@@ -62,20 +66,34 @@ def is_unused(file: Path) -> bool:
 
 
 def kept_runs(file: Path) -> list[RunRecord]:
-    """The newest first, as they would be recorded."""
-    from agentflow.core.durability.sqlite import SqliteDurability  # not for those that have been recorded
+    """All of them, the newest first, as they would be recorded."""
+    return _read(file, _ALL)
 
-    if not _asked(file, _ANY):
+
+def unrecorded_runs(file: Path) -> list[RunRecord]:
+    """Those that have not ended and that nothing is recorded of, though of others there is."""
+    try:
+        return _read(file, _UNRECORDED)
+    except AgentFlowError:  # as in a folder that is read-only: what is recorded can be listed all the same
         return []
-    engine = SqliteDurability(file)
 
-    async def found() -> Sequence[RunInfo]:
-        try:
-            return await engine.runs(limit=_MOST)
-        finally:
-            await engine.close()
 
-    return [_recorded(info) for info in asyncio.run(found())]
+def _read(file: Path, question: str) -> list[RunRecord]:
+    ids = [id for (id,) in _asked(file, question)]
+    return [_recorded(info) for info in asyncio.run(_found(file, ids))] if ids else []
+
+
+async def _found(file: Path, ids: Sequence[str]) -> list[RunInfo]:
+    from agentflow.core.durability.sqlite import SqliteDurability  # not where all has been recorded
+
+    engine, found = SqliteDurability(file), list[RunInfo]()
+    try:
+        for id in ids:
+            with suppress(UnknownRunError):  # deleted meanwhile
+                found.append(await engine.find(id))
+    finally:
+        await engine.close()
+    return found
 
 
 def _recorded(info: RunInfo) -> RunRecord:

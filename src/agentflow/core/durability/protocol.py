@@ -35,9 +35,9 @@ class Journal(Protocol):
         ...
 
     async def save(self, record: Record, /) -> None:
-        """Keep it. When this returns it survives the death of the process. Of an answer the first stands, which somebody
-        may have given meanwhile: `find` has it then. Raises DurabilityError where it cannot be kept. Safe to call from
-        several tasks and loops."""
+        """Keep it. When this returns it survives the death of the process. Of an answer the first stands, which
+        somebody may have given meanwhile: `find` has it then. Raises DurabilityError where it cannot be kept. Safe to
+        call from several tasks and loops."""
         ...
 
 

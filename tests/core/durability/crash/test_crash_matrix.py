@@ -61,7 +61,7 @@ def test_a_run_over_a_hundred_items_killed_anywhere_loses_none_of_them(trial: Tr
 @pytest.mark.parametrize("trial", SHAPES, indirect=True)
 def test_a_run_killed_again_and_again_gets_to_its_end(trial: Trial, tell: Tell) -> None:
     begun = time.monotonic()
-    stride = (1 if FULL else 5) if trial.shape in SMALL else 7 if FULL else 97
+    stride = (1 if FULL else 5) if trial.shape in SMALL else 97 if FULL else len(trial.points) // 4
     kills = trial.killed_again_and_again(stride)
     tell([f"crash matrix: {trial.shape}: one run killed {kills} times, {time.monotonic() - begun:.1f} s"])
 

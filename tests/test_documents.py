@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.types_apart import types_apart
 
 from agentflow.errors import DocumentError
 
@@ -23,7 +24,8 @@ def _loaded() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["example_documents"] = module
-    spec.loader.exec_module(module)
+    with types_apart():
+        spec.loader.exec_module(module)
     return module
 
 

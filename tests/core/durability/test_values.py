@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.types_apart import types_apart
 
 from agentflow.core.durability.type_registry import registry
 from agentflow.core.durability.values import StoredCause, decode, encode, storable
@@ -46,6 +47,13 @@ from agentflow.errors import (
 )
 
 T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def others_apart() -> Iterator[None]:
+    """Other tests load flows that register types of the same names."""
+    with types_apart(only=__name__):
+        yield
 
 
 def kept(value: T) -> T:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import pytest
+from tests.support.types_apart import types_apart
 
 from agentflow.core.durability.type_registry import registry
 from agentflow.core.durability.values import decode, encode, storable
 from agentflow.errors import SerializationError
 
 T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def others_apart() -> Iterator[None]:
+    """Other tests load flows that register types of the same names."""
+    with types_apart(only=__name__):
+        yield
 
 
 def kept(value: T) -> T:

@@ -90,13 +90,14 @@ class ToolEntry:
 
 
 class _Inside(DurableStep):
-    """A call as the step of what happens in it. What that costs, the step around has spent."""
+    """A call as the step of what happens in it. What that costs and waits for, so does the step around."""
 
     __slots__ = ("_outer",)
 
     def __init__(self, outer: DurableStep, path: str) -> None:
         super().__init__(outer.journal, path, outer.clock)
         self._outer = outer
+        self.waits = outer.waits  # what a tool waits for, the step around waits for
 
     def count(self, cost: float | None, tokens: int) -> None:
         super().count(cost, tokens)

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.llm.conftest import Exchange, Serve
 from tests.support.bench import Bench, Slow
-from tests.support.event_schema import misfits
 from tests.support.memory_durability import MemoryDurability
 from tests.support.memory_journal import MemoryJournal, step_of
+from tests.support.span_rules import misfits
 
 from agentflow import AsyncFlow, ExecutionEvent, SharedState, node
 from agentflow.clock import SystemClock

@@ -60,7 +60,7 @@ def main() -> int:
     for room in ROOMS:
         look_around(room)
         say(f"tests/{room.name} without {', '.join(room.forbidden)}")
-        suite = [room.python, "-m", "pytest", f"tests/{room.name}", "-q", "-m", "not service"]
+        suite = [room.python, "-m", "pytest", f"tests/{room.name}", "-q", "-m", "not service", "-n", "2"]
         suite.append("--ignore=tests/core/durability/crash")  # a thousand kills tell nothing of imports
         code = subprocess.run(suite, cwd=ROOT).returncode
         if code:

@@ -298,7 +298,8 @@ class Response(_Value, frozen=True):
     whole turn, by the API's name. `turns` are those between the question and this answer: what the model asked of tools
     and what they returned; usage and cost are then those of all the requests that it took. `timing` says where the time
     went, attempts that failed and waits included. `run_id` names the run that it is part of; a call outside of any flow
-    is a run of its own where somebody watches, and else has none.
+    is a run of its own where somebody watches, and else has none. `cache_hit` names the tier of the cache that the
+    answer came from (exact, semantic): its usage is then what it once took, its cost 0.
     """
 
     content: Content
@@ -317,6 +318,7 @@ class Response(_Value, frozen=True):
     turns: tuple[Message, ...] = ()
     timing: Timing | None = None
     run_id: str | None = None
+    cache_hit: str | None = None
 
     def __post_init__(self) -> None:
         if type(self.content) is not str:

@@ -189,6 +189,29 @@ FACTS: Final[Mapping[str, Fact]] = {
     "number": Fact("which further request, from 1", _COUNT),
     "problem": Fact("what does not fit, in words", _TEXT),
     "quote": Fact("the same with the answer's own words (only where content is wanted)", _TEXT),
+    # caches, routers, budgets, batches
+    "tier": Fact("which part of the cache: `exact`, or `semantic` for a question that means the same", _TEXT),
+    "age": Fact("how old the answer is, in seconds", _SECONDS),
+    "stale": Fact("whether the answer was too old, and is being asked for anew meanwhile", _FLAG),
+    "saved": Fact("what the answer cost when it was asked for, US dollars; null where nobody knows", _MAYBE_DOLLARS),
+    "similarity": Fact("cosine between the question and the one that the answer was given to", _NUMBER),
+    "candidates": Fact(
+        "the models that could be chosen, each with what the choice was made by: `quality`, `cost`, `propensity`",
+        {"type": "object", "additionalProperties": _OBJECT},
+    ),
+    "excluded": Fact("the models that could not be chosen, and why", {"type": "object", "additionalProperties": _TEXT}),
+    "policy": Fact("what the choice was made by: its name, and the hash of what it has learned", _TEXT),
+    "propensity": Fact("how likely it was that this one would be chosen", _SCORE),
+    "shadow": Fact("what a policy on trial would have chosen", _TEXT),
+    "stage": Fact("which model of a cascade it is, from 0", _COUNT),
+    "account": Fact("the budget's account: `day`, `tenant:acme`, …", _TEXT),
+    "reserved": Fact("what a call may cost at most, US dollars", _MAYBE_DOLLARS),
+    "spent": Fact("what the account has spent by now, what is reserved included, US dollars", _MAYBE_DOLLARS),
+    "limit": Fact("what it may spend, US dollars", _MAYBE_DOLLARS),
+    "decision": Fact("what was decided, in a word", _TEXT),
+    "size": Fact("how many requests", _COUNT),
+    "tokens": Fact("how many tokens, as far as anybody knows", _MAYBE_COUNT),
+    "waited": Fact("seconds that the first of them has waited", _SECONDS),
     # alerts and feedback
     "rule": Fact("the rule's name", _TEXT),
     "state": Fact("the rule's state", _TEXT),
@@ -289,11 +312,25 @@ KINDS: Final[Mapping[str, Kind]] = {
     "feedback": Kind(
         "somebody says how good it was, or a checker failed", ("source",), ("score", "label", "comment", *_FAILURE)
     ),
-    "cache_hit": Kind("an answer came from the cache", later=True),
-    "cache_miss": Kind("the cache had no answer", later=True),
-    "route": Kind("a router chose a model", later=True),
-    "budget": Kind("a budget was asked", later=True),
-    "batch": Kind("requests were sent as one", later=True),
+    "cache_hit": Kind(
+        "an answer came from a cache; nothing was sent or paid",
+        ("model", "tier"),
+        ("age", "saved", "stale", "similarity", "tenant", "reason", *_TOKENS),
+    ),
+    "cache_miss": Kind(
+        "a cache had no answer, or was not asked", ("model", "reason"), ("tier", "similarity", "tenant")
+    ),
+    "route": Kind(
+        "a router chose a model",
+        ("from", "to", "reason"),
+        ("candidates", "excluded", "policy", "propensity", "shadow", "stage", "tenant"),
+    ),
+    "budget": Kind(
+        "a budget has let a call through, warned, or refused it",
+        ("model", "account", "decision"),
+        ("reserved", "cost", "spent", "limit", "reason", "tenant"),
+    ),
+    "batch": Kind("requests were sent as one", ("model", "size", "reason"), ("tokens", "waited")),
 }
 """Every kind that AgentFlow itself emits, and those whose names are taken for what is to come."""
 

@@ -29,7 +29,6 @@ from agentflow.llm.config.entry import (
     Delay,
     Entry,
     Name,
-    Names,
     Rate,
     Seconds,
     Share,
@@ -38,6 +37,7 @@ from agentflow.llm.config.entry import (
 )
 from agentflow.llm.config.misfits import Problem, misfits
 from agentflow.llm.config.observability import SECTIONS, Audit, Observability
+from agentflow.llm.config.wrappers import BatchEntry, BudgetEntry, CacheEntry, RouterEntry
 
 __all__ = [
     "CAPABILITIES",
@@ -287,24 +287,6 @@ class ProviderEntry(Entry, frozen=True):
             msgspec.convert(self.api_key_env, Variable)
 
 
-class _Router(Entry, frozen=True):
-    candidates: Names
-    quality_floor: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
-
-
-class _Cache(Entry, frozen=True):
-    ttl: Annotated[float, Meta(gt=0)]
-
-
-class _Budget(Entry, frozen=True):
-    per_day: Annotated[float, Meta(gt=0)]
-
-
-class _Batch(Entry, frozen=True):
-    max_size: Count | UnsetType = UNSET
-    max_wait: Seconds | UnsetType = UNSET
-
-
 class PriceEntry(Entry, frozen=True):
     """`price:`, in USD per million tokens. Other sorts cost as plain input and output do where they are left out;
     `batch` is the factor that a batch costs."""
@@ -351,15 +333,15 @@ class ModelEntry(Entry, frozen=True):
     context: Count | UnsetType | None = UNSET
     max_output: Count | UnsetType | None = UNSET
     price: PriceEntry | UnsetType | None = UNSET
-    router: _Router | UnsetType | None = UNSET
-    cache: _Cache | UnsetType | None = UNSET
-    budget: _Budget | UnsetType | None = UNSET
+    router: RouterEntry | UnsetType | None = UNSET
+    cache: CacheEntry | UnsetType | None = UNSET
+    budget: BudgetEntry | UnsetType | None = UNSET
     fallback: list[Name | FallbackEntry] | UnsetType | None = UNSET
     hedge: HedgeEntry | UnsetType | None = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
     breaker: bool | Breaker | UnsetType = UNSET
     shedder: bool | Shedder | UnsetType = UNSET
-    batch: _Batch | UnsetType | None = UNSET
+    batch: BatchEntry | UnsetType | None = UNSET
 
 
 class Document(Entry, frozen=True):

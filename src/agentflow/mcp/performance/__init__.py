@@ -1,0 +1,1 @@
+"""What answers without asking, or asks for many at once: caching, batching."""

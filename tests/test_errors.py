@@ -202,6 +202,10 @@ MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     errors.SerializationError: lambda: errors.SerializationError("state.x", "no JSON"),
     OperationTimeoutError: lambda: OperationTimeoutError("exec", 1.5),
     errors.PoolTimeoutError: lambda: errors.PoolTimeoutError("browsers", 2.0, in_use=4),
+    errors.UnboundedCostError: lambda: errors.UnboundedCostError("m", "no price is known", "state one"),
+    errors.BudgetExceededError: lambda: errors.BudgetExceededError(
+        "auto/day", limit=20.0, spent=19.5, reserved=0.4, needed=0.2, resets_at=1e9, retry_after=60.0
+    ),
     errors.LimitExceededError: lambda: errors.LimitExceededError("tool_rounds", 10, 11),
     errors.ToolError: lambda: errors.ToolError("search", "no"),
     errors.ToolArgumentsError: lambda: errors.ToolArgumentsError("search", "no"),

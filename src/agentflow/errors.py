@@ -5,7 +5,8 @@
     │   ├── MissingKeyError           a provider's key is in no environment variable
     │   ├── MissingExtraError         a feature needs `pip install 'agentflow-engine[x]'`
     │   ├── UnknownModelError         no model of that name; carries suggestions
-    │   └── UnsupportedError          the model cannot do what was asked; found before any byte is sent
+    │   ├── UnsupportedError          the model cannot do what was asked; found before any byte is sent
+    │   └── UnboundedCostError        a hard budget cannot tell what a call may cost at most
     ├── GraphError                    a flow was put together wrongly; raised when it is built
     ├── FlowError                     a run went wrong
     │   ├── NodeError                 a node failed: path, phase, attempt, cause, siblings
@@ -28,7 +29,9 @@
     │   ├── CircuitOpenError          the breaker is open: what is behind it has failed too often
     │   ├── LoadShedError             there is too much to do already
     │   ├── LimiterError              the limiter would wait too long, or may not wait (also a RateLimitError)
-    │   └── PoolClosedError           the pool is closed or closing
+    │   ├── PoolClosedError           the pool is closed or closing
+    │   ├── BudgetExceededError       a budget has no room for what the call may cost
+    │   └── BudgetUnavailableError    the store of a budget does not answer, so nobody knows whether there is room
     ├── AlertActionError              an alert's webhook or command failed
     ├── DocumentError                 a file cannot be read as a document, an image or sound
     ├── FlowFileError                 a file has no flow to run, or cannot be imported
@@ -77,6 +80,8 @@ __all__ = [
     "AuditLockedError",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetExceededError",
+    "BudgetUnavailableError",
     "CircuitOpenError",
     "ConfigurationError",
     "ContentFilterError",
@@ -125,6 +130,7 @@ __all__ = [
     "StreamInterruptedError",
     "ToolArgumentsError",
     "ToolError",
+    "UnboundedCostError",
     "UnknownModelError",
     "UnknownRunError",
     "UnknownTransition",
@@ -186,6 +192,15 @@ class UnknownModelError(ConfigurationError):
 
 class UnsupportedError(ConfigurationError):
     """A model cannot do what was asked of it, as far as its entry in models.yml knows. Nothing was sent."""
+
+
+class UnboundedCostError(ConfigurationError):
+    """A hard budget cannot tell what a call may cost at most: nobody knows the price, or nothing bounds the answer.
+    Nothing was sent. `model` is the one of which that is so."""
+
+    def __init__(self, model: str, why: str, remedy: str) -> None:
+        super().__init__(f"nobody can say what a call of {model!r} may cost at most: {why}; {remedy}")
+        self.model = model
 
 
 # ---- flows ---------------------------------------------------------------------------------------------------
@@ -365,6 +380,46 @@ class PoolClosedError(RejectedError):
     """The pool gives nothing away any more."""
 
     retryable = False
+
+
+class BudgetExceededError(RejectedError):
+    """A budget has no room for what the call may cost, so it was not made.
+
+    All sums are in US dollars: the `limit` of the `account`, what is `spent` of it, what calls under way have
+    `reserved`, and what this one `needed`. `resets_at` is the wall time (seconds since 1970) from which there is room
+    again as far as is known, None for an account that is never reset; `retry_after` counts the seconds until then.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        account: str,
+        *,
+        limit: float,
+        spent: float,
+        reserved: float,
+        needed: float,
+        resets_at: float | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        until = "it is never reset" if retry_after is None else f"it is reset in {retry_after:,.0f} s"
+        super().__init__(
+            f"budget {account}",
+            f"the call may cost ${needed:.6g}, and of ${limit:.6g} there is ${spent:.6g} spent and ${reserved:.6g} "
+            f"reserved by calls under way; {until}: raise the limit, lower max_tokens, or ask a cheaper model",
+            retry_after=retry_after,
+        )
+        self.account = account
+        self.limit = limit
+        self.spent = spent
+        self.reserved = reserved
+        self.needed = needed
+        self.resets_at = resets_at
+
+
+class BudgetUnavailableError(RejectedError):
+    """The store of a hard budget does not answer, so nobody knows whether there is room: the call was not made."""
 
 
 # ---- limits and tools ----------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ class ModelConfig:
     `name` is what callers say, `model_id` what the provider hears; `timeout` is the whole call's limit in seconds.
     `capabilities` None is unknown, so that nothing is checked; `context` and `max_output` are the model's limits in
     tokens. `price` is what models.yml states; without it the price list of the provider named by `price_list` holds.
+    `regions` are all places where what it is told may be worked on; empty is unknown.
     `fallback` are the models that answer in this one's place, in order.
     """
 
@@ -78,6 +79,7 @@ class ModelConfig:
     max_output: int | None = None
     price: Price | None = None
     price_list: str | None = None
+    regions: tuple[str, ...] = ()
 
     @property
     def retry(self) -> RetryPolicy:

@@ -60,7 +60,7 @@ T = TypeVar("T")
 OFFLINE_MODEL: Final = "local/extractive"
 _USUAL_API: Final = "chat"
 # What is true of a model by whatever name it is asked; parameters belong to an entry.
-_FACTS: Final = ("api", "capabilities", "context", "max_output", "price")
+_FACTS: Final = ("api", "capabilities", "context", "max_output", "price", "regions")
 _MOST_NAMES: Final = 4_096
 
 
@@ -337,6 +337,7 @@ class ModelRegistry:
         capabilities: Iterable[str] | None = None,
         context: int | None = None,
         max_output: int | None = None,
+        regions: Sequence[str] = (),
         price: Mapping[str, float] | None = None,
         retry: Mapping[str, Json] | None = None,
         fallback: Sequence[str | Mapping[str, Json]] = (),
@@ -365,6 +366,7 @@ class ModelRegistry:
             "capabilities": None if capabilities is None else list(capabilities),
             "context": context,
             "max_output": max_output,
+            "regions": list(regions) or None,
             "price": None if price is None else dict(price),
             "retry": _plain(retry),
             "fallback": [_plain(each) for each in fallback] or None,
@@ -537,6 +539,7 @@ class ModelRegistry:
             capabilities=None if (words := _given(entry.capabilities)) is None else frozenset(words),
             context=_given(entry.context),
             max_output=_given(entry.max_output),
+            regions=_names(entry.regions),
             price=_price(_given(entry.price)),
             price_list=price_list(asked, _kind(asked, provider), _given(provider.base_url), _given(provider.prices)),
         )

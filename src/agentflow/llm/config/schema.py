@@ -313,7 +313,8 @@ class ModelEntry(Entry, frozen=True):
     """One model or an alias: `model_id` is the provider's own name, the entry's name where left out.
 
     `capabilities` is what the model can do beside text; where it is left out nothing is checked. `context` and
-    `max_output` are its limits in tokens.
+    `max_output` are its limits in tokens. `regions` are all places where what it is told may be worked on, in words of
+    yours: a router keeps to them (`residency`).
     """
 
     provider: Name | UnsetType = UNSET
@@ -332,6 +333,7 @@ class ModelEntry(Entry, frozen=True):
     capabilities: list[Capability] | UnsetType | None = UNSET
     context: Count | UnsetType | None = UNSET
     max_output: Count | UnsetType | None = UNSET
+    regions: Words | UnsetType | None = UNSET
     price: PriceEntry | UnsetType | None = UNSET
     router: RouterEntry | UnsetType | None = UNSET
     cache: CacheEntry | UnsetType | None = UNSET

@@ -206,6 +206,7 @@ MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     errors.BudgetExceededError: lambda: errors.BudgetExceededError(
         "auto/day", limit=20.0, spent=19.5, reserved=0.4, needed=0.2, resets_at=1e9, retry_after=60.0
     ),
+    errors.NoCandidateError: lambda: errors.NoCandidateError("auto", {"small": "it cannot: tools"}, unwell=True),
     errors.LimitExceededError: lambda: errors.LimitExceededError("tool_rounds", 10, 11),
     errors.ToolError: lambda: errors.ToolError("search", "no"),
     errors.ToolArgumentsError: lambda: errors.ToolArgumentsError("search", "no"),

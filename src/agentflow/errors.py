@@ -31,6 +31,7 @@
     │   ├── LimiterError              the limiter would wait too long, or may not wait (also a RateLimitError)
     │   ├── PoolClosedError           the pool is closed or closing
     │   ├── BudgetExceededError       a budget has no room for what the call may cost
+    │   ├── NoCandidateError          a router has no model that may answer; carries why, for each of them
     │   └── BudgetUnavailableError    the store of a budget does not answer, so nobody knows whether there is room
     ├── AlertActionError              an alert's webhook or command failed
     ├── DocumentError                 a file cannot be read as a document, an image or sound
@@ -104,6 +105,7 @@ __all__ = [
     "ModelConnectionError",
     "ModelError",
     "ModelTimeoutError",
+    "NoCandidateError",
     "NodeError",
     "NotFoundError",
     "OperationTimeoutError",
@@ -420,6 +422,19 @@ class BudgetExceededError(RejectedError):
 
 class BudgetUnavailableError(RejectedError):
     """The store of a hard budget does not answer, so nobody knows whether there is room: the call was not made."""
+
+
+class NoCandidateError(RejectedError):
+    """A router may ask none of its models, so it asked none. `excluded` says why, by the model's name.
+
+    Retryable where one of them is only `unwell` now: its circuit breaker is open, or it has just failed.
+    """
+
+    def __init__(self, router: str, excluded: Mapping[str, str], *, unwell: bool = False) -> None:
+        listed = "; ".join(f"{name}: {why}" for name, why in excluded.items())
+        super().__init__(router, f"none of its models may answer ({listed}): ask for less, or give it another model")
+        self.excluded = dict(excluded)
+        self.retryable = unwell
 
 
 # ---- limits and tools ----------------------------------------------------------------------------------------

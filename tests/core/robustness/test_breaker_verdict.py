@@ -101,6 +101,7 @@ OURS = [
     errors.UnboundedCostError("gpt-5", "no price is known", "state one"),
     errors.BudgetExceededError("day", limit=1.0, spent=1.0, reserved=0.0, needed=0.1),
     errors.BudgetUnavailableError("budget", "no answer"),
+    errors.NoCandidateError("auto", {"small": "it cannot: tools"}),
     errors.ToolError("search", "down"),
     errors.ToolArgumentsError("search", "no query"),
     errors.DocumentError("no PDF"),

@@ -46,6 +46,11 @@
     │   ├── RunEndedError             it is over, so there is nothing to go on with
     │   ├── FlowChangedError          its flow is another than the one it began with; carries what changed
     │   └── AnswerError               an answer that does not fit, or that nobody waits for
+    ├── BatchError                    a batch job cannot be made, or cannot go on
+    │   ├── UnknownBatchError         no job of that id is in the file; carries those whose ids begin so
+    │   ├── BatchHeldError            another process has it
+    │   ├── BatchRefusedError         the provider refused a batch as a whole; carries what it said
+    │   └── BatchRequestError         one request of a batch came to nothing: expired, cancelled, missing
     ├── ProcessError                  work in a process of its own: it died, or something cannot travel
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
         ├── AuthenticationError       401: the key is wrong
@@ -81,6 +86,10 @@ __all__ = [
     "AuditLockedError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
+    "BatchHeldError",
+    "BatchRefusedError",
+    "BatchRequestError",
     "BudgetExceededError",
     "BudgetUnavailableError",
     "CircuitOpenError",
@@ -133,6 +142,7 @@ __all__ = [
     "ToolArgumentsError",
     "ToolError",
     "UnboundedCostError",
+    "UnknownBatchError",
     "UnknownModelError",
     "UnknownRunError",
     "UnknownTransition",
@@ -577,6 +587,56 @@ class AnswerError(DurabilityError):
     def __init__(self, message: str, *, run_id: str | None = None, interrupt: str | None = None) -> None:
         super().__init__(message, run_id=run_id)
         self.interrupt = interrupt
+
+
+# ---- batch jobs ----------------------------------------------------------------------------------------------
+
+
+class BatchError(AgentFlowError):
+    """A batch job cannot be made, or cannot go on. `job` is its id, None where it is about no single job."""
+
+    def __init__(self, message: str, *, job: str | None = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class UnknownBatchError(BatchError):
+    """The file has no job of that id, or several begin so: `matches` are those."""
+
+    def __init__(self, job: str, matches: Sequence[str] = (), *, path: str | PathLike[str]) -> None:
+        hint = f"several begin so: {', '.join(matches)}" if matches else "`agentflow batch status` lists what there is"
+        super().__init__(f"there is no {'single ' if matches else ''}batch job {job!r} in {fspath(path)}: {hint}")
+        self.matches = tuple(matches)
+        self.path = fspath(path)
+
+
+class BatchHeldError(BatchError):
+    """Another process, or another task of this one, is at work on the job: two would send it twice."""
+
+    retryable = True
+
+    def __init__(self, job: str) -> None:
+        super().__init__(
+            f"batch job {job} is being worked on elsewhere: wait until that ends, or read its status meanwhile", job=job
+        )
+
+
+class BatchRefusedError(BatchError):
+    """The provider refused a batch as a whole, before any request of it was answered or paid. `code` is its word for
+    the reason, None where it has none."""
+
+    def __init__(self, message: str, *, job: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, job=job)
+        self.code = code
+
+
+class BatchRequestError(BatchError):
+    """One request of a batch came to nothing, as `outcome` says: expired (the provider's time was up), cancelled, or
+    missing (the batch ended without a word of it)."""
+
+    def __init__(self, outcome: str, message: str, *, job: str | None = None) -> None:
+        super().__init__(message, job=job)
+        self.outcome = outcome
 
 
 # ---- processes -----------------------------------------------------------------------------------------------

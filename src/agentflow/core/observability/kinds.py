@@ -204,6 +204,8 @@ FACTS: Final[Mapping[str, Fact]] = {
     "propensity": Fact("how likely it was that this one would be chosen", _SCORE),
     "shadow": Fact("what a policy on trial would have chosen", _TEXT),
     "stage": Fact("which model of a cascade it is, from 0", _COUNT),
+    "choice": Fact("the choice's id, by which feedback may name it", _TEXT),
+    "arm": Fact("whether the policy in force chose (`incumbent`) or one on trial (`canary`)", _TEXT),
     "account": Fact("the budget's account: `day`, `tenant:acme`, …", _TEXT),
     "reserved": Fact("what a call may cost at most, US dollars", _MAYBE_DOLLARS),
     "spent": Fact("what the account has spent by now, what is reserved included, US dollars", _MAYBE_DOLLARS),
@@ -212,6 +214,10 @@ FACTS: Final[Mapping[str, Fact]] = {
     "size": Fact("how many requests", _COUNT),
     "tokens": Fact("how many tokens, as far as anybody knows", _MAYBE_COUNT),
     "waited": Fact("seconds that the first of them has waited", _SECONDS),
+    "job": Fact("the batch job's id", _TEXT),
+    "part": Fact("which of the batches that the job was split into", _TEXT),
+    "chance": Fact("how likely it is that the batch is done in time", _SCORE),
+    "at_risk": Fact("how many requests may be billed twice", _COUNT),
     # alerts and feedback
     "rule": Fact("the rule's name", _TEXT),
     "state": Fact("the rule's state", _TEXT),
@@ -323,7 +329,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "route": Kind(
         "a router chose a model",
         ("from", "to", "reason"),
-        ("candidates", "excluded", "policy", "propensity", "shadow", "stage", "tenant"),
+        ("choice", "candidates", "excluded", "policy", "propensity", "arm", "shadow", "stage", "tenant"),
     ),
     "budget": Kind(
         "a budget has let a call through, warned, or refused it",
@@ -331,6 +337,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         ("reserved", "cost", "spent", "limit", "reason", "tenant"),
     ),
     "batch": Kind("requests were sent as one", ("model", "size", "reason"), ("tokens", "waited")),
+    "batch_job": Kind(
+        "a part of a batch job has changed its state",
+        ("job", "model", "from", "to", "size", "reason"),
+        ("part", "provider", "chance", "at_risk", "cost", "tenant"),
+    ),
 }
 """Every kind that AgentFlow itself emits, and those whose names are taken for what is to come."""
 

@@ -216,7 +216,7 @@ MADE: dict[type[AgentFlowError], Callable[[], AgentFlowError]] = {
     errors.RunHeldError: lambda: errors.RunHeldError("r1", "process 7"),
     errors.RunEndedError: lambda: errors.RunEndedError("r1", "done", "is over"),
     errors.UnknownBatchError: lambda: errors.UnknownBatchError("af-1", ["af-12", "af-13"], path="batches.db"),
-    errors.BatchRefusedError: lambda: errors.BatchRefusedError("a line is no JSON", job="af-1", code="invalid_json_line"),
+    errors.BatchRefusedError: lambda: errors.BatchRefusedError("a line is no JSON", job="af-1", code="bad_line"),
     errors.BatchRequestError: lambda: errors.BatchRequestError("expired", "24 hours are over", job="af-1"),
     errors.FlowChangedError: lambda: errors.FlowChangedError("r1", ["write is gone"]),
     errors.InterruptTimeoutError: lambda: errors.InterruptTimeoutError("f/ask#1!wait:1", 60.0),

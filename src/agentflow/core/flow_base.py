@@ -158,7 +158,14 @@ class FlowBase(BaseNode):
             if keeper is not None:
                 ledger.take_over(*keeper.spent())
         run = Run(
-            name, self._clock, channel, terms.tenant, ledger, keeper, origin=self._origin(terms) if channel else {}
+            name,
+            self._clock,
+            channel,
+            terms.tenant,
+            ledger,
+            keeper,
+            origin=self._origin(terms) if channel else {},
+            flow=self.name,
         )
         started = self._clock.monotonic()
         interrupts: tuple[Interrupt, ...] | None = None

@@ -124,6 +124,8 @@ class Run:
     """None where it has done nothing yet that can be undone."""
     origin: Mapping[str, object] = field(default_factory=dict)
     """What its first event says of it."""
+    flow: str = ""
+    """The name of the outermost flow."""
     steps: int = 0
     """Steps of nested flows since the run last yielded for them: many short ones count like a long one."""
 

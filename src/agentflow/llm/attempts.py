@@ -9,6 +9,9 @@ of its new beginning says `restart`. Another model takes over only where nothing
 watches the flow: model_start, chunk, retry, limiter_wait, breaker_state, fallback, …, model_success, model_error. A
 caller's own cancellation passes through and is reported as nothing.
 
+Where the entry wraps models (`wrapped.py`), all of that is done for each model that is asked in the end, and here only
+what belongs to the question: stand-ins and the journal.
+
 In a durable step the answer is looked for in the step's journal before anything else, and is kept there as soon as it
 is whole (`journal/answers.py`). One that is found is no request: nothing is guarded, sent or paid, and the one event is
 model_replayed.
@@ -27,20 +30,21 @@ from agentflow.core.robustness.deadline import Deadline
 from agentflow.core.robustness.notes import add_notes, brief
 from agentflow.core.robustness.time_limit import bounded_by_context
 from agentflow.core.robustness.timing import Timing
-from agentflow.errors import ModelError, ModelTimeoutError, ProtocolError, RejectedError, describe
+from agentflow.errors import ModelError, ModelTimeoutError, RejectedError, describe
 from agentflow.llm.asked import Asked
-from agentflow.llm.bill import Bill, paid, spent
+from agentflow.llm.bill import Bill, paid
 from agentflow.llm.guards import Guards
 from agentflow.llm.media import loaded, needs_loading
-from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk
-from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider
+from agentflow.llm.messages import Request, Response, StreamChunk
+from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.streaming.join import Joiner, chunks_of
 from agentflow.llm.streaming.stream import close
+from agentflow.llm.wrapped import Wrapped
 
 if TYPE_CHECKING:  # loaded in a durable step alone
     from agentflow.llm.journal.answers import Entry
 
-__all__ = ["Attempts", "Embedding", "Substitute", "Substitutes", "ready"]
+__all__ = ["Attempts", "Substitute", "Substitutes", "ready"]
 
 
 class Substitute(NamedTuple):
@@ -75,6 +79,7 @@ class Attempts:
         "_first",
         "_number",
         "_substitutes",
+        "_wrapped",
         "by_tool",
         "guards",
         "request",
@@ -100,6 +105,7 @@ class Attempts:
         self._earlier: list[str] = []
         self._entry: Entry[Response] | None = None  # in the journal of a durable step
         self._first = guards.config.name
+        self._wrapped: Wrapped | None = None  # where the entry is answered by what wraps models
 
     @property
     def answered(self) -> tuple[str, str]:
@@ -107,6 +113,8 @@ class Attempts:
         found = None if self._entry is None else self._entry.found
         if found is not None:
             return found.reply.provider, found.reply.model
+        if self._wrapped is not None:
+            return self._wrapped.answered
         return self.guards.config.provider, self.request.model
 
     @property
@@ -138,7 +146,7 @@ class Attempts:
             while True:
                 asked = self._asked()
                 try:
-                    return await self._whole(asked)
+                    return await (self._whole(asked) if isinstance(asked, Asked) else self._through(asked))
                 except (ModelError, RejectedError) as error:
                     if not await self._substituted(error, asked):
                         raise
@@ -160,7 +168,7 @@ class Attempts:
         try:
             while True:
                 asked = self._asked()
-                source = self._chunks(asked)
+                source = self._chunks(asked) if isinstance(asked, Asked) else self._pieces_through(asked)
                 try:
                     async for chunk in source:
                         delivered = True
@@ -178,14 +186,15 @@ class Attempts:
     def _begin(self) -> Deadline | None:
         """One request in the ledgers, whoever answers it, and one time limit for all models that are asked, where there
         are several; else the one model has its own. Returned is what is to be closed in the end."""
-        for ledger in self.guards.ledgers:
-            ledger.request()
+        if not self.guards.wrapped:  # else those who are asked in the end are noted
+            for ledger in self.guards.ledgers:
+                ledger.request()
         if self._substitutes is None or self._deadline is not None:
             return None
         self._deadline = self.guards.deadline(self.request.timeout)
         return self._deadline
 
-    async def _substituted(self, error: Exception, asked: Asked) -> bool:
+    async def _substituted(self, error: Exception, asked: Asked | Wrapped) -> bool:
         """Whether another model takes over from here, with the time that it may take."""
         found = self._following(error)
         if found is None:
@@ -257,6 +266,28 @@ class Attempts:
         finally:
             asked.end()
 
+    async def _through(self, wrapped: Wrapped) -> Response:
+        """The answer of what wraps models."""
+        answer = await wrapped.whole()
+        answer = replace(answer, timing=self._account(answer.timing or Timing()))
+        if self._entry is not None:
+            await self._entry.keep(self.guards, self.request, answer, paid=False)
+        return answer
+
+    async def _pieces_through(self, wrapped: Wrapped) -> AsyncGenerator[StreamChunk, None]:
+        joiner = None if self._entry is None else Joiner()
+        source = wrapped.chunks()
+        try:
+            async for chunk in source:
+                if joiner is not None:
+                    joiner.add(chunk)
+                yield chunk
+        finally:
+            await close(source)
+        self._account(wrapped.timing())
+        if joiner is not None:
+            await self._keep(joiner, paid=False)
+
     async def _chunks(self, asked: Asked) -> AsyncGenerator[StreamChunk, None]:
         guards, request = self.guards, self.request
         work = partial(_opened, guards.provider, request)
@@ -320,75 +351,22 @@ class Attempts:
             finally:
                 await asked.end_of_stream(timing)
 
-    async def _keep(self, joiner: Joiner) -> None:
+    async def _keep(self, joiner: Joiner, *, paid: bool = True) -> None:
         """A stream is whole: keep what its chunks add up to, unless that is longer than any answer."""
         if self._entry is None or joiner.overflowed:
             return
         provider, model = self.answered
         reply = joiner.response(provider=provider, model=model)
         reply = replace(reply, timing=self.timing, run_id=self.guards.run_id)
-        await self._entry.keep(self.guards, self.request, reply)
+        await self._entry.keep(self.guards, self.request, reply, paid=paid)
 
-    def _asked(self) -> Asked:
+    def _asked(self) -> Asked | Wrapped:
+        if self.guards.wrapped:
+            self._wrapped = Wrapped(self.guards, self.request, self._deadline)
+            return self._wrapped
+        self._wrapped = None
         key = None if self._entry is None else self._entry.key(self.guards.config.name)
         return Asked(self.guards, self.request, self._deadline, key)
-
-
-class Embedding:
-    """One call for vectors and its repetitions, bounded as `Attempts`."""
-
-    __slots__ = ("_deadline", "_guards", "_provider", "request")
-
-    def __init__(
-        self, guards: Guards, provider: EmbeddingProvider, request: EmbeddingRequest, deadline: Deadline
-    ) -> None:
-        self._guards = guards
-        self._provider = provider
-        self.request = request
-        self._deadline = deadline
-
-    async def whole(self) -> Embeddings:
-        """One vector for each text, with their cost. Raises as `Attempts.whole`."""
-        step = current_step.get()
-        if step is None:
-            return await self._asked(None)
-        from agentflow.llm.journal.answers import Entry
-
-        guards = self._guards
-        entry = Entry(step, self.request, guards.config.name, guards.config.provider, Embeddings)
-        if entry.found is None:
-            return await self._asked(entry)
-        return await entry.replay(guards, entry.found.reply)
-
-    async def _asked(self, entry: Entry[Embeddings] | None) -> Embeddings:
-        guards, request = self._guards, self.request
-        for ledger in guards.ledgers:
-            ledger.request()
-        key = None if entry is None else entry.key(guards.config.name)
-        async with Asked(guards, request, self._deadline, key) as asked:
-            if asked.noted:
-                await asked.begin(request)
-            held = await guards.pipeline.open(lambda: self._provider.embed(request), asked.operation(request))
-            found = held.value
-            usage, cost = spent(guards, request, found)
-            asked.settle(held, usage, guards.clock.monotonic())
-            guards.spend(usage, cost)
-            if found.usage is not None:
-                found = replace(found, cost=cost)
-            if len(found.vectors) != len(request.inputs):
-                raise ProtocolError(
-                    f"{len(found.vectors)} vectors came for {len(request.inputs)} texts",
-                    provider=found.provider,
-                    model=found.model,
-                )
-            timing = asked.timing()
-            try:
-                if entry is not None:
-                    await entry.keep(guards, request, found, timing.attempts)
-            finally:
-                if asked.noted:
-                    await asked.success(found, timing)
-            return found
 
 
 def unready(request: Request) -> bool:

@@ -9,7 +9,7 @@ there is nobody: the caller is empty, and what it is told goes nowhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, TypeVar
@@ -21,9 +21,11 @@ from agentflow.core.limits import Ledger
 from agentflow.core.observability.scope import Scope
 from agentflow.core.robustness.load_shedder import Priority
 from agentflow.core.robustness.retry import RetryPolicy
+from agentflow.core.robustness.timing import Timing
+from agentflow.llm.guards import Guards
 from agentflow.llm.streaming.stream import close
 
-__all__ = ["Caller", "asking_as", "current_caller", "steps_as"]
+__all__ = ["Caller", "asking_as", "caller_of", "current_caller", "steps_as"]
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ class Caller(Struct, frozen=True):
     """Who asks a question: for which `tenant`, in which `flow` and run, with what `priority`, and with the retries that
     the call itself asks for. Every request that is made for the answer is noted in the `ledgers`. `scope` is where in a
     run the question is asked, None where nobody watches; `patient` is False where the caller himself set the limit of
-    time."""
+    time. `spent` is told where the time of each request went."""
 
     tenant: str | None = None
     flow: str | None = None
@@ -42,6 +44,7 @@ class Caller(Struct, frozen=True):
     ledgers: tuple[Ledger, ...] = ()
     scope: Scope | None = None
     patient: bool = True
+    spent: Callable[[Timing], None] | None = None
 
     @property
     def watched(self) -> bool:
@@ -56,6 +59,21 @@ class Caller(Struct, frozen=True):
     def charging(self, ledger: Ledger) -> Caller:
         """The same caller, whose requests are noted in one more ledger."""
         return replace(self, ledgers=(*self.ledgers, ledger))
+
+
+def caller_of(guards: Guards, spent: Callable[[Timing], None] | None = None) -> Caller:
+    """Who asks a question that is guarded so."""
+    return Caller(
+        guards.tenant,
+        guards.flow,
+        guards.run_id,
+        guards.priority,
+        guards.policy,
+        guards.ledgers,
+        guards.scope,
+        guards.patient,
+        spent,
+    )
 
 
 _NOBODY: Final = Caller()

@@ -8,7 +8,7 @@ What happens to a single request stands in `attempts`, what happens between them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -21,12 +21,14 @@ from agentflow.core.robustness.operation import Operation
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.run import Run, current_run, new_run_id
 from agentflow.errors import ConfigurationError, UnsupportedError
-from agentflow.llm.attempts import Attempts, Embedding, Substitute, Substitutes, ready
+from agentflow.llm.attempts import Attempts, Substitute, Substitutes, ready
+from agentflow.llm.caller import asking_as, caller_of
 from agentflow.llm.config.capabilities import check
 from agentflow.llm.config.model import ModelConfig, StandIn
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.content import Content, Raw
-from agentflow.llm.guards import Guards
+from agentflow.llm.embedding import embedded
+from agentflow.llm.guards import Guards, check_price
 from agentflow.llm.messages import (
     EmbeddingRequest,
     Embeddings,
@@ -37,7 +39,6 @@ from agentflow.llm.messages import (
     Thinking,
 )
 from agentflow.llm.providers.base import EmbeddingProvider, TokenCounter
-from agentflow.llm.streaming.join import total
 from agentflow.llm.streaming.stream import StreamingResponse
 
 if TYPE_CHECKING:  # loaded when a call needs them: most do not
@@ -47,8 +48,6 @@ __all__ = ["Call", "LLMClient"]
 
 _UNFORCED: Final = (None, "auto", "none")
 _TOOL_ROUNDS = 10
-_MOST_INPUTS = 2048  # of one call for vectors, where the provider does not say
-_MOST_BYTES = 600_000  # of one call for vectors: OpenAI takes 300,000 tokens, of at least two bytes or so
 
 
 class Call(Struct, frozen=True):
@@ -184,28 +183,26 @@ class LLMClient:
             config.timeout if call.timeout is None else call.timeout,
         )
         self._check(wanted, config)
+        if guards.wrapped and isinstance(provider, EmbeddingProvider):
+            with asking_as(caller_of(guards)):
+                return await provider.embed(wanted)
         if not isinstance(provider, EmbeddingProvider):
             able = self._registry.models_with("embed")
             raise UnsupportedError(
                 f"provider {config.provider!r} has no embeddings"
                 + (f"; models that have: {', '.join(able[:5])}" if able else "")
             )
-        parts = _batches(wanted.inputs, getattr(provider, "most_inputs", _MOST_INPUTS))
-        deadline = guards.deadline(wanted.timeout)
-        try:
-            answers = [
-                await Embedding(guards, provider, replace(wanted, inputs=part), deadline).whole() for part in parts
-            ]
-        finally:
-            deadline.close()
-        return _together(answers) if answers else Embeddings((), config.model_id, config.provider)
+        return await embedded(guards, provider, wanted)
 
     async def count_tokens(self) -> int:
         """How many input tokens the request has, by the provider's own count. Raises UnsupportedError where it has
         none."""
-        question = self._question()
-        guards, request = question.guards, await ready(question.request)
-        provider = guards.provider
+        guards = self._guards(itself=True)
+        request = self._call.request(guards.config)
+        if self._call.output is not None:
+            request, _ = self._with_output(guards, request)
+        self._check(request, guards.config)
+        request, provider = await ready(request), guards.provider
         if not isinstance(provider, TokenCounter):
             raise UnsupportedError(f"provider {guards.config.provider!r} does not count tokens")
         deadline = guards.deadline(request.timeout)
@@ -278,8 +275,16 @@ class LLMClient:
             reason = f"{error} ({found.reason})"
         raise UnsupportedError(reason)
 
-    def _guards(self, model: str | None = None, endpoint: str = "chat", first: Guards | None = None) -> Guards:
-        """What guards the question; a stand-in shares the ledgers and the place in its run with the `first` model."""
+    def _guards(
+        self,
+        model: str | None = None,
+        endpoint: str = "chat",
+        first: Guards | None = None,
+        *,
+        itself: bool = False,
+    ) -> Guards:
+        """What guards the question; a stand-in shares the ledgers and the place in its run with the `first` model.
+        With `itself` the model is meant, without what models.yml wraps it in."""
         call, registry = self._call, self._registry
         name = model or call.model or registry.default_model().name
         config, provider = registry.resolve(name)
@@ -289,8 +294,13 @@ class LLMClient:
             scope = current_scope.get() or scope_outside(registry.clock, config.name, new_run_id)
         else:
             ledgers, scope = first.ledgers, first.scope
-        if ledgers:
-            _check_price(config, ledgers)
+        wrapped = bool(config.wrappers) and not itself
+        if wrapped:
+            from agentflow.llm.wrapped_models import provider_of
+
+            provider = provider_of(registry, config.name)
+        elif ledgers:
+            check_price(config, ledgers)
         return Guards(
             config,
             provider,
@@ -305,7 +315,9 @@ class LLMClient:
             registry.suggestions,
             scope,
             _run_id(scope, run),
+            run.flow if run else None,
             registry.key_used,
+            wrapped,
         )
 
 
@@ -313,26 +325,6 @@ def _run_id(scope: Scope | None, run: Run | None) -> str | None:
     if scope is not None:
         return scope.channel.run_id
     return None if run is None else run.run_id
-
-
-def _batches(texts: tuple[str, ...], most: int) -> Iterator[tuple[str, ...]]:
-    """Texts in calls that a provider takes: at most so many of them, and not too long together."""
-    start = size = 0
-    for index, text in enumerate(texts):
-        length = len(text.encode())
-        if index > start and (index - start >= most or size + length > _MOST_BYTES):
-            yield texts[start:index]
-            start, size = index, 0
-        size += length
-    if texts:
-        yield texts[start:]
-
-
-def _together(answers: Sequence[Embeddings]) -> Embeddings:
-    """Several calls for vectors as one."""
-    usage, cost = total([(answer.usage, answer.cost) for answer in answers])
-    vectors = tuple([vector for answer in answers for vector in answer.vectors])
-    return replace(answers[-1], vectors=vectors, usage=usage, cost=cost)
 
 
 def _has_schemas(guards: Guards) -> bool:
@@ -344,11 +336,3 @@ def _has_schemas(guards: Guards) -> bool:
     if known is not None and not {"schema", "tools"} & known:
         return True
     return bool(getattr(guards.provider, "schemas", True)) and (known is None or "schema" in known)
-
-
-def _check_price(config: ModelConfig, ledgers: Sequence[Ledger]) -> None:
-    if any(ledger.limits.dollars is not None for ledger in ledgers) and config.current_price() is None:
-        raise ConfigurationError(
-            f"a limit in dollars needs a price, and that of {config.name!r} is unknown: "
-            "give its entry in models.yml a price: {input: …, output: …}, in USD per million tokens"
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -15,12 +15,12 @@ from agentflow.core.robustness.output_estimate import OutputEstimate
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.robustness.time_limit import bounded_by_context
-from agentflow.errors import ModelTimeoutError, NotFoundError
+from agentflow.errors import ConfigurationError, ModelTimeoutError, NotFoundError
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.messages import Usage
 from agentflow.llm.providers.base import LLMProvider
 
-__all__ = ["Guards", "KeyUsed", "Suggest"]
+__all__ = ["Guards", "KeyUsed", "Suggest", "check_price"]
 
 Suggest = Callable[[str], list[str]]
 """Names of models that are like one that was not found."""
@@ -33,7 +33,8 @@ a key."""
 class Guards(Struct, frozen=True):
     """What every request of one question to one model has in common. `patient` is False where the caller himself set
     the time limit, so that a stand-in gets what is left of it. `scope` is where in a run the question is asked; None
-    where nobody watches."""
+    where nobody watches. `wrapped` says that `provider` is what wraps models (see `wrapped.py`): it guards them
+    itself."""
 
     config: ModelConfig
     provider: LLMProvider
@@ -48,7 +49,9 @@ class Guards(Struct, frozen=True):
     suggest: Suggest
     scope: Scope | None = None
     run_id: str | None = None
+    flow: str | None = None
     key_used: KeyUsed | None = None
+    wrapped: bool = False
 
     def fingerprint(self) -> str | None:
         """What stands for the provider's key in the audit log."""
@@ -74,3 +77,12 @@ class Guards(Struct, frozen=True):
         if not error.suggestions:
             own = f"{self.config.provider}/"  # the same id elsewhere is no help: this provider was asked
             error.suggest([name for name in self.suggest(self.config.name) if "/" not in name or name.startswith(own)])
+
+
+def check_price(config: ModelConfig, ledgers: Sequence[Ledger]) -> None:
+    """Raises ConfigurationError where a limit in dollars cannot be kept, as nobody knows what the model costs."""
+    if any(ledger.limits.dollars is not None for ledger in ledgers) and config.current_price() is None:
+        raise ConfigurationError(
+            f"a limit in dollars needs a price, and that of {config.name!r} is unknown: "
+            "give its entry in models.yml a price: {input: …, output: …}, in USD per million tokens"
+        )

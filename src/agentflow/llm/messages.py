@@ -376,7 +376,8 @@ class StreamChunk(_Value, frozen=True):
     of the whole answer where `slot` is None. Where tools are run or an answer is asked for again, `round` counts the
     requests from 0, and `turn` is a turn that was added before the next one: an answer with tool calls, the results.
     `restart` is True where the answer of this round broke and is begun anew (`RetryPolicy(after_first_chunk=True)`):
-    what came of it before counts for nothing.
+    what came of it before counts for nothing. `provider` is who answers, where that may be another than who was asked,
+    and `cache_hit` as in `Response`.
     """
 
     content: str = ""
@@ -398,6 +399,8 @@ class StreamChunk(_Value, frozen=True):
     round: int = 0
     turn: Message | None = None
     restart: bool = False
+    provider: str | None = None
+    cache_hit: str | None = None
 
 
 class Embeddings(_Value, frozen=True):

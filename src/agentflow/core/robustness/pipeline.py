@@ -177,6 +177,11 @@ class Pipeline:
         )
 
     @property
+    def breaker(self) -> Breaker | None:
+        """The circuit breaker that its calls pass."""
+        return self._breaker
+
+    @property
     def counts_tokens(self) -> bool:
         """Whether the limiter wants to know how many tokens a call takes."""
         return self._limiter is not None and self._limiter.counts_tokens

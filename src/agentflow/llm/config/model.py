@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.llm.config.guarding import Guarding
 from agentflow.llm.config.prices import Price, PriceTable
@@ -19,7 +21,10 @@ from agentflow.llm.config.schema import PRICE_LISTS, Capability, Condition
 from agentflow.llm.content import Json
 from agentflow.llm.messages import Thinking, Usage
 
-__all__ = ["ModelConfig", "StandIn", "price_list"]
+__all__ = ["ROUTER", "ModelConfig", "StandIn", "price_list", "routed_to"]
+
+ROUTER: Final = "router"
+"""What stands for the provider of an entry that is no model itself."""
 
 # Whose price list holds for a server at that address, whatever its entry is called.
 _OWNERS: Final[Mapping[str, str]] = {
@@ -56,7 +61,8 @@ class ModelConfig:
     `capabilities` None is unknown, so that nothing is checked; `context` and `max_output` are the model's limits in
     tokens. `price` is what models.yml states; without it the price list of the provider named by `price_list` holds.
     `regions` are all places where what it is told may be worked on; empty is unknown.
-    `fallback` are the models that answer in this one's place, in order.
+    `fallback` are the models that answer in this one's place, in order. `wrappers` are the sections of models.yml for
+    what is put around the model, by name: without any it is asked itself.
     """
 
     name: str
@@ -80,6 +86,12 @@ class ModelConfig:
     price: Price | None = None
     price_list: str | None = None
     regions: tuple[str, ...] = ()
+    wrappers: Mapping[str, Struct] = field(default_factory=dict)
+
+    @property
+    def routed(self) -> bool:
+        """Whether it is no model itself: a router says who is asked."""
+        return "router" in self.wrappers
 
     @property
     def retry(self) -> RetryPolicy:
@@ -111,6 +123,11 @@ class ModelConfig:
         table = PriceTable.built_in()
         found = table.price(self.price_list, answered, when=when) if answered else None
         return found or table.price(self.price_list, self.model_id, when=when)
+
+
+def routed_to(config: ModelConfig) -> tuple[str, ...]:
+    """The models that a router chooses from; none for a model."""
+    return tuple(getattr(config.wrappers.get("router"), "candidates", ()))
 
 
 def price_list(name: str, kind: str, base_url: str | None, stated: str | None) -> str | None:

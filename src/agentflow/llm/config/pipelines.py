@@ -84,6 +84,13 @@ class Pipelines:
             for key in [key for key in self._pipelines if names is None or key[0] in names]:
                 del self._pipelines[key]
 
+    def shared_store(self) -> SharedStore | None:
+        """The store that processes share, opened when it is first asked for; None where models.yml names none."""
+        with self._lock:
+            if self._store is None and self._open is not None:
+                self._store = self._open()
+            return self._store
+
     async def aclose(self) -> None:
         """Tell the store that processes share what is still to be told."""
         if self._store is not None:
@@ -133,17 +140,11 @@ class Pipelines:
 
     def _new_limiter(self, name: str, said: Options) -> Limiter:
         numbers = [value for field, value in said.items() if field not in ("on_limit", "burst") and value is not None]
-        store = self._shared() if numbers else None
+        store = self.shared_store() if numbers else None
         return RateLimiter(name=name, clock=self._clock, **said) if store is None else store.limiter(name, **said)
 
-    def _shared(self) -> SharedStore | None:
-        """The store that processes share, opened when the first guard asks for it."""
-        if self._store is None and self._open is not None:
-            self._store = self._open()
-        return self._store
-
     def _breaker(self, name: str, said: Options) -> Breaker:
-        store = self._shared()
+        store = self.shared_store()
         if store is None:
             return self._own_breaker(name, said, None)
         return store.share_breaker(name, lambda listener: self._own_breaker(name, said, listener))

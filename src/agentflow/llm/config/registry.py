@@ -27,17 +27,20 @@ from agentflow.clock import Clock, SystemClock
 from agentflow.core.observability.audit.seat import current_audit
 from agentflow.core.robustness.pipeline import Pipeline
 from agentflow.errors import ConfigurationError, UnknownModelError
+from agentflow.llm.config.chains import Chains
 from agentflow.llm.config.guarding import GUARDS, Guarding, guarding
 from agentflow.llm.config.keys import KeyRing
 from agentflow.llm.config.kinds import BUILT_IN, ONE_API, plugin, plugin_names
 from agentflow.llm.config.loader import Configuration, load_configuration
-from agentflow.llm.config.model import ModelConfig, StandIn, price_list
+from agentflow.llm.config.model import ROUTER, ModelConfig, StandIn, price_list, routed_to
 from agentflow.llm.config.model_ids import bare, spellings
+from agentflow.llm.config.nobody import Nobody
 from agentflow.llm.config.observing import Observing
 from agentflow.llm.config.pipelines import Pipelines
 from agentflow.llm.config.prices import Price, Rates
 from agentflow.llm.config.schema import (
     Capability,
+    Defaults,
     FallbackEntry,
     ModelEntry,
     PriceEntry,
@@ -106,6 +109,9 @@ class ModelRegistry:
         self.clock: Clock = clock or SystemClock()
         self.observing = Observing(configuration, keys, cwd=Path.cwd() if cwd is None else cwd, clock=self.clock)
         shared = configuration.defaults.shared
+        self.chains = Chains()
+        self.folder = Path.cwd() if cwd is None else cwd
+        """Where relative paths count from."""
         self.pipelines = Pipelines(self.clock, partial(self._store, shared) if isinstance(shared, Shared) else None)
         self._configuration = configuration
         self._keys = keys
@@ -322,7 +328,7 @@ class ModelRegistry:
         self,
         name: str,
         *,
-        provider: str,
+        provider: str | None = None,
         model_id: str | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
@@ -345,6 +351,10 @@ class ModelRegistry:
         rate_limit: Mapping[str, Json] | None = None,
         breaker: Mapping[str, Json] | bool | None = None,
         shedder: Mapping[str, Json] | bool | None = None,
+        cache: Mapping[str, Json] | None = None,
+        budget: Mapping[str, Json] | None = None,
+        router: Mapping[str, Json] | None = None,
+        batch: Mapping[str, Json] | None = None,
     ) -> None:
         """Add a model, or replace one, as an entry under `models:` would. Raises ConfigurationError.
 
@@ -374,14 +384,19 @@ class ModelRegistry:
             "rate_limit": _plain(rate_limit),
             "breaker": _plain(breaker),
             "shedder": _plain(shedder),
+            "cache": _plain(cache),
+            "budget": _plain(budget),
+            "router": _plain(router),
+            "batch": _plain(batch),
         }
         entry = model_entry(name, {key: value for key, value in given.items() if value is not None})
-        _note_change(f"models.{name}", provider=provider, model_id=model_id or name)
+        _note_change(f"models.{name}", provider=provider or ROUTER, model_id=model_id or name)
         with self._lock:
             self._models = self._models.with_entry(name, entry)
             self._resolved.clear()  # other names may stand for this model
             self._described.clear()
             self.pipelines.forget()
+            self.chains.forget()
 
     async def aclose(self) -> None:
         """Close every provider that was built; the registry builds new ones if it is used again.
@@ -394,6 +409,7 @@ class ModelRegistry:
             self._resolved.clear()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.pipelines.aclose)
+            closing.push_async_callback(self.chains.aclose)
             for provider in reversed(built):
                 closing.push_async_callback(provider.aclose)
 
@@ -411,7 +427,7 @@ class ModelRegistry:
     def _resolve(self, name: str) -> tuple[ModelConfig, LLMProvider]:
         with self._lock:
             config = self._checked(name)
-            found = config, self._provider(config.provider, config.api)
+            found = config, Nobody() if config.routed else self._provider(config.provider, config.api)
             if len(self._resolved) >= _MOST_NAMES:  # whoever makes up `provider/any` shall not fill memory
                 self._resolved.clear()
             self._resolved[name] = found
@@ -449,10 +465,14 @@ class ModelRegistry:
             del self._providers[key]
         self._resolved.clear()
         self._described.clear()
+        self.chains.forget()
 
     def _checked(self, name: str) -> ModelConfig:
         """A model's configuration, if its provider speaks the API it wants."""
         config = self.describe(name)
+        if config.routed:
+            self._check_candidates(config)
+            return config
         kind = _kind(config.provider, self._provider_entry(config.provider))
         if config.api not in (None, _USUAL_API) and kind in ONE_API:
             raise ConfigurationError(
@@ -463,6 +483,16 @@ class ModelRegistry:
         for stand_in in config.fallback:
             self._check_stand_in(config.name, stand_in.model)
         return config
+
+    def _check_candidates(self, config: ModelConfig) -> None:
+        for candidate in routed_to(config):
+            try:
+                self.describe(candidate)
+            except UnknownModelError as error:
+                raise ConfigurationError(
+                    f"model {config.name!r} routes to a candidate that nobody knows: {error}",
+                    source=self._configuration.where("models", config.name),
+                ) from error
 
     def _check_stand_in(self, name: str, stand_in: str) -> None:
         """A misspelled stand-in would be found out on the day it is needed."""
@@ -511,6 +541,8 @@ class ModelRegistry:
         )
 
     def _config(self, name: str, entry: ModelEntry, models: _Models) -> ModelConfig:
+        if _given(entry.router) is not None:
+            return self._router(name, entry)
         if entry.provider is UNSET:
             raise ConfigurationError(
                 f"model {name!r} names no provider: add `provider:` to its entry",
@@ -542,6 +574,32 @@ class ModelRegistry:
             regions=_names(entry.regions),
             price=_price(_given(entry.price)),
             price_list=price_list(asked, _kind(asked, provider), _given(provider.base_url), _given(provider.prices)),
+            wrappers=_wrappers(entry, self._configuration.defaults),
+        )
+
+    def _router(self, name: str, entry: ModelEntry) -> ModelConfig:
+        """An entry that is no model itself: it says who is asked. What a request needs, any candidate may have."""
+        if entry.provider is not UNSET or _given(entry.model_id) is not None:
+            raise ConfigurationError(
+                f"model {name!r} has both a `router:` and a `provider:` or `model_id:`; a router is no model itself: "
+                "give the model an entry of its own, and name that among the candidates",
+                source=self._configuration.where("models", name),
+            )
+        return ModelConfig(
+            name=name,
+            provider=ROUTER,
+            model_id=name,
+            temperature=_given(entry.temperature),
+            top_p=_given(entry.top_p),
+            max_tokens=_given(entry.max_tokens),
+            stop=_names(entry.stop),
+            seed=_given(entry.seed),
+            params=_given(entry.params) or {},
+            timeout=_given(entry.timeout),
+            fallback=tuple(map(_stand_in, _given(entry.fallback) or ())),
+            top_k=_given(entry.top_k),
+            thinking=_thinking(_given(entry.thinking)),
+            wrappers=_wrappers(entry, Defaults()),
         )
 
     def _guarding(self, name: str, provider: ProviderEntry, model: ModelEntry) -> Guarding:
@@ -599,6 +657,18 @@ def _thinking(entry: ThinkingEntry | None) -> Thinking | None:
 def _plain(value: object) -> object:
     """What msgspec takes for a mapping: a dict."""
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def _wrappers(entry: ModelEntry, defaults: Defaults) -> dict[str, msgspec.Struct]:
+    """The sections of what is put around a model. Those that hold for all models hold for no router: its candidates
+    are models."""
+    found: dict[str, msgspec.Struct] = {}
+    for name in ("cache", "budget", "router", "batch"):
+        own = getattr(entry, name)
+        section = getattr(defaults, name, UNSET) if own is UNSET else own
+        if isinstance(section, msgspec.Struct):
+            found[name] = section
+    return found
 
 
 def _stand_in(entry: str | FallbackEntry) -> StandIn:

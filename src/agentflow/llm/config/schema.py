@@ -237,7 +237,8 @@ class Shared(Entry, frozen=True):
 
 
 class Defaults(Entry, frozen=True):
-    """`defaults:`, what providers and models start from."""
+    """`defaults:`, what providers and models start from. `cache` and `budget` hold for every model that says nothing of
+    its own, and for no router."""
 
     model: Name | UnsetType | None = UNSET
     timeout: Seconds | Phases | UnsetType = UNSET
@@ -245,6 +246,8 @@ class Defaults(Entry, frozen=True):
     breaker: bool | Breaker | UnsetType = UNSET
     shedder: bool | Shedder | UnsetType = UNSET
     shared: Shared | UnsetType | None = UNSET
+    cache: CacheEntry | UnsetType | None = UNSET
+    budget: BudgetEntry | UnsetType | None = UNSET
 
 
 class ProviderEntry(Entry, frozen=True):

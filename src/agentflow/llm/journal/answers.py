@@ -70,11 +70,18 @@ class Entry(Generic[R]):
         return key if model == self._model else hashlib.sha256(f"{key}\0{model}".encode()).hexdigest()[:32]
 
     async def keep(
-        self, guards: Guards, asked: Request | EmbeddingRequest, reply: R, attempts: int | None = None
+        self,
+        guards: Guards,
+        asked: Request | EmbeddingRequest,
+        reply: R,
+        attempts: int | None = None,
+        *,
+        paid: bool = True,
     ) -> None:
         """Whoever was `asked` in the end has answered, after so many attempts: those of its timing, where it has one.
-        Raises DurabilityError, SerializationError."""
-        usage, cost = spent(guards, asked, reply)
+        What it cost is noted with it where it was `paid`, and not elsewhere. Raises DurabilityError,
+        SerializationError."""
+        usage, cost = spent(guards, asked, reply) if paid else (Usage(), 0.0)
         if attempts is None:
             attempts = reply.timing.attempts if isinstance(reply, Response) and reply.timing is not None else 1
         body = _written(guards.config.name, reply, self._call.id)

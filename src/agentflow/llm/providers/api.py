@@ -179,6 +179,39 @@ class HTTPProvider:
 
     # ---- for what else a provider can do ---------------------------------------------------------------------
 
+    async def post_bytes(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        model: str,
+        headers: Mapping[str, str] | None = None,
+        transport: Transport | None = None,
+    ) -> tuple[Answer, Source]:
+        """A body that is written already, such as a file; `headers` say what it is, where it is not JSON. `transport`
+        is where to, if not where all else goes."""
+        key, own = await self._credentials(Wire(path, {}, headers or {}))
+        carrier = transport or self._transport
+        answer = await carrier.post(path, body, model=model, total=self._total, headers=own)
+        return self._good(answer, model, key)
+
+    async def get_bytes(self, path: str) -> tuple[Answer, Source]:
+        """What stands at a path: a state, a list, a whole file."""
+        return await self._get(path)
+
+    def written(self, request: Request) -> tuple[str, bytes]:
+        """The path and the body of a direct call that is not streamed."""
+        wire = self.api.write(request, stream=False)
+        return wire.path, self._encode(wire, request.model)
+
+    def understood(self, body: bytes, request: Request, request_id: str | None = None) -> Response:
+        """The answer that a body holds, whichever way it came."""
+        return self.api.read(body, self.source(request.model, request_id))
+
+    def source(self, model: str, request_id: str | None = None) -> Source:
+        """What is known of something that came in no answer of its own."""
+        return Source(self._name, model, request_id, self._key)
+
     async def _post(self, wire: Wire, model: str, timeout: float | None) -> tuple[Answer, Source]:
         """A whole answer with status 200, and where it comes from; else the error that it stands for."""
         body = self._encode(wire, model)

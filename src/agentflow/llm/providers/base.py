@@ -1,7 +1,7 @@
 """What a provider is: two methods. Everything else (retry, cache, router, span) wraps this.
 
-Some can do more: `EmbeddingProvider`, `TokenCounter` and `ModelLister` are protocols of one method each, which the
-client looks for where it needs them.
+Some can do more: `EmbeddingProvider`, `TokenCounter`, `ModelLister` and `BatchProvider` are protocols of one method
+each, which is looked for where it is needed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from agentflow.core.observability.redaction.known_secrets import know_secret
 from agentflow.llm.content import Json
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, ModelInfo, Request, Response, StreamChunk
+from agentflow.llm.providers.batches.endpoint import BatchEndpoint
 
 __all__ = [
+    "BatchProvider",
     "EmbeddingProvider",
     "LLMProvider",
     "ModelLister",
@@ -67,6 +69,15 @@ class ModelLister(Protocol):
     """Asks the provider which models it has now."""
 
     async def list_models(self) -> tuple[ModelInfo, ...]: ...
+
+
+@runtime_checkable
+class BatchProvider(Protocol):
+    """Answers many requests together, hours later and for less."""
+
+    def batches(self) -> BatchEndpoint:
+        """Raises UnsupportedError where the server, as it is configured, has no batches."""
+        ...
 
 
 class Secret:

@@ -21,6 +21,7 @@ from agentflow.llm.content import Content, Json, Reasoning, Text, content_of, pa
 from agentflow.llm.messages import ModelInfo, Request, Response, StreamChunk, Thinking
 from agentflow.llm.providers.api import HTTPProvider, Wire
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.batches.endpoint import BatchEndpoint
 from agentflow.llm.providers.efforts import effort_of
 from agentflow.llm.providers.http import Transport
 from agentflow.llm.providers.openai.chat import ChatApi
@@ -105,6 +106,17 @@ class MoonshotProvider(HTTPProvider):
         chunks = super().execute_streaming(request)
         prefix = prefix_of(request)
         return _begun_stream(chunks, prefix) if prefix else chunks
+
+    def batches(self) -> BatchEndpoint:
+        """Many requests as one file: for kimi-k2.5 and kimi-k2.6, without a temperature and the like."""
+        from agentflow.llm.providers.batches.openai import MOONSHOT, FileBatches
+
+        return FileBatches(self, MOONSHOT)
+
+    def understood(self, body: bytes, request: Request, request_id: str | None = None) -> Response:
+        response = super().understood(body, request, request_id)
+        prefix = prefix_of(request)
+        return _begun(response, prefix) if prefix else response
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """The models that this key may use now."""

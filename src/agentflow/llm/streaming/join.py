@@ -76,7 +76,7 @@ class Joiner:
         return Response(
             first.content(),
             facts.model or model,
-            provider,
+            facts.provider or provider,
             usage=usage,
             finish_reason=first.finish,
             raw_finish_reason=first.raw,
@@ -94,6 +94,7 @@ class Joiner:
                 ]
             ),
             turns=tuple(self._turns),
+            cache_hit=facts.cache_hit,
         )
 
     def _begin(self, number: int) -> None:
@@ -148,6 +149,8 @@ def chunks_of(response: Response) -> Iterator[StreamChunk]:
         id=response.id,
         service_tier=response.service_tier,
         cost=response.cost,
+        provider=response.provider,
+        cache_hit=response.cache_hit,
     )
 
 
@@ -183,7 +186,7 @@ def laid_over(below: Mapping[str, Json], above: Mapping[str, Json]) -> Mapping[s
 class _Facts:
     """What is known of the whole call: the last word wins."""
 
-    __slots__ = ("cost", "id", "model", "request_id", "service_tier", "usage")
+    __slots__ = ("cache_hit", "cost", "id", "model", "provider", "request_id", "service_tier", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
@@ -192,6 +195,8 @@ class _Facts:
         self.id: str | None = None
         self.service_tier: str | None = None
         self.cost: float | None = None
+        self.provider: str | None = None
+        self.cache_hit: str | None = None
 
     def note(self, chunk: StreamChunk) -> None:
         self.usage = chunk.usage or self.usage
@@ -200,6 +205,8 @@ class _Facts:
         self.id = chunk.id or self.id
         self.service_tier = chunk.service_tier or self.service_tier
         self.cost = self.cost if chunk.cost is None else chunk.cost
+        self.provider = chunk.provider or self.provider
+        self.cache_hit = chunk.cache_hit or self.cache_hit
 
 
 class _Piece:

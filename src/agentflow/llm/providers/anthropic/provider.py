@@ -27,6 +27,7 @@ from agentflow.llm.providers.anthropic.blocks import API, blocks_of, cache_mark,
 from agentflow.llm.providers.anthropic.thinking import planned
 from agentflow.llm.providers.api import Auth, HTTPProvider, Reading, Wire, decoded, merged
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.batches.endpoint import BatchEndpoint
 from agentflow.llm.providers.failures import Source, no_answer
 from agentflow.llm.providers.history import ANSWER, WORD, Rules, fitted
 from agentflow.llm.providers.http import Transport
@@ -252,7 +253,7 @@ class AnthropicProvider(HTTPProvider):
     """Claude by Anthropic's own API, or by a server that speaks it.
 
     Options: `version` of the API, and `beta`, a feature or a list of features that are not yet for everybody; both are
-    headers, which `headers` of the settings may also say. Counts tokens and lists models.
+    headers, which `headers` of the settings may also say. Counts tokens, lists models, takes batches.
     """
 
     def __init__(self, settings: ProviderSettings, transport: Transport | None = None) -> None:
@@ -271,6 +272,12 @@ class AnthropicProvider(HTTPProvider):
         counted = {name: value for name, value in body.items() if name in _COUNTED}
         answer, source = await self._post(Wire("/messages/count_tokens", counted), request.model, request.timeout)
         return decoded(_COUNT, answer.body, source).input_tokens
+
+    def batches(self) -> BatchEndpoint:
+        """Many requests as one, answered within a day."""
+        from agentflow.llm.providers.batches.anthropic import MessageBatches  # few calls need it
+
+        return MessageBatches(self)
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """The models of today, the newest first."""

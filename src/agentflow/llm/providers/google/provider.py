@@ -11,13 +11,14 @@ shape are sent as JSON Schema (`parametersJsonSchema`, `responseJsonSchema`), ne
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
 
-from agentflow.errors import BadRequestError
+from agentflow.errors import BadRequestError, ConfigurationError, UnsupportedError
 from agentflow.llm.content import Json, Raw
 from agentflow.llm.messages import (
     EmbeddingRequest,
@@ -30,12 +31,13 @@ from agentflow.llm.messages import (
 )
 from agentflow.llm.providers.api import Auth, HTTPProvider, Wire, decoded, merged
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.batches.endpoint import BatchEndpoint
 from agentflow.llm.providers.efforts import budget_of
 from agentflow.llm.providers.failures import Source, no_answer
 from agentflow.llm.providers.google.answers import GoogleReading, read_answer
 from agentflow.llm.providers.google.embeddings import embedding_body, read_embeddings
 from agentflow.llm.providers.google.parts import NAME, is_third_generation, turns_to_wire
-from agentflow.llm.providers.http import Transport
+from agentflow.llm.providers.http import AiohttpTransport, Transport
 from agentflow.llm.providers.lenient import count
 
 __all__ = ["DEFAULT_BASE_URL", "GoogleApi", "GoogleProvider"]
@@ -212,14 +214,19 @@ class GoogleProvider(HTTPProvider):
 
     On Vertex, `base_url` is `https://LOCATION-aiplatform.googleapis.com/v1/projects/P/locations/L/publishers/google`
     (Google's own publisher may be left out) and `settings.token` gives an OAuth token for each call; everywhere else a
-    key goes into `x-goog-api-key`.
+    key goes into `x-goog-api-key`. Option: `batch_inline`, how many bytes of requests go as a batch without a file.
     """
 
     def __init__(self, settings: ProviderSettings, transport: Transport | None = None) -> None:
         root, place = _split(settings.base_url or DEFAULT_BASE_URL)
         self._google = GoogleApi(place=place)
         self._vertex = bool(place)
-        super().__init__(settings, self._google, base_url=root, auth=Auth("x-goog-api-key", ""), transport=transport)
+        auth = Auth("x-goog-api-key", "")
+        self._uploads: Transport | None = transport
+        self._open_uploads = partial(
+            AiohttpTransport, settings, base_url=_upload_root(root), headers=auth.headers(settings)
+        )
+        super().__init__(settings, self._google, base_url=root, auth=auth, transport=transport)
 
     async def count_tokens(self, request: Request) -> int:
         """The input tokens of a request, system instruction and tools included, as the model counts them."""
@@ -242,6 +249,27 @@ class GoogleProvider(HTTPProvider):
             Wire(self._google.path(request.model, method), body), request.model, request.timeout
         )
         return read_embeddings(answer.body, source, wanted=len(request.inputs))
+
+    def batches(self) -> BatchEndpoint:
+        """Many requests as one, answered within a day or two. Raises UnsupportedError on Vertex."""
+        from agentflow.llm.providers.batches.google import INLINE, GeminiBatches  # few calls need it
+
+        if self._vertex:
+            raise UnsupportedError(
+                f"provider {self.name!r}: batches on Vertex go by buckets, which is not supported; the Gemini API has "
+                "batches without them"
+            )
+        inline = self._settings.options.get("batch_inline", INLINE)
+        if not isinstance(inline, int) or isinstance(inline, bool) or inline < 0:
+            raise ConfigurationError(f"provider {self.name!r}: batch_inline is a number of bytes, not {inline!r}")
+        if self._uploads is None:
+            self._uploads = self._open_uploads()
+        return GeminiBatches(self, self._uploads, inline=inline)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._uploads is not None:
+            await self._uploads.aclose()
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """Every model that the service lists, page by page."""
@@ -273,6 +301,12 @@ def _split(base_url: str) -> tuple[str, str]:
     if match is None:
         return base_url, ""
     return address[: match.start()] + mark + query, match["parent"] + (match["publisher"] or "/publishers/google")
+
+
+def _upload_root(root: str) -> str:
+    """Where files go: the same host and version, behind `/upload`."""
+    parts = urlsplit(root)
+    return urlunsplit(parts._replace(path=f"/upload{parts.path}"))
 
 
 class _Count(Struct):

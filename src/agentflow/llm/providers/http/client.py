@@ -180,7 +180,9 @@ class AiohttpTransport:
         headers: Mapping[str, str] | None,
     ) -> Answer:
         response, call, places = await self._send(method, path, body, model, total, headers)
-        answer = BodyStream(response, call, places, self._max_body)
+        # A file that is fetched may be long, as the answers of a batch are.
+        most = self._max_stream if method == "GET" and is_stream(response) else self._max_body
+        answer = BodyStream(response, call, places, most)
         try:
             here = answer.here()  # most answers have come with their head
             if here is not None:

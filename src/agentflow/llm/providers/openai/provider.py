@@ -4,6 +4,7 @@
                    ── api: responses ──▶ ResponsesApi         POST /responses
                    ── embed, list_models                      POST /embeddings, GET /models
                    ── count_tokens                            POST /responses/input_tokens
+                   ── batches                                 POST /files, /batches
 
 What goes over the wire is in the files of the APIs; this one puts them together by the settings.
 """
@@ -19,6 +20,7 @@ from agentflow.errors import ConfigurationError, UnsupportedError
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, ModelInfo, Request
 from agentflow.llm.providers.api import Auth, HTTPProvider, decoded
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.batches.endpoint import BatchEndpoint
 from agentflow.llm.providers.failures import Source, no_answer
 from agentflow.llm.providers.http import Transport
 from agentflow.llm.providers.lenient import mapping, number, text
@@ -84,6 +86,12 @@ class OpenAIProvider(HTTPProvider):
         """One vector for each text, in their order."""
         answer, source = await self._post(write_embeddings(request), request.model, request.timeout)
         return read_embeddings(answer.body, source, len(request.inputs))
+
+    def batches(self) -> BatchEndpoint:
+        """Many requests as one file, answered within a day. A compatible server that has none answers with a 404."""
+        from agentflow.llm.providers.batches.openai import FileBatches  # few calls need it
+
+        return FileBatches(self)
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """The models that this key may use now."""

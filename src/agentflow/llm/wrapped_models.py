@@ -1,0 +1,59 @@
+"""The models of a registry as providers, with what models.yml puts around them.
+
+    provider_of(registry, "auto")  ──▶  cache(budget(router({small: …, large: …})))     made once, and kept
+
+Whoever wraps asks for others by the same way, so that a router's candidate may have a cache of its own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from agentflow.core.robustness.breaker_state import BreakerState
+from agentflow.errors import ConfigurationError
+from agentflow.llm.config.model import ModelConfig
+from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.guarded_model import GuardedModel
+from agentflow.llm.providers.base import LLMProvider
+from agentflow.llm.wrapping import ORDER, Surroundings, wrapper
+
+__all__ = ["provider_of"]
+
+
+def provider_of(registry: ModelRegistry, name: str) -> LLMProvider:
+    """Raises UnknownModelError, ConfigurationError, MissingExtraError."""
+    config = registry.describe(name)
+    if not config.wrappers:
+        return GuardedModel(registry, name)
+    return registry.chains.get(config.name, partial(_wrapped, registry, config))
+
+
+def _wrapped(registry: ModelRegistry, config: ModelConfig) -> LLMProvider:
+    surroundings = Surroundings(
+        config.name,
+        registry.clock,
+        registry.folder,
+        partial(provider_of, registry),
+        registry.describe,
+        partial(_healthy, registry),
+        registry.pipelines.shared_store,
+    )
+    provider: LLMProvider = GuardedModel(registry, config.name)
+    for name in reversed(ORDER):
+        settings = config.wrappers.get(name)
+        if settings is not None:
+            make = wrapper(name, f"models.{config.name}.{name}")
+            provider = make(provider, settings, surroundings)
+    return provider
+
+
+def _healthy(registry: ModelRegistry, name: str) -> bool:
+    """Whether the breaker of a model lets calls through, or would let one through to see."""
+    config = registry.describe(name)
+    if config.routed:
+        return True  # a router's own candidates are asked
+    try:
+        breaker = registry.pipeline(config).breaker
+    except ConfigurationError:
+        return False
+    return breaker is None or breaker.state is not BreakerState.OPEN

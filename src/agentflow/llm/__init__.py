@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from agentflow.llm.config.model import ModelConfig
     from agentflow.llm.config.prices import PriceTable
     from agentflow.llm.config.registry import DefaultModel, ModelRegistry
-    from agentflow.llm.config.schema import ConfigurationWarning
     from agentflow.llm.content import (
         Audio,
         Content,
@@ -77,7 +76,6 @@ __all__ = [
     "Api",
     "Audio",
     "Auth",
-    "ConfigurationWarning",
     "Content",
     "Conversation",
     "DefaultModel",
@@ -141,7 +139,6 @@ _HOMES = {
     "client": "LLMClient",
     "config.model": "ModelConfig",
     "config.registry": "DefaultModel ModelRegistry",
-    "config.schema": "ConfigurationWarning",
     "content": "Audio Content Document Image Json Part Raw Reasoning Text ToolCall ToolResult",
     "conversation": "Conversation",
     "media": "attachment",

@@ -12,7 +12,6 @@ import pytest
 
 from agentflow.errors import ConfigurationError
 from agentflow.llm.config.loader import Configuration, load_configuration
-from agentflow.llm.config.schema import ConfigurationWarning
 
 
 @pytest.fixture
@@ -156,23 +155,7 @@ def test_an_empty_file_changes_nothing(cwd: Path, home: Path) -> None:
     assert load(cwd, home).models == load(home, home).models
 
 
-@pytest.mark.parametrize(
-    ("field", "path"),
-    [
-        ("models: {a: {router: {candidates: [x], quality_floor: 0.9}}}", "models.a.router"),
-        ("models: {a: {cache: {ttl: 3600}}}", "models.a.cache"),
-        ("models: {a: {budget: {per_day: 20.0}}}", "models.a.budget"),
-        ("models: {a: {batch: {max_size: 4}}}", "models.a.batch"),
-    ],
-)
-def test_a_field_without_effect_is_not_passed_over_in_silence(cwd: Path, home: Path, field: str, path: str) -> None:
-    (cwd / "models.yml").write_text(field)
-    with pytest.warns(ConfigurationWarning, match=rf"models\.yml:1:\d+: {path} has no effect yet"):
-        load(cwd, home)
-
-
-def test_the_api_of_a_model_has_an_effect(cwd: Path, home: Path) -> None:
-    """So nobody is warned of it."""
+def test_a_model_may_name_the_api_it_is_asked_by(cwd: Path, home: Path) -> None:
     (cwd / "models.yml").write_text("models: {a: {provider: openai, api: responses}}")
     assert load(cwd, home).models["a"].api == "responses"
 

@@ -8,7 +8,6 @@ The merge is field by field within each entry under `providers:` and `models:`; 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,12 +22,10 @@ from agentflow.llm.config.document import Path as DataPath
 from agentflow.llm.config.keys import literal_key
 from agentflow.llm.config.observability import Audit, Observability
 from agentflow.llm.config.schema import (
-    ConfigurationWarning,
     Defaults,
     Document,
     ModelEntry,
     ProviderEntry,
-    idle_fields,
     overlay,
     problems,
 )
@@ -102,8 +99,6 @@ def load_configuration(
     built_in = resources.files("agentflow.llm.config").joinpath("defaults.yml").read_text(encoding="utf-8")
     layers = [read_layer(BUILT_IN, built_in)]
     layers += [read_layer(str(file), _read(file)) for file in _files(path, environ=environ, cwd=cwd, home=home)]
-    for layer in layers:
-        _warn_of_idle_fields(layer)
     return _merge(tuple(layers))
 
 
@@ -206,15 +201,6 @@ def _read(file: Path) -> str:
     except OSError as error:
         reason = f"it cannot be read: {error.strerror}"
     raise ConfigurationError(reason, source=str(file))
-
-
-def _warn_of_idle_fields(layer: Layer) -> None:
-    for path in idle_fields(layer.document):
-        warnings.warn(
-            f"{layer.where(path)}: {'.'.join(map(str, path))} has no effect yet in this release",
-            ConfigurationWarning,
-            stacklevel=2,
-        )
 
 
 def _merge(layers: tuple[Layer, ...]) -> Configuration:

@@ -5,8 +5,7 @@
     models:     name → {provider, model_id, temperature, …, capabilities, price, timeout, retry, fallback, hedge, …}
     observability, audit:     what is recorded, and where (`observability.py`)
 
-Every field may be left out: files are laid over each other, field by field (`overlay`). A field that this release
-reads but does not obey yet is named by `idle_fields`, so that nobody is misled in silence.
+Every field may be left out: files are laid over each other, field by field (`overlay`).
 
 msgspec checks a whole file at once; only when it refuses does `problems` (`misfits`) walk the data for paths and words.
 """
@@ -22,7 +21,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec import inspect as shapes
 
 from agentflow.errors import ConfigurationError
-from agentflow.llm.config.document import Path
 from agentflow.llm.config.entry import (
     Amount,
     Count,
@@ -45,7 +43,6 @@ __all__ = [
     "Breaker",
     "Capability",
     "Condition",
-    "ConfigurationWarning",
     "Defaults",
     "Document",
     "FallbackEntry",
@@ -60,7 +57,6 @@ __all__ = [
     "Shared",
     "Shedder",
     "checked",
-    "idle_fields",
     "model_entry",
     "overlay",
     "phases",
@@ -128,10 +124,6 @@ Dialect = Literal[
     "vllm",
     "compatible",
 ]
-
-
-class ConfigurationWarning(UserWarning):
-    """A field of models.yml is valid but has no effect in this release."""
 
 
 class Phases(Entry, frozen=True):
@@ -393,14 +385,6 @@ def _over(old: object, new: object) -> object:
 
 
 _LAID_OVER: Final = (Retry, RetryBudgetEntry, Breaker, Shedder, RateLimit, HedgeEntry, Shared, *SECTIONS)
-_IDLE_MODEL_FIELDS: Final = ("router", "cache", "budget", "batch")
-
-
-def idle_fields(document: Document) -> Iterator[Path]:
-    """Paths of the fields that are valid but do nothing yet."""
-    for name, model in (document.models or {}).items():
-        if model is not None:
-            yield from (("models", name, field) for field in _IDLE_MODEL_FIELDS if getattr(model, field))
 
 
 # ---- values, checked ------------------------------------------------------------------------------------------

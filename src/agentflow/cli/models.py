@@ -20,7 +20,8 @@ from agentflow.errors import MissingKeyError
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.config.prices import PriceTable, Rates
 from agentflow.llm.config.registry import ModelConfig, ModelRegistry
-from agentflow.llm.config.schema import CAPABILITIES
+from agentflow.llm.config.schema import CAPABILITIES, set_fields
+from agentflow.llm.wrapping import ORDER
 
 if TYPE_CHECKING:
     from agentflow.cli.model_lists import Comparison
@@ -105,7 +106,12 @@ def stand_in_notice(model: str) -> str | None:
 
 def _print_guards(registry: ModelRegistry, name: str) -> None:
     config = registry.describe(name)
-    click.echo(registry.pipeline(config).describe())
+    for wrapper in ORDER:
+        if wrapper in config.wrappers:
+            said = ", ".join(f"{field} {value}" for field, value in set_fields(config.wrappers[wrapper]).items())
+            click.echo(f"{wrapper}: {said}")
+    if not config.routed:
+        click.echo(registry.pipeline(config).describe())
     if config.timeout is not None:
         click.echo(f"all of it within {config.timeout:g} s")
     for stand_in in config.fallback:

@@ -532,6 +532,8 @@ class ModelRegistry:
         entry = self._provider_entries.get(name)
         if entry is not None:
             return entry
+        if name == ROUTER:
+            return ProviderEntry(api_key_env=None)
         if plugin(name) is not None:
             return ProviderEntry()
         raise ConfigurationError(

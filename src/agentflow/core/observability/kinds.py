@@ -211,6 +211,7 @@ FACTS: Final[Mapping[str, Fact]] = {
     "spent": Fact("what the account has spent by now, what is reserved included, US dollars", _MAYBE_DOLLARS),
     "limit": Fact("what it may spend, US dollars", _MAYBE_DOLLARS),
     "decision": Fact("what was decided, in a word", _TEXT),
+    "call": Fact("the id of what is reserved for a call, by which its cost is put right", _TEXT),
     "size": Fact("how many requests", _COUNT),
     "tokens": Fact("how many tokens, as far as anybody knows", _MAYBE_COUNT),
     "waited": Fact("seconds that the first of them has waited", _SECONDS),
@@ -334,7 +335,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "budget": Kind(
         "a budget has let a call through, warned, or refused it",
         ("model", "account", "decision"),
-        ("reserved", "cost", "spent", "limit", "reason", "tenant"),
+        ("reserved", "cost", "spent", "limit", "call", "reason", "tenant"),
     ),
     "batch": Kind("requests were sent as one", ("model", "size", "reason"), ("tokens", "waited")),
     "batch_job": Kind(

@@ -1,0 +1,102 @@
+"""What may be spent, by whom and in what time, and the accounts that a caller's call is charged to.
+
+Allowance(per_day=5.0)     for each tenant (or flow)
+Rules(per_day=20.0, per_run=0.5, per_tenant=Allowance(per_day=5.0)).charges(caller, now)
+    ──▶  search/day    search/run:4f2a    search/tenant:acme/day
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from agentflow.core.accounts import Charge
+from agentflow.errors import ConfigurationError
+from agentflow.llm.caller import Caller
+from agentflow.mcp.optimization.budget.money import MOST, allowed
+from agentflow.mcp.optimization.budget.windows import FOR_EVER, Period, Windows
+
+__all__ = ["Allowance", "Rules"]
+
+_PERIODS: Final[tuple[Period, ...]] = ("hour", "day", "month")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """US dollars an hour, a day, a month; None is no limit. Raises ConfigurationError for what is no amount."""
+
+    per_hour: float | None = None
+    per_day: float | None = None
+    per_month: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("per_hour", "per_day", "per_month"):
+            checked(name, getattr(self, name))
+
+    def of(self, period: Period) -> float | None:
+        found: float | None = getattr(self, f"per_{period}")
+        return found
+
+    @property
+    def is_empty(self) -> bool:
+        return all(self.of(period) is None for period in _PERIODS)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The limits of one budget. `account` begins the names of all its accounts; whoever uses the same name in the same
+    store spends from the same money."""
+
+    account: str
+    overall: Allowance
+    each_tenant: Allowance
+    each_flow: Allowance
+    per_run: float | None
+    windows: Windows
+    hard: bool
+
+    def __post_init__(self) -> None:
+        checked("per_run", self.per_run)
+        if not self.account:
+            raise ConfigurationError("budget: account is a name, not an empty text")
+        everyone = (self.overall, self.each_tenant, self.each_flow)
+        if self.per_run is None and all(allowance.is_empty for allowance in everyone):
+            raise ConfigurationError("budget: without a limit it is none: name per_day, per_month, per_run, …")
+
+    def charges(self, caller: Caller, now: float) -> list[Charge]:
+        """The accounts of a call that is made now. What has no tenant (or flow) is one tenant of its own; a call
+        outside of any run is in no run's account."""
+        found = list(self._windowed("", self.overall, now))
+        if self.per_run is not None and caller.run_id is not None:
+            name = f"{self.account}/run:{_quoted(caller.run_id)}"
+            found.append(Charge(name, 0, now + FOR_EVER, allowed(self.per_run), self.hard))
+        found += self._windowed(f"/flow:{_quoted(caller.flow)}", self.each_flow, now)
+        found += self._windowed(f"/tenant:{_quoted(caller.tenant)}", self.each_tenant, now)
+        return found
+
+    def resets(self, account: str, now: float) -> float | None:
+        """When there may be room again in an account; None for a run's, which is never reset."""
+        period = next((each for each in _PERIODS if account.endswith(f"/{each}")), None)
+        return None if period is None else self.windows.place(period, now).resets
+
+    def _windowed(self, whose: str, allowance: Allowance, now: float) -> Iterator[Charge]:
+        for period in _PERIODS:
+            limit = allowance.of(period)
+            if limit is not None:
+                place = self.windows.place(period, now)
+                name = f"{self.account}{whose}/{period}"
+                yield Charge(name, place.slice, place.ends, allowed(limit), self.hard)
+
+
+def checked(name: str, amount: float | None) -> None:
+    """Raises ConfigurationError."""
+    if amount is not None and not (0 < amount <= MOST and math.isfinite(amount)):
+        raise ConfigurationError(f"budget: {name} is above 0 and at most {MOST:,.0f} US dollars, not {amount!r}")
+
+
+def _quoted(name: str | None) -> str:
+    """A tenant may be called anything: not even one called `a/day` shall share another's account."""
+    return quote(name or "", safe="@.")

@@ -229,7 +229,7 @@ MODELS = Row(
         Panel(
             "Look-ups in caches",
             "A second, by outcome.",
-            [Query(rate("cache_lookups", "cache, outcome"), "{{cache}} {{outcome}}")],
+            [Query(rate("cache_lookups", "model, outcome"), "{{model}} {{outcome}}")],
             "ops",
         ),
     ],
@@ -274,6 +274,30 @@ COST = Row(
             "Tokens, by node",
             "A second.",
             [Query(rate("node_tokens", "node, direction", FLOW), "{{node}} {{direction}}")],
+        ),
+        Panel(
+            "Saved by caches",
+            "Dollars an hour: what the answers had cost that came from a cache.",
+            [Query(f"3600 * {rate('cache_saved_dollars', 'model')}", "{{model}}")],
+            "currencyUSD",
+            stacked=True,
+        ),
+        Panel(
+            "Routes",
+            "A second: what was asked for, and who was chosen.",
+            [Query(rate("routes", "from, to"), "{{from}} → {{to}}")],
+            "ops",
+        ),
+        Panel(
+            "Budgets",
+            "Decisions a second, by the kind of account.",
+            [Query(rate("budget_decisions", "account, decision"), "{{account}} {{decision}}")],
+            "ops",
+        ),
+        Panel(
+            "Requests in one batch",
+            "How many requests were sent as one, on average.",
+            [Query(f"{rate('batched_requests', 'model')} / {rate('batches', 'model')}", "{{model}}")],
         ),
         Panel(
             "Not in these numbers",

@@ -84,8 +84,11 @@ _POINTS: list[tuple[str, dict[str, object]]] = [
     ("hedge", {"guard": "openai", "number": 2}),
     ("fallback", {"from": "gpt-4o", "to": "fast", "error": "no", "error_type": "ServerError"}),
     ("alert", {"rule": "slow", "state": "firing", "previous": "pending", "severity": "page", "value": 9.0}),
-    ("cache_hit", {"cache": "answers"}),
-    ("cache_miss", {"cache": "answers"}),
+    ("cache_hit", {"model": "fast", "tier": "exact", "saved": 0.01}),
+    ("cache_miss", {"model": "fast", "reason": "absent"}),
+    ("route", {"from": "auto", "to": "fast", "reason": "cheapest"}),
+    ("budget", {"model": "fast", "account": "tenant:acme", "decision": "refused"}),
+    ("batch", {"model": "fast", "size": 3, "reason": "full"}),
 ]
 
 

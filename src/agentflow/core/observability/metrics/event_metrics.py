@@ -85,6 +85,9 @@ class EventMetrics:
             "alert": partial(self._one, "alert_transitions", ("rule", "state")),
             "cache_hit": partial(self._lookup, "hit"),
             "cache_miss": partial(self._lookup, "miss"),
+            "route": partial(self._one, "routes", ("from", "to")),
+            "budget": self._budgeted,
+            "batch": self._batched,
             "feedback": self._feedback,
         }
 
@@ -244,7 +247,21 @@ class EventMetrics:
         self._count("breaker_transitions", {"guard": guard, "to": to})
 
     def _lookup(self, outcome: str, event: ExecutionEvent) -> None:
-        self._count("cache_lookups", {"cache": text(event.data.get("cache")), "outcome": outcome})
+        labels = {"model": text(event.data.get("model"))}
+        self._count("cache_lookups", {**labels, "outcome": outcome})
+        saved = amount(event.data.get("saved"))
+        if saved:
+            self._count("cache_saved_dollars", labels, saved)
+
+    def _budgeted(self, event: ExecutionEvent) -> None:
+        """By the account's kind: `tenant:acme` is one of as many as there are tenants."""
+        account = text(event.data.get("account")).partition(":")[0]
+        self._count("budget_decisions", {"account": account, "decision": text(event.data.get("decision"))})
+
+    def _batched(self, event: ExecutionEvent) -> None:
+        labels = {"model": text(event.data.get("model"))}
+        self._count("batches", {**labels, "reason": text(event.data.get("reason"))})
+        self._count("batched_requests", labels, amount(event.data.get("size")) or 0.0)
 
     def _feedback(self, event: ExecutionEvent) -> None:
         if event.data.get("label") is not None:
@@ -257,8 +274,8 @@ class EventMetrics:
     def _one(self, name: str, labels: tuple[str, ...], event: ExecutionEvent) -> None:
         self._count(name, {label: text(event.data.get(label)) for label in labels})
 
-    def _count(self, name: str, labels: Mapping[str, str]) -> None:
-        self._families.counter(name, labels).add(self._slot(), 1.0)
+    def _count(self, name: str, labels: Mapping[str, str], by: float = 1.0) -> None:
+        self._families.counter(name, labels).add(self._slot(), by)
 
 
 def _bill(status: str, data: Mapping[str, object]) -> tuple[float | None, float, float]:

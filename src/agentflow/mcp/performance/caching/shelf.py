@@ -1,0 +1,126 @@
+"""Both tiers as one: memory first, then what processes share; in memory only what whoever asks may have.
+
+    look(name, tenant) ──▶ memory ──▶ store ──unsealed by the tenant's key──▶ memory ──▶ Kept
+    keep(name, tenant, Kept) ──▶ memory, store
+
+Another process may purge. Its purge is heard of within a second, and then all that is in memory here is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from agentflow.clock import Clock
+from agentflow.llm.messages import Response
+from agentflow.mcp.performance.caching.kept import Kept, pack, unpack
+from agentflow.mcp.performance.caching.keys import Keyring
+from agentflow.mcp.performance.caching.memory import Item, Memory
+from agentflow.mcp.performance.caching.store import CacheStore
+from agentflow.mcp.performance.caching.tally import Tally
+
+__all__ = ["Found", "Shelf"]
+
+_HEED: Final = 1.0  # seconds between two looks whether another process has purged
+
+
+class Found:
+    """What was found, as it may be handed out. `packed` is what it is read from anew for everybody, where somebody
+    could change what he got."""
+
+    __slots__ = ("_whole", "kept", "packed", "plain")
+
+    def __init__(self, kept: Kept, packed: bytes) -> None:
+        self.kept = kept
+        self.packed = packed
+        self.plain = kept.is_plain
+        self._whole: Response | None = None
+
+    def answer(self, tier: str) -> Response:
+        """The whole answer. What came in pieces is put together once."""
+        if not self.plain or self.kept.whole is not None:
+            return self.kept.answer(tier)
+        if self._whole is None or self._whole.cache_hit != tier:
+            self._whole = self.kept.answer(tier)
+        return self._whole
+
+
+class Shelf:
+    """`store` None is memory alone. `most` bounds that, in bytes."""
+
+    def __init__(self, keyring: Keyring, most: int, store: CacheStore | None, clock: Clock, tally: Tally) -> None:
+        self.memory: Memory[Found] = Memory(most)
+        self.store = store
+        self._keyring = keyring
+        self._clock = clock
+        self._tally = tally
+        self._heed_at = 0.0
+        self._purges: int | None = None
+
+    async def look(self, name: str, tenant: str | None, *, fresh: bool = False) -> Found | None:
+        """What is kept under that name. With `fresh` only what is not too old."""
+        if self.store is not None and self._clock.monotonic() >= self._heed_at:
+            await self._heed_purges(self.store)
+        now = self._clock.time()
+        found = self.memory.get(name)
+        if found is not None and found.kept.gone <= now:
+            self.memory.drop(name)
+            found = None
+        if found is None or (fresh and found.kept.expires <= now):
+            found = await self._load(name, tenant)
+        elif not found.plain:
+            found = self._read(found.packed, name, tenant)
+        if found is None or found.kept.gone <= now or (fresh and found.kept.expires <= now):
+            return None
+        return found
+
+    async def keep(self, name: str, tenant: str | None, kept: Kept) -> str | None:
+        """None, or why it could not be kept."""
+        packed = pack(kept, self._keyring.of(tenant), name)
+        if packed is None:
+            return "unstorable"
+        held = self.memory.put(name, Item(Found(kept, packed), len(packed), kept.cost or 0.0, kept.labels))
+        if self.store is not None:
+            seconds = kept.gone - self._clock.time()
+            await self.store.save(name, packed, seconds=seconds, worth=kept.cost or 0.0, labels=kept.labels)
+            await self.tell(self.store)
+        elif not held:
+            return "too_large"
+        return None
+
+    async def purge(self, labels: Sequence[str]) -> int:
+        """Remove all that carries all of these labels. Says how many that were."""
+        here = self.memory.drop_labelled(labels)
+        if self.store is None:
+            return here
+        there = await self.store.purge(labels)
+        return max(here, there)
+
+    async def tell(self, store: CacheStore) -> None:
+        """Add what was counted here to what the store counts for all."""
+        untold = self._tally.untold()
+        if untold:
+            await store.count(untold)
+
+    async def aclose(self) -> None:
+        if self.store is not None:
+            await self.tell(self.store)
+            await self.store.aclose()
+
+    async def _load(self, name: str, tenant: str | None) -> Found | None:
+        packed = None if self.store is None else await self.store.load(name)
+        found = None if packed is None else self._read(packed, name, tenant)
+        if found is not None:
+            self.memory.put(name, Item(found, len(found.packed), found.kept.cost or 0.0, found.kept.labels))
+        return found
+
+    def _read(self, packed: bytes, name: str, tenant: str | None) -> Found | None:
+        kept = unpack(packed, self._keyring.of(tenant), name)
+        return None if kept is None else Found(kept, packed)
+
+    async def _heed_purges(self, store: CacheStore) -> None:
+        self._heed_at = self._clock.monotonic() + _HEED
+        purges = await store.purges()
+        if self._purges is not None and purges != self._purges:
+            self.memory.drop_labelled(())
+        self._purges = purges

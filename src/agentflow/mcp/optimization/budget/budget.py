@@ -15,7 +15,6 @@ threshold is passed. `store` is a path (SQLite, for the processes of a machine),
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -106,7 +105,7 @@ class Budget:
         now = self._clock.time()
         charges = self._rules.charges(caller, now)
         self._check_single(amount, caller)
-        call = uuid.uuid4().hex
+        call = os.urandom(12).hex()
         if not charges:
             return Reservation(self, call, amount, ())
         try:

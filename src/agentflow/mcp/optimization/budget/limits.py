@@ -8,7 +8,6 @@ Rules(per_day=20.0, per_run=0.5, per_tenant=Allowance(per_day=5.0)).charges(call
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -69,12 +68,14 @@ class Rules:
     def charges(self, caller: Caller, now: float) -> list[Charge]:
         """The accounts of a call that is made now. What has no tenant (or flow) is one tenant of its own; a call
         outside of any run is in no run's account."""
-        found = list(self._windowed("", self.overall, now))
+        found = self._windowed("", self.overall, now)
         if self.per_run is not None and caller.run_id is not None:
             name = f"{self.account}/run:{_quoted(caller.run_id)}"
             found.append(Charge(name, 0, now + FOR_EVER, allowed(self.per_run), self.hard))
-        found += self._windowed(f"/flow:{_quoted(caller.flow)}", self.each_flow, now)
-        found += self._windowed(f"/tenant:{_quoted(caller.tenant)}", self.each_tenant, now)
+        if not self.each_flow.is_empty:
+            found += self._windowed(f"/flow:{_quoted(caller.flow)}", self.each_flow, now)
+        if not self.each_tenant.is_empty:
+            found += self._windowed(f"/tenant:{_quoted(caller.tenant)}", self.each_tenant, now)
         return found
 
     def resets(self, account: str, now: float) -> float | None:
@@ -82,13 +83,15 @@ class Rules:
         period = next((each for each in _PERIODS if account.endswith(f"/{each}")), None)
         return None if period is None else self.windows.place(period, now).resets
 
-    def _windowed(self, whose: str, allowance: Allowance, now: float) -> Iterator[Charge]:
+    def _windowed(self, whose: str, allowance: Allowance, now: float) -> list[Charge]:
+        found = []
         for period in _PERIODS:
             limit = allowance.of(period)
             if limit is not None:
                 place = self.windows.place(period, now)
                 name = f"{self.account}{whose}/{period}"
-                yield Charge(name, place.slice, place.ends, allowed(limit), self.hard)
+                found.append(Charge(name, place.slice, place.ends, allowed(limit), self.hard))
+        return found
 
 
 def checked(name: str, amount: float | None) -> None:

@@ -122,9 +122,13 @@ class MemoryAccounts:
         return charge.hard and spent + reserved + amount > charge.limit
 
     def _sums(self, account: str, now: float) -> tuple[int, int, float]:
-        counted = [each for each in self._accounts.get(account, {}).values() if each.ends > now]
-        ends = max((each.ends for each in counted), default=0.0)
-        return sum(each.spent for each in counted), sum(each.reserved for each in counted), ends
+        spent, reserved, ends = 0, 0, 0.0
+        for each in self._accounts.get(account, _NONE).values():
+            if each.ends > now:
+                spent, reserved = spent + each.spent, reserved + each.reserved
+                if each.ends > ends:
+                    ends = each.ends
+        return spent, reserved, ends
 
     def _standing(self, charge: Charge, before: int, now: float) -> Standing:
         spent, reserved, ends = self._sums(charge.account, now)
@@ -135,7 +139,8 @@ class MemoryAccounts:
         found = slices.get(charge.slice)
         if found is None:
             found = slices[charge.slice] = _Slice(charge.ends)
-        found.ends = max(found.ends, charge.ends)
+        if charge.ends > found.ends:
+            found.ends = charge.ends
         return found
 
 
@@ -164,3 +169,6 @@ class _Slice:
         else:
             self.reserved -= call.amount
             self.spent += amount
+
+
+_NONE: Final[dict[int, _Slice]] = {}

@@ -9,7 +9,7 @@ no stretch of that length ever holds more than the limit. A rolling month is 30 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,15 +36,23 @@ class Place(NamedTuple):
     resets: float
 
 
+_NEVER: Final = (0.0, Place(0, 0.0, 0.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Calendar:
     """Windows that begin with the hour, the day or the month in a time zone."""
 
     zone: ZoneInfo
+    _last: dict[Period, tuple[float, Place]] = field(default_factory=dict, repr=False, compare=False)
 
     def place(self, period: Period, now: float) -> Place:
-        start, end = self._bounds(period, now)
-        return Place(int(start), end, end)
+        begun, place = self._last.get(period, _NEVER)
+        if not begun <= now < place.ends:
+            begun, end = self._bounds(period, now)
+            place = Place(int(begun), end, end)
+            self._last[period] = begun, place
+        return place
 
     def _bounds(self, period: Period, now: float) -> tuple[float, float]:
         local = datetime.fromtimestamp(now, self.zone)

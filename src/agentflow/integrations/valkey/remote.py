@@ -14,7 +14,7 @@ from agentflow.integrations.valkey.scripts import Script
 
 __all__ = ["Argument", "Message", "Remote"]
 
-Argument: TypeAlias = str | float
+Argument: TypeAlias = str | float | bytes
 
 
 @dataclass(frozen=True, slots=True)

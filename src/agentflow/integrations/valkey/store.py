@@ -4,6 +4,7 @@
     limiter = store.limiter("openai/gpt-4o", requests_per_minute=500, tokens_per_minute=30_000)
     budget  = store.budget("search", amount=20.0, per_seconds=86_400)        dollars a day
     gate    = store.breaker_gate("openai/gpt-4o")
+    answers = store.cache("answers")                                         what a cache keeps
     await store.aclose()                       what is still to be told is told; the event loop's end does it, too
 
 A question is one script, and waits `timeout` seconds at most, the opening of a connection included. After that, or any
@@ -31,6 +32,7 @@ from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.waiting import running_loop
+from agentflow.integrations.valkey.answers import SharedAnswers
 from agentflow.integrations.valkey.breaker import BreakerGate, SharedBreaker
 from agentflow.integrations.valkey.budget import SharedBudget
 from agentflow.integrations.valkey.connection import Connection, checked_url, reason_of, require_redis, shown_url
@@ -127,6 +129,10 @@ class ValkeyStore:
         """A circuit breaker that opens where another process's has opened. `breaker` makes it, with the listener that
         it is given: `lambda listener: CircuitBreaker(name="openai/gpt-4o", listener=listener)`."""
         return SharedBreaker(self.breaker_gate(key), breaker)
+
+    def cache(self, name: str) -> SharedAnswers:
+        """Where a cache keeps the answers of models, for all processes that give it this name."""
+        return SharedAnswers(self, name)
 
     # ---- what they ask of it (remote.py)
 

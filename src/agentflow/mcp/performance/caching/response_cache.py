@@ -211,7 +211,7 @@ class ResponseCache:
         if store is None:
             return None
         await self._shelf.tell(store)
-        return await store.totals()
+        return Totals(*await store.totals())
 
     async def aclose(self) -> None:
         """What is being kept is kept; then the store and the wrapped provider are closed."""

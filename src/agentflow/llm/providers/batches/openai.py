@@ -17,7 +17,7 @@ fields, 100 MB a file, one model a file, kimi-k2.5 and kimi-k2.6 alone, and a wi
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -52,7 +52,10 @@ _OUTCOMES: Final[Mapping[str, BatchOutcome]] = {
     "cancelled": "cancelled",
     "failed": "failed",
 }
-_NOT_DONE: Final = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
+_NOT_DONE: Final[Mapping[str, Literal["expired", "cancelled"]]] = {
+    "batch_expired": "expired",
+    "batch_cancelled": "cancelled",
+}
 
 
 class _Batch(Struct):
@@ -221,7 +224,7 @@ def _answer(line: _Line) -> BatchAnswer:
     if response is None or line.error:
         error = mapping(line.error)
         outcome = _NOT_DONE.get(text(error.get("code")))
-        if outcome == "expired" or outcome == "cancelled":
+        if outcome is not None:
             return BatchAnswer(line.custom_id, outcome)
         return BatchAnswer(line.custom_id, "failed", encode(line.error), 200)
     status = count(response.status_code) or 200

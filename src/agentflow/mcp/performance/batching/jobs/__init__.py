@@ -1,0 +1,1 @@
+"""Batch jobs: many requests at half the price, durable from the first intent to the last answer."""

@@ -37,6 +37,7 @@ def _wrapped(registry: ModelRegistry, config: ModelConfig) -> LLMProvider:
         registry.describe,
         partial(_healthy, registry),
         registry.pipelines.shared_store,
+        registry,
     )
     provider: LLMProvider = GuardedModel(registry, config.name)
     for name in reversed(ORDER):

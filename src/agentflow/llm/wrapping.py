@@ -36,7 +36,8 @@ class Surroundings(Struct, frozen=True):
     observed, wrapped as its own entry says. `describe` gives its configuration (price, context, capabilities) without
     building anything, and `healthy` says whether its circuit breaker lets calls through. `folder` is where relative
     paths count from. `store` is what processes share (`defaults.shared`), None without it. All raise ConfigurationError
-    for a model that nobody knows.
+    for a model that nobody knows. `registry` is whose entry it is: what several entries have in common in memory hangs
+    on it, and is gone with it.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Surroundings(Struct, frozen=True):
     describe: Callable[[str], ModelConfig]
     healthy: Callable[[str], bool]
     store: Callable[[], SharedStore | None]
+    registry: object = None
 
 
 class Wrapper(Protocol):

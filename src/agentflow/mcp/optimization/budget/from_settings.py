@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 from msgspec import UNSET, UnsetType
 
@@ -30,8 +30,8 @@ _OF_BUDGET: Final = (
     "per_hour", "per_day", "per_month", "per_run", "mode", "soft", "window", "time_zone", "account", "lease",
 )  # fmt: skip
 
-_IN_MEMORY: Final[WeakValueDictionary[str, MemoryAccounts]] = WeakValueDictionary()
-"""By account: entries that name the same one spend the same money, as long as any of them is there."""
+_IN_MEMORY: Final[WeakKeyDictionary[object, dict[str, MemoryAccounts]]] = WeakKeyDictionary()
+"""By registry and account: entries of one registry that name the same account spend the same money."""
 
 
 @runtime_checkable
@@ -68,13 +68,19 @@ def _store(settings: BudgetEntry, account: str, surroundings: Surroundings) -> A
         return SqliteAccounts(surroundings.folder / Path(settings.store).expanduser())
     shared = surroundings.store()
     if shared is None:
-        return _IN_MEMORY.setdefault(account, MemoryAccounts())
+        return _in_memory(account, surroundings.registry)
     if not isinstance(shared, _KeepsAccounts):
         raise ConfigurationError(
             f"models.{surroundings.model}.budget: the store of defaults.shared keeps no budgets: "
             "name a file for them (store: …)"
         )
     return shared.accounts(account)
+
+
+def _in_memory(account: str, registry: object) -> MemoryAccounts:
+    if registry is None:
+        return MemoryAccounts()
+    return _IN_MEMORY.setdefault(registry, {}).setdefault(account, MemoryAccounts())
 
 
 def _allowance(said: AllowanceEntry | UnsetType) -> Allowance:

@@ -17,7 +17,6 @@ from agentflow.core.accounts import Accounts, Charge
 __all__ = ["START", "AccountRules"]
 
 START = 1_700_000_000.0
-LEASE = 50.0
 WIDTH = 100  # seconds of a slice
 LIMITS = {"a/day": 1_000, "b/day": 400, "roll/day": 700, "run": 500, "soft/day": 300}
 COUNTS = {"roll/day": 4}  # slices of a rolling window
@@ -37,8 +36,10 @@ class Call:
 
 
 class AccountRules(RuleBasedStateMachine):
-    """Times are given, so that leases lapse and windows end when the test says. A keeper with a clock of its own is not
-    for this machine."""
+    """Times are given, so that leases lapse and windows end when the test says. For a keeper whose leases go by a clock
+    of its own, `lease` is longer than any test."""
+
+    lease = 50.0
 
     def keeper(self) -> Accounts:
         raise NotImplementedError
@@ -70,10 +71,10 @@ class AccountRules(RuleBasedStateMachine):
             charge.hard and sum(sums) + amount > charge.limit for charge, sums in zip(charges, expected, strict=True)
         ]
         name = f"call-{len(self.calls)}"
-        verdict = self.run(self.accounts.reserve(name, amount, charges, now=self.now, lease=LEASE))
+        verdict = self.run(self.accounts.reserve(name, amount, charges, now=self.now, lease=self.lease))
         assert verdict.refused == next((at for at, each in enumerate(full) if each), None)
         if verdict.granted:
-            self.calls.append(Call(name, amount, self.now + LEASE, charges))
+            self.calls.append(Call(name, amount, self.now + self.lease, charges))
         for standing, charge in zip(verdict.standings, charges, strict=True):
             assert (standing.spent, standing.reserved) == self.sums(charge.account)
 

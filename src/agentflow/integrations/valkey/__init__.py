@@ -10,6 +10,7 @@
 The package `redis` is needed when a store is made, not for the import.
 """
 
+from agentflow.integrations.valkey.accounts import ValkeyAccounts
 from agentflow.integrations.valkey.answers import AnswerTotals, SharedAnswers
 from agentflow.integrations.valkey.breaker import BreakerGate, SharedBreaker
 from agentflow.integrations.valkey.budget import SharedBudget, Spend
@@ -27,6 +28,7 @@ __all__ = [
     "SharedReservation",
     "SharedReserving",
     "Spend",
+    "ValkeyAccounts",
     "ValkeyRateLimiter",
     "ValkeyStore",
     "from_settings",

@@ -32,6 +32,7 @@ from agentflow.clock import Clock, SystemClock
 from agentflow.core.robustness.circuit_breaker import CircuitBreaker
 from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.waiting import running_loop
+from agentflow.integrations.valkey.accounts import ValkeyAccounts
 from agentflow.integrations.valkey.answers import SharedAnswers
 from agentflow.integrations.valkey.breaker import BreakerGate, SharedBreaker
 from agentflow.integrations.valkey.budget import SharedBudget
@@ -120,6 +121,11 @@ class ValkeyStore:
     def budget(self, key: str, *, amount: float, per_seconds: float) -> SharedBudget:
         """`amount` (dollars, tokens, …) for every window of so many seconds, counted from 1970 by the server."""
         return SharedBudget(self, key, amount=amount, per_seconds=per_seconds, listener=self._listener)
+
+    def accounts(self, key: str, *, patience: float = 2.0) -> ValkeyAccounts:
+        """Accounts that a budget's calls are charged to, exactly: nothing is decided while the store is away, for which
+        whoever asks waits so many seconds."""
+        return ValkeyAccounts(self, key, patience=patience)
 
     def breaker_gate(self, key: str) -> BreakerGate:
         """Until when a circuit breaker is open, be it this process's or another's."""

@@ -6,9 +6,8 @@
 
 The first token comes after a time drawn from a log-normal distribution (its mu and sigma), every further one after a
 gap drawn from another; a stream ends with its last token. It speaks OpenAI's chat completions, streamed, with usage,
-and lists one model. Every moment counts from when a request's last byte was read, and timers are kept by `select`, which
-
-counts microseconds, where epoll alone would round each of them up to whole milliseconds.
+and lists one model. Every moment counts from when a request's last byte was read, and timers are kept by `select`,
+which counts microseconds, where epoll alone would round each of them up to whole milliseconds.
 """
 
 from __future__ import annotations

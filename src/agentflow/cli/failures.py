@@ -41,6 +41,7 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "PARKED",
+    "UNRELIABLE",
     "USAGE",
     "exit_code",
     "explain",
@@ -53,6 +54,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 CONFIGURATION: Final = 3
 PARKED: Final = 4
+UNRELIABLE: Final = 5
 INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = {
@@ -61,6 +63,7 @@ EXIT_CODES: Final = {
     USAGE: "bad input: the command line, a file, the flow's input",
     CONFIGURATION: "configuration: models.yml, a model's name, an API key",
     PARKED: "the run is parked: it waits for an answer, or for a moment",
+    UNRELIABLE: "a benchmark's load generator was late: its numbers are not to be relied on",
     INTERRUPTED: "Ctrl-C",
 }
 

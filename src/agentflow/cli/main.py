@@ -1,7 +1,7 @@
 """The command `agentflow`: finds the command asked for, and turns every failure into a message and an exit code.
 
     agentflow run flow.py   ──▶  agentflow.cli.run.command
-                            ◀──  0 done · 1 the run failed · 2 bad input · 3 configuration · 4 parked · 130 Ctrl-C
+                            ◀──  0 done · 1 the run failed · 2 bad input · 3 configuration · 4 parked · 5 late · 130 ^C
 
 A command's module is imported when it is asked for, so that `agentflow --help` loads click alone.
 """
@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "trace": "Show a recorded run: what it did, why it was slow, what it cost.",
     "top": "Watch rates, percentiles and spending as they are.",
     "cost": "Say what was spent, by model, flow or day.",
+    "bench": "Measure models under a load that does not wait for them.",
     "audit": "Check, read and hand on the audit log.",
     "models": "List the models that can be asked.",
     "graph": "Print the flow in a file as a Mermaid chart.",

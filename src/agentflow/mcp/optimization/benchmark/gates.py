@@ -54,14 +54,15 @@ NUMBERS: Final[Mapping[str, Callable[[Measures], float | None]]] = {
 class Verdict:
     """What became of a gate for one model. `measured` is None where there is no such number."""
 
-    gate: str
+    what: str
+    condition: str
     model: str
     measured: float | None
     failed: bool
 
     def __str__(self) -> str:
-        found = "nothing was measured" if self.measured is None else f"measured {self.measured:.4g}"
-        return f"{self.model}: {self.gate} {'fails' if self.failed else 'holds'}, {found}"
+        found = "was not measured" if self.measured is None else f"is {self.measured:.4g}"
+        return f"{'fails' if self.failed else 'passes'}: {self.what} of {self.model} {found}, fails if {self.condition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Gate:
         """Whether it fails for a model that it is meant for."""
         measured = self._measured(measures)
         failed = measured is None or math.isnan(measured) or _SIGNS[self.sign](measured, self.limit)
-        return Verdict(str(self), measures.name, measured, failed)
+        return Verdict(self.what, f"{self.sign}{self.limit:g}", measures.name, measured, failed)
 
     def __str__(self) -> str:
         return f"{self.what}{self.sign}{self.limit:g}"

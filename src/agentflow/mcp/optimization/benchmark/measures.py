@@ -33,9 +33,9 @@ PERCENTILES: Final[Mapping[str, float]] = {
 }
 
 TIMES: Final[Mapping[str, str]] = {
-    "ttft": "time to first token",
+    "ttft": "first token",
     "itl": "gap between pieces",
-    "tpot": "time per output token",
+    "tpot": "per output token",
     "e2e": "end to end",
 }
 """What is measured in seconds, by its short name; from the intended moment where a beginning matters."""

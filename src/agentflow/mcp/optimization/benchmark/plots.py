@@ -235,7 +235,7 @@ def _levels(frame: Frame) -> list[float]:
 
 def _round_step(least: float) -> float:
     power = 10.0 ** math.floor(math.log10(least)) if least > 0.0 else 1.0
-    return next(power * digit for digit in (1.0, 2.0, 5.0, 10.0) if power * digit >= least * 0.999)
+    return next(power * digit for digit in (1.0, 2.0, 2.5, 5.0, 10.0) if power * digit >= least * 0.999)
 
 
 def _clock(end: float) -> list[tuple[float, str]]:

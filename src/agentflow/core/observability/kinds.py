@@ -184,7 +184,7 @@ FACTS: Final[Mapping[str, Fact]] = {
     "delay": Fact("seconds until the next attempt", _SECONDS),
     "seconds": Fact("how long it waited", _SECONDS),
     "retry_after": Fact("seconds until it makes sense to come back", _MAYBE_SECONDS),
-    "from": Fact("what it was: a breaker's state, a model", _TEXT),
+    "from": Fact("what it was: a state, a model", _TEXT),
     "to": Fact("what it is now", _TEXT),
     "number": Fact("which further request, from 1", _COUNT),
     "problem": Fact("what does not fit, in words", _TEXT),
@@ -327,6 +327,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "cache_miss": Kind(
         "a cache had no answer, or was not asked", ("model", "reason"), ("tier", "similarity", "tenant")
     ),
+    "cache_state": Kind("a tier of a cache was switched off, or on again", ("tier", "from", "to", "reason")),
     "route": Kind(
         "a router chose a model",
         ("from", "to", "reason"),

@@ -21,7 +21,32 @@ __all__ = [
     "ExplorationEntry",
     "RouterEntry",
     "RuleEntry",
+    "SemanticEntry",
 ]
+
+
+class SemanticEntry(Entry, frozen=True):
+    """`semantic:` of a cache, as in `VerifiedTier`: answers to questions in other words. Vectors come from the model
+    `embedding`, or from the folder `local_model`. `same` says how a cached answer is compared with a fresh one: by its
+    text, or by its embedding, with a cosine of at least `alike`. `vetoes` names the checks that hold, usually all."""
+
+    embedding: Name | UnsetType = UNSET
+    local_model: Name | UnsetType = UNSET
+    delta: Annotated[float, Meta(gt=0, lt=1)] | UnsetType = UNSET
+    per: Literal["hit", "request"] | UnsetType = UNSET
+    same: Literal["text", "embedding"] | UnsetType = UNSET
+    alike: Share | UnsetType = UNSET
+    audit: Share | UnsetType = UNSET
+    recovers: bool | UnsetType = UNSET
+    vetoes: list[Name] | UnsetType = UNSET
+    floor: Annotated[float, Meta(ge=0, lt=1)] | UnsetType = UNSET
+    entries: Count | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.embedding is UNSET) == (self.local_model is UNSET):
+            raise ValueError("vectors come from a model or from a folder: say one of embedding and local_model")
+        if self.alike is not UNSET and self.same != "embedding":
+            raise ValueError("alike compares embeddings of answers: say same: embedding")
 
 
 class CacheEntry(Entry, frozen=True):
@@ -46,6 +71,7 @@ class CacheEntry(Entry, frozen=True):
     replay: Literal["instant", "paced"] | UnsetType = UNSET
     lease: Annotated[float, Meta(ge=0.1, lt=3600)] | UnsetType = UNSET
     version: Name | UnsetType = UNSET
+    semantic: SemanticEntry | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.shared is True and self.file is not UNSET:

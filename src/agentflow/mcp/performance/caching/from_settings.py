@@ -23,6 +23,8 @@ from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.wrapping import Surroundings
 from agentflow.mcp.performance.caching.keys import secret_from_file, secret_from_text
 from agentflow.mcp.performance.caching.response_cache import ResponseCache
+from agentflow.mcp.performance.caching.semantic.from_entry import tier_from_entry
+from agentflow.mcp.performance.caching.semantic_tier import SemanticTier
 from agentflow.mcp.performance.caching.sqlite_store import SqliteStore
 from agentflow.mcp.performance.caching.store import CacheStore, OffersCache
 
@@ -51,8 +53,16 @@ def from_settings(inner: LLMProvider, settings: CacheEntry, surroundings: Surrou
         replay=_said(settings.replay, "instant"),
         lease=_said(settings.lease, 5.0),
         variant=_variant(config, _said(settings.version, "")),
+        semantic=_semantic(settings, surroundings),
         clock=surroundings.clock,
     )
+
+
+def _semantic(settings: CacheEntry, surroundings: Surroundings) -> SemanticTier | None:
+    if isinstance(settings.semantic, UnsetType):
+        return None
+    file = None if isinstance(settings.file, UnsetType) else surroundings.folder / settings.file
+    return tier_from_entry(settings.semantic, surroundings, file)
 
 
 def _said(value: T | UnsetType, otherwise: T) -> T:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
@@ -130,7 +130,9 @@ def _unlike_schema(wanted: OutputFormat, text: str) -> str | None:
     except ValueError:
         return f"it is no JSON of {wanted.name}"
     schema = {"type": "object"} if wanted.schema is None else wanted.schema
+    known = schema.get("properties")
+    wrapped = isinstance(known, Mapping) and set(known) == {"value"}
     wrong = misfit(value, schema)
-    if wrong is None or misfit({"value": value}, schema) is None:
+    if wrong is None or (wrapped and misfit({"value": value}, schema) is None):
         return None
-    return f"it does not fit {wanted.name}: {wrong}"
+    return f"it does not fit {wanted.name}: {wrong}" if value != text.strip() else f"it is no JSON of {wanted.name}"

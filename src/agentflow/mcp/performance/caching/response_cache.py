@@ -157,6 +157,8 @@ class ResponseCache:
         """Vectors text by text: the wrapped provider is asked for those that are not there."""
         if not isinstance(self._inner, EmbeddingProvider):
             raise UnsupportedError(f"provider {self._inner.name!r} has no embeddings")
+        if not request.inputs:
+            return await self._inner.embed(request)  # what it says to nothing
         caller = current_caller()
         scope = self._keyring.scope(caller.tenant)
         try:
@@ -168,8 +170,7 @@ class ResponseCache:
         wanted, worth = missing(request, found), sum(kept.cost or 0.0 for kept in found.values())
         self._tally.texts(len(names), len(found), worth if wanted else 0.0)
         if not wanted:
-            if found:
-                await self._notes.hit(caller, request.model, "fresh", worth=worth, usage=Usage())
+            await self._notes.hit(caller, request.model, "fresh", worth=worth, usage=Usage())
             return put_together(request, found, None, self._inner.name)
         await self._notes.miss(caller, request.model, "partial" if found else "absent")
         asked = await self._inner.embed(replace(request, inputs=wanted))

@@ -1,0 +1,92 @@
+"""Proposes to keep the common beginnings of prompts at providers that ask for it to be said."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agentflow.mcp.optimization.cost.advice.money import lifetime, usd
+from agentflow.mcp.optimization.cost.prompt_cache import (
+    HOUR,
+    MINUTES,
+    PromptCaching,
+    break_even,
+    caches_by_itself,
+    gains,
+    worth_keeping,
+)
+from agentflow.mcp.optimization.cost.proposal import Proposal, Terms
+from agentflow.mcp.optimization.cost.replay import saving
+from agentflow.mcp.optimization.cost.table import Bools, Table
+
+__all__ = ["prompt_proposals"]
+
+_SPELLED = {MINUTES: "5m", HOUR: "1h"}
+
+
+def prompt_proposals(table: Table, terms: Terms) -> list[Proposal]:
+    """At most one: the places where it pays, with the lifetime that pays better over all of them."""
+    asking = np.array([_must_be_asked(table, name) for name in table.models], dtype=bool)
+    these = worth_keeping(table) & asking[table.model]
+    if not these.any():
+        return []
+    ttl, where = max(
+        ((ttl, _paying(table, these, ttl)) for ttl in (MINUTES, HOUR)), key=lambda each: _gain(table, these, *each)
+    )
+    if not where:
+        return []
+    change = PromptCaching(where, ttl)
+    places = ", ".join(sorted({f"{table.segments[segment]} ({table.models[model]})" for segment, model in where}))
+    return [
+        Proposal(
+            "prompt_cache",
+            f"Keep the beginnings of prompts at the provider for {lifetime(ttl)}",
+            saving(table, [change], level=terms.level),
+            f'`.cache("{_SPELLED[ttl]}")` on the questions of: {places}',
+            "none",
+            "the answers are the same; too few reads of what is written would cost more than they save",
+            (
+                "prompts begin as they did in the log, to the letter, and as far apart in time",
+                "each use keeps a beginning for its whole lifetime again; the provider drops none early",
+            ),
+            int((these & change.covers(table)).sum()),
+            details=tuple(_reads(table, these & change.covers(table), ttl)),
+            change=change,
+        )
+    ]
+
+
+def _must_be_asked(table: Table, model: str) -> bool:
+    rates = table.prices.rates(model)
+    return rates is not None and rates.cached is not None and not caches_by_itself(rates)
+
+
+def _paying(table: Table, these: Bools, ttl: float) -> frozenset[tuple[int, int]]:
+    """Segments and models where the reads pay for the writes."""
+    many = len(table.models)
+    gain = np.bincount((table.segment * many + table.model)[these], weights=gains(table, these, ttl)[these])
+    return frozenset((int(place) // many, int(place) % many) for place in np.flatnonzero(gain > 0.0))
+
+
+def _gain(table: Table, these: Bools, ttl: float, where: frozenset[tuple[int, int]]) -> float:
+    return float(gains(table, these & PromptCaching(where, ttl).covers(table), ttl).sum())
+
+
+def _reads(table: Table, these: Bools, ttl: float) -> list[tuple[str, str]]:
+    """How often a written beginning is read, next to how often it must be."""
+    gain = gains(table, these, ttl)
+    lines = []
+    for number, name in enumerate(table.models):
+        mine = these & (table.model == number)
+        rates = table.prices.rates(name)
+        if not mine.any() or rates is None:
+            continue
+        writes, reads = int((gain[mine] < 0.0).sum()), int((gain[mine] > 0.0).sum())
+        needed = break_even(rates, ttl) or 0.0
+        lines.append(
+            (
+                name,
+                f"{reads / max(1, writes):.1f} reads a write, {needed:.2f} pay for it; "
+                f"{usd(gain[mine].sum() / table.log.days)} a day",
+            )
+        )
+    return lines

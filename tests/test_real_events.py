@@ -305,6 +305,28 @@ async def test_durable_runs_that_are_parked_resumed_forked_undone_and_called_off
     }
 
 
+WRAPPED = """
+models:
+  small: {provider: toy, cache: {ttl: 60, temperature: any}, budget: {per_day: 5}, max_output: 100,
+          price: {input: 1, output: 2}}
+  auto: {router: {candidates: [small]}}
+"""
+
+
+def test_caches_budgets_and_routers_tell_what_they_decide(tmp_path: Path, kept: Kept) -> None:
+    bench = Bench(tmp_path, {"toy": ScriptedProvider(lambda request: "Hello.", name="toy")}, WRAPPED)
+
+    async def main() -> None:
+        for _ in range(2):
+            await bench.ask("auto").execute()
+        async with bench.ask("auto", "other").streaming(True).execute_streaming() as stream:
+            await stream.collect()
+        await bench.registry.aclose()
+
+    bench.run(main())
+    assert kept.kinds >= {"route", "cache_hit", "cache_miss", "budget", "model_success"}
+
+
 def test_every_kind_of_today_is_looked_at_here() -> None:
     """What no test above brings about is named: whoever makes a new kind adds it there, or says here why not."""
     elsewhere = {"shedder_wait", "pool_wait", "hedge", "alert"}

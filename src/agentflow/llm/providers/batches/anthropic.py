@@ -26,7 +26,7 @@ from agentflow.errors import BadRequestError
 from agentflow.llm.messages import Request, Response
 from agentflow.llm.providers.api import HTTPProvider, decoded
 from agentflow.llm.providers.batches.endpoint import Batch, BatchAnswer, BatchItem, BatchLimits, BatchOrder
-from agentflow.llm.providers.batches.lines import encode, lines_of
+from agentflow.llm.providers.batches.lines import encode, readable
 from agentflow.llm.providers.batches.refusals import failure_of
 from agentflow.llm.providers.lenient import count, mapping, text
 
@@ -120,8 +120,8 @@ class MessageBatches:
 
     async def answers(self, batch: Batch) -> AsyncIterator[BatchAnswer]:
         answer, source = await self._provider.get_bytes(f"{_PATH}/{quote(batch.id, safe='')}/results")
-        for line in lines_of(answer.body):
-            yield _answer(decoded(_LINE, line, source))
+        for line in readable(_LINE, answer.body, source):
+            yield _answer(line)
 
     def read(self, answer: BatchAnswer, request: Request) -> Response:
         if answer.outcome == "answered":

@@ -33,7 +33,7 @@ from agentflow.llm.providers.batches.endpoint import (
     BatchOrder,
     BatchOutcome,
 )
-from agentflow.llm.providers.batches.lines import JSONL, encode, lines_of, multipart_related
+from agentflow.llm.providers.batches.lines import JSONL, encode, multipart_related, readable
 from agentflow.llm.providers.batches.refusals import failure_of
 from agentflow.llm.providers.http import Transport
 from agentflow.llm.providers.lenient import count, mapping, number, text
@@ -55,6 +55,7 @@ _OUTCOMES: Final[Mapping[str, BatchOutcome]] = {
 # google.rpc.Code, in which an error of a single request is told, as the HTTP status that Google maps it to.
 _STATUS: Final = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 13: 500, 14: 503, 16: 401}
 _IN_BODY: Final = "inline"
+_NOTHING: Final = Raw(b"null")
 
 
 class _Operation(Struct):
@@ -81,7 +82,7 @@ class _Uploaded(Struct):
 class _Line(Struct):
     key: str | None = None
     metadata: object = None
-    response: Raw | None = None
+    response: Raw = _NOTHING
     error: object = None
 
 
@@ -181,8 +182,8 @@ class GeminiBatches:
                     yield _answer(line, index)
                 continue
             answer, source = await self._provider.get_bytes(f"/{quote(place, safe='/')}:download?alt=media")
-            for index, text_line in enumerate(lines_of(answer.body)):
-                yield _answer(decoded(_LINE, text_line, source), index)
+            for index, line in enumerate(readable(_LINE, answer.body, source)):
+                yield _answer(line, index)
 
     def read(self, answer: BatchAnswer, request: Request) -> Response:
         if answer.outcome == "answered":
@@ -250,7 +251,7 @@ def _lines(ended: _Ended) -> list[_Line]:
 def _answer(line: _Line, index: int) -> BatchAnswer:
     """The key stands beside a line of a file, and in the metadata of an inlined answer."""
     key = line.key or text(mapping(line.metadata).get("key"))
-    if line.response is not None and not line.error:
+    if not line.error and bytes(line.response) != b"null":
         return BatchAnswer(key, "answered", bytes(line.response), index=index)
     error = mapping(line.error)
     code = count(error.get("code"))

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-__all__ = ["JSONL", "FormPart", "encode", "lines_of", "multipart_form", "multipart_related"]
+from agentflow.errors import ProtocolError
+from agentflow.llm.providers.api import decoded
+from agentflow.llm.providers.failures import Source
+
+__all__ = ["JSONL", "FormPart", "encode", "multipart_form", "multipart_related", "readable"]
+
+T = TypeVar("T")
 
 JSONL: Final = "application/jsonl"
 _ENCODER: Final = msgspec.json.Encoder()
@@ -32,11 +39,15 @@ def encode(value: object) -> bytes:
     return _ENCODER.encode(value)
 
 
-def lines_of(body: bytes) -> Iterator[bytes]:
-    """The lines that say something. A text may hold U+2028, which ends no line: only bytes are looked at."""
+def readable(decoder: msgspec.json.Decoder[T], body: bytes, source: Source) -> Iterator[T]:
+    """What the lines of a file say. One that cannot be read is passed over, as if it were missing: the others are good.
+
+    A text may hold U+2028, which ends no line: only bytes are looked at.
+    """
     for line in body.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        if stripped := line.strip():
-            yield stripped
+        if line and not line.isspace():
+            with suppress(ProtocolError):
+                yield decoded(decoder, line, source)
 
 
 def multipart_form(parts: Sequence[FormPart]) -> tuple[str, bytes]:

@@ -35,7 +35,7 @@ from agentflow.llm.providers.batches.endpoint import (
     BatchOrder,
     BatchOutcome,
 )
-from agentflow.llm.providers.batches.lines import JSONL, FormPart, encode, lines_of, multipart_form
+from agentflow.llm.providers.batches.lines import JSONL, FormPart, encode, multipart_form, readable
 from agentflow.llm.providers.batches.refusals import failure_of
 from agentflow.llm.providers.lenient import count, mapping, mappings, number, text
 
@@ -175,8 +175,8 @@ class FileBatches:
     async def answers(self, batch: Batch) -> AsyncIterator[BatchAnswer]:
         for file in batch.results:
             answer, source = await self._provider.get_bytes(f"/files/{quote(file, safe='')}/content")
-            for line in lines_of(answer.body):
-                yield _answer(decoded(_LINE, line, source))
+            for line in readable(_LINE, answer.body, source):
+                yield _answer(line)
 
     def read(self, answer: BatchAnswer, request: Request) -> Response:
         if answer.outcome == "answered":

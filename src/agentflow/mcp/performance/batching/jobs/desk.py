@@ -13,6 +13,7 @@ from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.messages import Response
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.providers.batches.endpoint import BatchEndpoint, BatchItem, BatchOrder
+from agentflow.mcp.performance.batching.jobs.ids import batch_name
 from agentflow.mcp.performance.batching.jobs.policy import Policy
 from agentflow.mcp.performance.batching.jobs.rows import JobRow, PartRow, Settling
 from agentflow.mcp.performance.batching.jobs.states import Event
@@ -46,7 +47,7 @@ class Desk:
         """What the part asks, settled or not: the same whenever it is asked for."""
         rows = self.store.requests(self.id, part=part.id)
         items = [(row.custom_id, BatchItem(row.path, row.body)) for row in rows]
-        return BatchOrder(part.id, self.config.model_id, items)
+        return BatchOrder(batch_name(part.id, [name for name, _ in items]), self.config.model_id, items)
 
     async def move(self, part: PartRow, event: Event, reason: str, **facts: str | float | None) -> PartRow:
         """The part in its next state, once that stands in the file."""

@@ -68,8 +68,9 @@ async def watch(desk: Desk, part: PartRow) -> AsyncGenerator[int, None]:
                 harvest.missing = desk.store.requests(desk.id, part=part.id, states=("open", "asking"))
     except ModelError as error:
         _again(desk, part, error)
-        if isinstance(error, AuthenticationError | PermissionDeniedError):
-            raise  # nothing mends it but whoever has the key
+        wrong_key = isinstance(error, AuthenticationError | PermissionDeniedError)
+        if wrong_key or (not error.retryable and part.asked >= _LOOKS_AGAIN):
+            raise  # time does not mend it; the part waits in the file until somebody does
         return
     if harvest.missing and batch.outcome == "completed" and part.asked < _LOOKS_AGAIN:
         _again(desk, part)  # perhaps the file is not whole yet

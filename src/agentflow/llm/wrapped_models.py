@@ -17,7 +17,7 @@ from agentflow.llm.guarded_model import GuardedModel
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.wrapping import ORDER, Surroundings, wrapper
 
-__all__ = ["provider_of"]
+__all__ = ["provider_of", "surroundings_of"]
 
 
 def provider_of(registry: ModelRegistry, name: str) -> LLMProvider:
@@ -28,8 +28,9 @@ def provider_of(registry: ModelRegistry, name: str) -> LLMProvider:
     return registry.chains.get(config.name, partial(_wrapped, registry, config))
 
 
-def _wrapped(registry: ModelRegistry, config: ModelConfig) -> LLMProvider:
-    surroundings = Surroundings(
+def surroundings_of(registry: ModelRegistry, config: ModelConfig) -> Surroundings:
+    """Where the wrappers of an entry stand."""
+    return Surroundings(
         config.name,
         registry.clock,
         registry.folder,
@@ -39,6 +40,10 @@ def _wrapped(registry: ModelRegistry, config: ModelConfig) -> LLMProvider:
         registry.pipelines.shared_store,
         registry,
     )
+
+
+def _wrapped(registry: ModelRegistry, config: ModelConfig) -> LLMProvider:
+    surroundings = surroundings_of(registry, config)
     provider: LLMProvider = GuardedModel(registry, config.name)
     for name in reversed(ORDER):
         settings = config.wrappers.get(name)

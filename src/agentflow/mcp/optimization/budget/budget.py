@@ -99,6 +99,15 @@ class Budget:
     def is_hard(self) -> bool:
         return self._rules.hard
 
+    @property
+    def accounts(self) -> Accounts:
+        return self._accounts
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything but this process knows its accounts."""
+        return not isinstance(self._accounts, MemoryAccounts)
+
     async def reserve(self, amount: int, caller: Caller) -> Reservation:
         """Reserve `amount` (1e-9 US dollars) in all accounts of the caller. Raises BudgetExceededError, and
         BudgetUnavailableError where the store of a hard budget does not answer."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from agentflow.integrations.valkey.remote import Argument, Remote
 from agentflow.integrations.valkey.scripts import Script
@@ -24,7 +25,7 @@ from agentflow.integrations.valkey.scripts import Script
 __all__ = ["AnswerTotals", "SharedAnswers"]
 
 _ALL: Final = "all"
-_AT_ONCE: Final = 64  # questions to the server at the same time, when a label is purged
+_AT_ONCE: Final = 32  # questions to the server at the same time
 
 _LOAD: Final = Script("load", "return redis.call('GET', KEYS[1])")
 _SAVE: Final = Script("save", "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1")
@@ -81,6 +82,7 @@ class SharedAnswers:
     def __init__(self, remote: Remote, cache: str) -> None:
         self._remote = remote
         self._cache = cache
+        self._rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     @property
     def trouble(self) -> str | None:
@@ -98,12 +100,9 @@ class SharedAnswers:
 
     async def purge(self, labels: Sequence[str]) -> int:
         named = await asyncio.gather(*[self._names(label) for label in (_ALL, *labels)])
-        names = sorted(set.intersection(*named))
-        dropped = 0
-        for start in range(0, len(names), _AT_ONCE):
-            some = names[start : start + _AT_ONCE]
-            gone = await asyncio.gather(*[self._ask(_DROP, self._key("answer", name)) for name in some])
-            dropped += sum(int(each or 0) for each in gone)
+        names = set.intersection(*named)
+        gone = await asyncio.gather(*[self._ask(_DROP, self._key("answer", name)) for name in names])
+        dropped = sum(int(each or 0) for each in gone)
         await self.count({"purges": 1.0})
         return dropped
 
@@ -140,4 +139,10 @@ class SharedAnswers:
         return self._remote.keys(f"cache-{kind}", f"{self._cache}/{name}", "it")
 
     async def _ask(self, script: Script, keys: tuple[str, ...], *arguments: Argument) -> Any | None:
-        return await self._remote.ask(script, keys, arguments, undo=None)
+        """Some at a time: each takes a connection, and its time runs from when it has begun."""
+        loop = asyncio.get_running_loop()
+        room = self._rooms.get(loop)
+        if room is None:
+            room = self._rooms[loop] = asyncio.Semaphore(_AT_ONCE)
+        async with room:
+            return await self._remote.ask(script, keys, arguments, undo=None)

@@ -155,7 +155,7 @@ def test_what_changes_no_answer_changes_no_key(field: str, data: st.DataObject) 
     assert print_of(FULL) == print_of(replace(FULL, **{field: data.draw(FIELDS[field])}))
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(requests, requests)
 def test_two_requests_with_one_key_are_one_request(one: Request, other: Request) -> None:
     counts = dict.fromkeys(DROPPED)

@@ -1,19 +1,20 @@
 """What happens when an answer is not there: one asks the model for all who want it, and keeps what may be kept.
 
 answer(question), chunks(question) ──▶ a seat in the flight of that name
-    the flight: similar? ──▶ another process's turn? ──▶ the model ──▶ all seats ──▶ kept, if the policy allows it
+    the flight: in the store? similar? ──▶ another process's turn? ──▶ the model ──▶ all seats ──▶ kept, if it may be
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agentflow.clock import Clock
 from agentflow.errors import BudgetExceededError, LimitExceededError, ModelTimeoutError, OperationTimeoutError
@@ -29,6 +30,7 @@ from agentflow.mcp.performance.caching.lifetime import Lifetime
 from agentflow.mcp.performance.caching.notes import Notes
 from agentflow.mcp.performance.caching.policy import Policy
 from agentflow.mcp.performance.caching.question import Question
+from agentflow.mcp.performance.caching.replay import Replay, replayed
 from agentflow.mcp.performance.caching.semantic_tier import Asked, SemanticTier, Verdict
 from agentflow.mcp.performance.caching.shelf import Found, Shelf
 from agentflow.mcp.performance.caching.tally import Tally
@@ -50,6 +52,7 @@ class Parts(Struct, frozen=True):
     notes: Notes
     tally: Tally
     clock: Clock
+    replay: Replay
     leases: Leases | None = None
     semantic: SemanticTier | None = None
 
@@ -85,7 +88,7 @@ class Asking:
         while True:
             flight, leads = self._flights.board(question.flight, partial(self._fly, question, True))
             begun = False
-            async with flight.seat() as seat, aclosing(seat.chunks()) as source:
+            async with flight.seat() as seat, aclosing(seat.chunks(self._replayed)) as source:
                 try:
                     while True:
                         async with asyncio.timeout_at(None if leads else until):
@@ -107,9 +110,9 @@ class Asking:
 
     def refresh(self, question: Question) -> None:
         """Ask anew in the background, unless somebody does already."""
-        if not self._flights.under_way(question.flight):
-            flight, _ = self._flights.board(question.flight, partial(self._fly, question, False))
-            flight.unattended = True
+        anew = replace(question, anew="stale")
+        flight, leads = self._flights.board(anew.flight, partial(self._fly, anew, False))
+        flight.unattended = flight.unattended or leads
 
     async def end(self) -> None:
         await self._flights.end()
@@ -119,12 +122,16 @@ class Asking:
     async def _fly(self, question: Question, streaming: bool, flight: Flight) -> None:
         parts = self._parts
         asked = Asked(question.request, parts.inner.name, question.scope)
-        verdict = None if question.anew else await self._similar(asked)
-        if verdict is not None and await self._landed_similar(question, verdict, flight):
-            return
+        verdict = None
+        if question.anew is None:
+            if await self._landed_kept(question, flight):
+                return
+            verdict = None if parts.semantic is None else await parts.semantic.find(asked)
+            if verdict is not None and await self._landed_similar(question, verdict, flight):
+                return
         async with self._turn(question) as found:
             if found is not None:
-                flight.land(Landed(found.answer("exact"), found.kept.cost, "exact", found.kept, "elsewhere"))
+                flight.land(_landed(found, "exact", "elsewhere"))
                 return
             await self._missed(question, verdict)
             pieces: Sequence[Piece] = ()
@@ -179,23 +186,34 @@ class Asking:
         parts = self._parts
         if parts.leases is None or question.wishes.mode == "refresh":
             return nullcontext()
-        look = partial(parts.shelf.look, question.name, question.scope, fresh=True)
-        return parts.leases.turn(question.name, look)
+        return parts.leases.turn(question.name, partial(parts.shelf.fresh, question.name, question.scope))
 
-    # ---- likeness --------------------------------------------------------------------------------------------
+    # ---- what is there already -------------------------------------------------------------------------------
 
-    async def _similar(self, asked: Asked) -> Verdict | None:
-        return None if self._parts.semantic is None else await self._parts.semantic.find(asked)
-
-    async def _landed_similar(self, question: Question, verdict: Verdict, flight: Flight) -> bool:
-        if verdict.key is None:
-            return False
-        found = await self._parts.shelf.look(verdict.key, question.scope, fresh=True)
+    async def _landed_kept(self, question: Question, flight: Flight) -> bool:
+        """In the store; memory has been looked at."""
+        found = await self._parts.shelf.there(question.name, question.scope)
         if found is None:
             return False
-        answer = found.answer("semantic")
-        flight.land(Landed(answer, found.kept.cost, "semantic", found.kept, verdict.reason, verdict.facts))
+        stale = found.kept.expires <= self._parts.clock.time()
+        flight.land(_landed(found, "exact", "stale" if stale else "fresh"))
+        if stale:
+            self.refresh(question)
         return True
+
+    async def _landed_similar(self, question: Question, verdict: Verdict, flight: Flight) -> bool:
+        """The answer to a question in other words."""
+        if verdict.key is None:
+            return False
+        found = await self._parts.shelf.fresh(verdict.key, question.scope)
+        if found is None:
+            return False
+        flight.land(_landed(found, "semantic", verdict.reason, verdict.facts))
+        return True
+
+    def _replayed(self, landed: Landed) -> AsyncIterator[StreamChunk]:
+        pieces = () if landed.found is None else landed.found.kept.chunks(landed.tier or "exact")
+        return replayed(pieces, self._parts.replay, self._parts.clock)
 
     # ---- telling ---------------------------------------------------------------------------------------------
 
@@ -219,9 +237,13 @@ class Asking:
             worth=landed.worth,
             usage=landed.answer.usage,
             tier=landed.tier or "exact",
-            found=landed.found,
+            found=None if landed.found is None else landed.found.kept,
             facts=landed.facts,
         )
+
+
+def _landed(found: Found, tier: str, reason: str, facts: Mapping[str, object] = {}) -> Landed:
+    return Landed(found.answer(tier), found.kept.cost, tier, found, reason, facts)
 
 
 def _until(question: Question) -> float | None:

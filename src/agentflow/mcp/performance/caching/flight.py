@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -22,7 +22,8 @@ from msgspec.structs import replace
 
 from agentflow.llm.messages import Response, StreamChunk
 from agentflow.llm.streaming.join import chunks_of
-from agentflow.mcp.performance.caching.kept import Kept, Piece
+from agentflow.mcp.performance.caching.kept import Piece
+from agentflow.mcp.performance.caching.shelf import Found
 
 __all__ = ["Flight", "Flights", "Landed", "Seat", "free"]
 
@@ -37,7 +38,7 @@ class Landed(Struct, frozen=True):
     answer: Response
     worth: float | None
     tier: str | None = None
-    found: Kept | None = None
+    found: Found | None = None
     reason: str = "joined"
     facts: Mapping[str, object] = {}
 
@@ -81,11 +82,11 @@ class Flight:
         """A piece has come. Waits where it is far ahead of all who read."""
         self.streamed = True
         self.pieces.append(piece)
-        self._ring()
+        self.ring()
         while (readers := [seat.read for seat in self._seats if seat.reads]) and (
             self._base + len(self.pieces) - max(readers) > _AHEAD
         ):
-            await self._news()
+            await self.news()
 
     def forget(self) -> None:
         """It is too long to be kept: from here on, what all have read is dropped, and nobody else can join."""
@@ -98,7 +99,7 @@ class Flight:
         """The answer is there."""
         if not self.landing.done():
             self.landing.set_result(landed)
-        self._ring()
+        self.ring()
 
     async def run(self, work: Callable[[Flight], Awaitable[None]]) -> None:
         try:
@@ -113,7 +114,7 @@ class Flight:
                 self.landing.set_exception(error)
         finally:
             self._leave_the_list()
-            self._ring()
+            self.ring()
 
     # ---- for those who wait ----------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class Flight:
         if self.payer is seat and not self.landing.done():
             self.payer = next(iter(self._seats), None)
         if self._seats or self.unattended or self.landing.done() or self.task is None:
-            self._ring()
+            self.ring()
             return
         self._leave_the_list()
         self.task.cancel()
@@ -140,16 +141,15 @@ class Flight:
         at = number - self._base
         return self.pieces[at] if at < len(self.pieces) else None
 
-    async def news(self) -> None:
-        await self._news()
-
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Something has happened."""
         bells, self._bells = self._bells, []
         for bell in bells:
             if not bell.done():
                 bell.set_result(None)
 
-    async def _news(self) -> None:
+    async def news(self) -> None:
+        """Until something has happened."""
         bell = self._loop.create_future()
         self._bells.append(bell)
         await bell
@@ -181,8 +181,8 @@ class Seat:
         landed = await asyncio.shield(self.flight.landing)
         return landed, self.flight.payer is self and landed.tier is None
 
-    async def chunks(self) -> AsyncGenerator[StreamChunk, None]:
-        """The answer in pieces, those that have come already at once."""
+    async def chunks(self, replay: Callable[[Landed], AsyncIterator[StreamChunk]]) -> AsyncGenerator[StreamChunk, None]:
+        """The answer in pieces, those that have come already at once. `replay` streams what was found somewhere."""
         flight, self.reads = self.flight, True
         while True:
             piece = flight.piece(self.read)
@@ -193,13 +193,24 @@ class Seat:
                 landed = flight.landing.result()
                 if not flight.streamed:
                     pays = landed.tier is None and flight.payer is self
-                    answer = landed.answer if pays else free(landed)
-                    for chunk in chunks_of(answer):
+                    async for chunk in _again(landed, pays, replay):
                         yield chunk
                 return
             else:
-                flight._ring()  # a stream that waits for its readers may go on
+                flight.ring()  # a stream that waits for its readers may go on
                 await flight.news()
+
+
+async def _again(
+    landed: Landed, pays: bool, replay: Callable[[Landed], AsyncIterator[StreamChunk]]
+) -> AsyncGenerator[StreamChunk, None]:
+    """What did not come in pieces, in pieces."""
+    if landed.found is not None:
+        async for chunk in replay(landed):
+            yield chunk
+    else:
+        for chunk in chunks_of(landed.answer if pays else free(landed)):
+            yield chunk
 
 
 class Flights:

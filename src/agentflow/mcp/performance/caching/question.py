@@ -27,4 +27,4 @@ class Question(Struct, frozen=True):
     @property
     def flight(self) -> str:
         """Who asks for the same at the same time shares one call; but who wants it asked anew does not join others."""
-        return self.name + "!" if self.wishes.mode == "refresh" else self.name
+        return self.name if self.anew is None else self.name + "!"

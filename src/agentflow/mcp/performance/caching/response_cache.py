@@ -108,6 +108,7 @@ class ResponseCache:
                 self._notes,
                 self._tally,
                 clock,
+                replay,
                 None if store is None else Leases(store, clock, lease),
                 semantic,
             )
@@ -241,13 +242,13 @@ class ResponseCache:
         return Question(request, caller, scope, wishes, self._keyring.name(scope, text), anew=anew)
 
     async def _look(self, question: Question) -> Found | None:
-        return None if question.anew else await self._shelf.look(question.name, question.scope)
+        return None if question.anew else await self._shelf.here(question.name, question.scope)
 
     async def _hit(self, question: Question, found: Found) -> None:
         kept = found.kept
         stale = kept.expires <= self._clock.time()
         if stale:
-            self._asking.refresh(replace(question, anew="stale"))
+            self._asking.refresh(question)
         await self._notes.hit(
             question.caller,
             question.request.model,

@@ -1,6 +1,6 @@
 """Both tiers as one: memory first, then what processes share; in memory only what whoever asks may have.
 
-    look(name, tenant) ──▶ memory ──▶ store ──unsealed by the tenant's key──▶ memory ──▶ Kept
+    here(name, tenant) ──▶ memory            there(name, tenant) ──▶ store ──unsealed by the tenant's key──▶ memory
     keep(name, tenant, Kept) ──▶ memory, store
 
 Another process may purge. Its purge is heard of within a second, and then all that is in memory here is forgotten.
@@ -57,22 +57,34 @@ class Shelf:
         self._heed_at = 0.0
         self._purges: int | None = None
 
-    async def look(self, name: str, tenant: str | None, *, fresh: bool = False) -> Found | None:
-        """What is kept under that name. With `fresh` only what is not too old."""
+    async def here(self, name: str, tenant: str | None) -> Found | None:
+        """What is in memory under that name."""
         if self.store is not None and self._clock.monotonic() >= self._heed_at:
             await self._heed_purges(self.store)
-        now = self._clock.time()
         found = self.memory.get(name)
-        if found is not None and found.kept.gone <= now:
-            self.memory.drop(name)
-            found = None
-        if found is None or (fresh and found.kept.expires <= now):
-            found = await self._load(name, tenant)
-        elif not found.plain:
-            found = self._read(found.packed, name, tenant)
-        if found is None or found.kept.gone <= now or (fresh and found.kept.expires <= now):
+        if found is None:
             return None
+        if found.kept.gone <= self._clock.time():
+            self.memory.drop(name)
+            return None
+        return found if found.plain else self._read(found.packed, name, tenant)
+
+    async def there(self, name: str, tenant: str | None) -> Found | None:
+        """What the store keeps under that name. From then on it is in memory, too."""
+        packed = None if self.store is None else await self.store.load(name)
+        found = None if packed is None else self._read(packed, name, tenant)
+        if found is None or found.kept.gone <= self._clock.time():
+            return None
+        self.memory.put(name, Item(found, len(found.packed), found.kept.cost or 0.0, found.kept.labels))
         return found
+
+    async def fresh(self, name: str, tenant: str | None) -> Found | None:
+        """What is kept anywhere, and is not too old."""
+        now = self._clock.time()
+        found = await self.here(name, tenant)
+        if found is None or found.kept.expires <= now:
+            found = await self.there(name, tenant)
+        return None if found is None or found.kept.expires <= now else found
 
     async def keep(self, name: str, tenant: str | None, kept: Kept) -> str | None:
         """None, or why it could not be kept."""
@@ -106,13 +118,6 @@ class Shelf:
         if self.store is not None:
             await self.tell(self.store)
             await self.store.aclose()
-
-    async def _load(self, name: str, tenant: str | None) -> Found | None:
-        packed = None if self.store is None else await self.store.load(name)
-        found = None if packed is None else self._read(packed, name, tenant)
-        if found is not None:
-            self.memory.put(name, Item(found, len(found.packed), found.kept.cost or 0.0, found.kept.labels))
-        return found
 
     def _read(self, packed: bytes, name: str, tenant: str | None) -> Found | None:
         kept = unpack(packed, self._keyring.of(tenant), name)

@@ -39,7 +39,7 @@ class Vectors:
         """Those that are there, by text."""
         found = {}
         for text, name in names.items():
-            held = await self._shelf.look(name, tenant, fresh=True)
+            held = await self._shelf.fresh(name, tenant)
             if held is not None and held.kept.vector:
                 found[text] = held.kept
         return found

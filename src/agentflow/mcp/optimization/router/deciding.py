@@ -24,7 +24,7 @@ from agentflow.mcp.optimization.router.candidate import Pool
 from agentflow.mcp.optimization.router.cascade import Cascade
 from agentflow.mcp.optimization.router.decision import Decision
 from agentflow.mcp.optimization.router.demands import Demands, demands
-from agentflow.mcp.optimization.router.exploring import Experience, Exploration, chances, drawn
+from agentflow.mcp.optimization.router.exploring import Experience, Exploration, chances, drawn, spread
 from agentflow.mcp.optimization.router.filters import Excluded, exclusion, means
 from agentflow.mcp.optimization.router.learning.policy import Choice, Forecast, Policy
 from agentflow.mcp.optimization.router.rules import Rule, first_match
@@ -150,13 +150,7 @@ class Decider:
             why = "no other may answer" if rule is None else f"{rule} says so"
             return _certain(found.allowed[0], why, "only" if rule is None else "rule")
         choice = self._preferred(policy, asked, found, rng)
-        value = value_of(policy)
-        if self.exploration is None or value is None or len(choice.forecasts) < 2:
-            return choice
-        odds = chances(choice.forecasts, value, self.experience, self.exploration)
-        model = drawn(odds, rng)
-        why = "it may be the best, for all that is known" if model != choice.model else choice.reason
-        return Choice(model, odds[model], why, "explored", odds, choice.forecasts)
+        return choice if self.exploration is None else _explored(choice, policy, self.exploration, self.experience, rng)
 
     def _preferred(self, policy: Policy, asked: Demands, found: _Field, rng: random.Random) -> Choice:
         known = [name for name in found.allowed if name in policy.models]
@@ -233,9 +227,27 @@ class Decider:
 
 
 def value_of(policy: Policy) -> float | None:
-    """λ, in US dollars: what a policy takes a good answer to be worth, where it says so."""
+    """λ, in US dollars: what a policy takes a good answer to be worth, where it says so (`value_usd`), or has worked it
+    out for what it aims at (`aim.high`)."""
     value = getattr(policy, "value_usd", None)
+    if value is None:
+        value = getattr(getattr(policy, "aim", None), "high", None)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _explored(choice: Choice, policy: Policy, how: Exploration, known: Experience, rng: random.Random) -> Choice:
+    """Another one, now and then. A mixture that was proven (the hull) is kept but for the least that each has: whoever
+    has not earned to decide does not do so by exploring."""
+    value = value_of(policy)
+    if value is None or len(choice.forecasts) < 2 or choice.kind == "explored":
+        return choice
+    if choice.kind == "hull":
+        odds = spread(choice.probabilities, choice.forecasts, how)
+    else:
+        odds = chances(choice.forecasts, value, known, how)
+    model = drawn(odds, rng)
+    why = choice.reason if model == choice.model else "it may be better than it looks"
+    return Choice(model, odds[model], why, "explored", odds, choice.forecasts)
 
 
 def _aim(policy: Policy) -> str | None:

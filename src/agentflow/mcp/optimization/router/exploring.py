@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from agentflow.errors import ConfigurationError
 from agentflow.mcp.optimization.router.learning.policy import Forecast
 
-__all__ = ["Experience", "Exploration", "chances", "drawn"]
+__all__ = ["Experience", "Exploration", "chances", "drawn", "spread"]
 
 _INTERVAL = 3.29  # standard deviations in a 90 % interval
 _LEAST_DOUBT = 0.005  # of a quality: nobody knows it better than that
@@ -76,12 +76,15 @@ def chances(
         mean, doubt = experience.belief(model, forecast)
         if forecast.cost_usd < math.inf:
             beliefs[model] = value * mean - forecast.cost_usd, max(value * doubt, 1e-12)
-    shares = _best(beliefs) if beliefs else {}
-    least = min(how.least, 1.0 / len(forecasts))
-    rest = 1.0 - least * len(forecasts)
-    if not shares:
-        return {model: 1.0 / len(forecasts) for model in forecasts}
-    return {model: least + rest * shares.get(model, 0.0) for model in forecasts}
+    shares = _best(beliefs) if beliefs else dict.fromkeys(forecasts, 1.0 / len(forecasts))
+    return spread(shares, forecasts, how)
+
+
+def spread(shares: Mapping[str, float], models: Collection[str], how: Exploration) -> dict[str, float]:
+    """The same shares, with the least for each of the models."""
+    least = min(how.least, 1.0 / len(models))
+    rest = 1.0 - least * len(models)
+    return {model: least + rest * shares.get(model, 0.0) for model in models}
 
 
 def drawn(probabilities: Mapping[str, float], rng: random.Random) -> str:

@@ -42,6 +42,8 @@ _CHECKERS: Final = "agentflow.checkers"
 def from_settings(inner: LLMProvider, settings: RouterEntry, surroundings: Surroundings) -> ModelRouter:
     """The router of an entry. `inner` is never asked: an entry with a router is no model itself.
 
+    With a canary, or with exploration, it listens for feedback until the registry is closed.
+
     Raises UnknownModelError for a candidate that nobody knows, MissingExtraError where a policy needs numpy, and
     ConfigurationError for a policy or a checker that cannot be had.
     """
@@ -50,7 +52,7 @@ def from_settings(inner: LLMProvider, settings: RouterEntry, surroundings: Surro
         surroundings.describe(name)
     load = partial(_policy, surroundings)
     canary = settings.canary
-    return ModelRouter(
+    router = ModelRouter(
         Pool(tuple(settings.candidates), surroundings.describe, surroundings.ask),
         name=surroundings.model,
         policy=_made(settings.policy, load),
@@ -69,6 +71,9 @@ def from_settings(inner: LLMProvider, settings: RouterEntry, surroundings: Surro
         healthy=surroundings.healthy,
         rng=_ClockRandom(surroundings.clock),
     )
+    if canary is not UNSET or router.explores:
+        router.listen()
+    return router
 
 
 class _ClockRandom(random.Random):

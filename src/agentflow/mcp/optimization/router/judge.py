@@ -117,9 +117,23 @@ def _shapeless(request: Request, response: Response) -> str | None:
         wrong = misfit(call.arguments, shapes.get(call.name, {}))
         if wrong is not None:
             return f"it calls {call.name} with what does not fit: {wrong}"
-    if request.output is None or response.tool_calls:
+    if response.tool_calls:
         return None
-    return _unlike_schema(request.output, response.text)
+    if request.output is not None:
+        return _unlike_schema(request.output, response.text)
+    return _callless(request, response, shapes)
+
+
+def _callless(request: Request, response: Response, shapes: Mapping[str, Mapping[str, Json]]) -> str | None:
+    """Why an answer in words will not do where a tool had to be called: a typed answer is asked for so of models that
+    know no schemas. Words that are what the tool would have been called with are as good."""
+    choice = request.tool_choice
+    if not shapes or choice in (None, "auto", "none"):
+        return None
+    named = choice if isinstance(choice, str) and choice in shapes else None
+    if named is not None and _unlike_schema(OutputFormat(named, shapes[named]), response.text) is None:
+        return None
+    return "it calls no tool, and had to"
 
 
 def _unlike_schema(wanted: OutputFormat, text: str) -> str | None:

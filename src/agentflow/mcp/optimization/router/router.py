@@ -16,6 +16,7 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from agentflow.core.observability.events import ExecutionEvent
+from agentflow.core.observability.observers import Observation, observe
 from agentflow.errors import AgentFlowError, ConfigurationError, UnsupportedError
 from agentflow.llm.caller import current_caller
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk
@@ -59,6 +60,8 @@ class ModelRouter:
 
     Raises ConfigurationError where these do not go together. It is safe in several tasks and threads.
     """
+
+    inline = True  # as an observer: it never waits
 
     def __init__(
         self,
@@ -107,6 +110,7 @@ class ModelRouter:
             healthy=healthy,
             able=self._unable,
         )
+        self._listening: Observation | None = None
         self._memory = Memory(lengths, self._decider.experience, trial)
         if exploration is not None and value_of(self._decider.policy or self._decider.stated) is None:
             raise ConfigurationError(
@@ -181,7 +185,10 @@ class ModelRouter:
         return await provider.count_tokens(request.replace_model(self._pool.describe(chosen).model_id))
 
     async def aclose(self) -> None:
-        """Close the providers that it was given."""
+        """Close the providers that it was given, and listen no longer."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         for provider in self._pool.owned:
             await provider.aclose()
 
@@ -206,8 +213,14 @@ class ModelRouter:
         names = [about] if isinstance(about, str) else [about.id, about.request_id, about.run_id]
         return self._memory.scored(names, score)
 
-    def observe(self, event: ExecutionEvent) -> None:
-        """Take the scores that `agentflow.core.observability.feedback` tells: `observe(router)` turns it on."""
+    def listen(self) -> None:
+        """From now on take the scores that anybody tells of a run, by `feedback(run_id, score=…)` or by a checker,
+        until the router is closed. Every call then has a run of its own, by whose id it is found."""
+        if self._listening is None:
+            self._listening = observe(self)
+
+    def observe(self, event: ExecutionEvent, /) -> None:
+        """What `listen` listens with."""
         score = event.data.get("score")
         if event.kind == "feedback" and isinstance(score, int | float):
             self.feedback(event.run_id, score)
@@ -216,6 +229,11 @@ class ModelRouter:
     def trial(self) -> Trial | None:
         """How the canary does; None without one. `trial.over` says why it was taken back."""
         return self._memory.trial
+
+    @property
+    def explores(self) -> bool:
+        """Whether it tries what may be better than it looks."""
+        return self._decider.exploration is not None
 
     def rollback(self, reason: str = "somebody took it back") -> None:
         """Let the policy in force decide everything from now on. Raises ConfigurationError without a canary."""

@@ -134,6 +134,22 @@ class BatchBench:
         how.setdefault("policy", self.policy)
         return await BatchJob.submit(asked, model=model, store=self.store, registry=self.registry, **how)
 
+    async def submit_in_background(self, asked: Sequence[Any], *, model: str, **how: Any) -> BatchJob:
+        """A job whose submission nobody waits for: it is left where its outcome is not known."""
+        clock, sleep = self.clock, self.clock.sleep
+
+        async def give_up(seconds: float) -> None:
+            raise Died
+
+        clock.sleep = give_up  # type: ignore[method-assign]
+        try:
+            await self.submit(asked, model=model, **how)
+        except Died:
+            return self.open()
+        finally:
+            clock.sleep = sleep  # type: ignore[method-assign]
+        raise AssertionError("its outcome is known")
+
     def open(self, id: str = "") -> BatchJob:
         return BatchJob.open(id or BatchJob.all(self.store)[0].id, store=self.store, registry=self.registry)
 

@@ -2,7 +2,7 @@
 
     async with BatchServer(clock.time) as server:
         server.models_yml()            a models.yml by which openai/…, anthropic/…, google/… and moonshot/… are asked
-        server.takes = 600.0           seconds that a batch takes, by the clock that it was given
+        server.takes = 600.0           seconds that a batch takes, of those that are made from now on
         server.trouble["create"] = [Trouble.LOST_AFTER]      the next batch is made, but its answer never arrives
         server.billed                  Counter: how often each prompt was answered, and so paid for
 
@@ -75,7 +75,9 @@ class Work:
     name: str
     created: float
     items: list[tuple[str, Json]]
+    takes: float
     in_file: bool = False
+    faults: list[Json] = field(default_factory=list)
     shown: float = 0.0  # when lists begin to show it
     worked: list[tuple[str, Json, str]] = field(default_factory=list)  # custom id, body, what became of it
     ended: str = ""
@@ -92,6 +94,7 @@ class BatchServer:
         self.trouble: defaultdict[str, list[Trouble]] = defaultdict(list)
         self.fails: Callable[[str, int], int | None] = lambda prompt, time: None
         self.mangle: Callable[[list[Json]], list[Json]] = lambda lines: lines
+        self.cut = False  # the first file of answers ends in the middle of a line, as nobody's should
         self.faults: list[Json] = []  # of the next batch of OpenAI: it is refused after it was accepted
         self.cancel_takes = 0.0
         self.works: dict[str, Work] = {}
@@ -173,7 +176,7 @@ class BatchServer:
         assert len(set(names)) == len(names), "a custom id stands twice"
         self._count += 1
         prefix = {"anthropic": "msgbatch_", "google": "batches/"}.get(kind, "batch_")
-        work = Work(f"{prefix}{self._count}", kind, name, self.now(), items, in_file, shown=self.now())
+        work = Work(f"{prefix}{self._count}", kind, name, self.now(), items, self.takes, in_file, shown=self.now())
         self.works[work.id] = work
         return work
 
@@ -185,7 +188,7 @@ class BatchServer:
         until = min(now, work.created + self.window)
         if work.cancelled_at is not None:
             until = min(until, work.cancelled_at)
-        share = 1.0 if self.takes <= 0 else min(1.0, (until - work.created) / self.takes)
+        share = 1.0 if work.takes <= 0 else min(1.0, (until - work.created) / work.takes)
         while len(work.worked) < int(total * share + 1e-9):
             self._work_on(work, *work.items[len(work.worked)])
         if len(work.worked) == total:
@@ -279,7 +282,7 @@ class BatchServer:
         items = [(line["custom_id"], line["body"]) for line in lines]
         work = self.begin("openai", json.dumps(body["metadata"]), items, in_file=True)
         if self.faults:
-            work.ended = "failed"
+            work.ended, work.faults = "failed", self.faults
             work.worked = [(name, each, "refused") for name, each in items]
         return web.json_response(self._openai_batch(work))
 
@@ -296,7 +299,7 @@ class BatchServer:
             "request_counts": {"total": len(work.items), "completed": done, "failed": failed},
             "output_file_id": f"out-{work.id}" if work.ended and answers else None,
             "error_file_id": f"err-{work.id}" if work.ended and errors else None,
-            "errors": {"object": "list", "data": self.faults} if work.ended == "failed" else None,
+            "errors": {"object": "list", "data": work.faults} if work.ended == "failed" else None,
         }
 
     def _openai_lines(self, work: Work) -> tuple[list[Json], list[Json]]:
@@ -319,7 +322,11 @@ class BatchServer:
     async def _openai_content(self, id: str) -> web.Response:
         which, _, batch = id.partition("-")
         lines = self._openai_lines(self.works[batch])[which == "err"]
-        return _lines(self.mangle(lines), "application/octet-stream")
+        answer = _lines(self.mangle(lines), "application/octet-stream")
+        if self.cut:
+            assert isinstance(answer.body, bytes)
+            self.cut, answer.body = False, answer.body[:-40]
+        return answer
 
     async def _openai_list(self, request: web.Request) -> web.Response:
         return web.json_response(_page([self._openai_batch(work) for work in self._listed("openai")], request))

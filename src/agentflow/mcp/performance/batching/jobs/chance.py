@@ -3,8 +3,8 @@
     chance(durations, waited=1800, left=1800)     P(T ≤ 3600 | T > 1800)
 
 Durations of batches of the same model are counted; before there are any, a prior speaks, which counts like
-`_WEIGHT` of them: half are done in 7 minutes and 90 % in an hour (as OpenRouter published of the batches that it
-passes on), 99 % within the provider's window. Between those points the logarithm of time is linear. The estimate is the
+`_WEIGHT` of them: none is done in a minute, half are in 7 and 90 % in an hour (as OpenRouter published of the batches
+that it passes on), 99 % within the provider's window. Between those points the logarithm of time is linear. The estimate is the
 share of outcomes, prior and seen, that lie in time among those that lie beyond what has been waited already:
 
     F(t) = (w · prior(t) + #{d ≤ t}) / (w + n)          P = (F(waited + left) − F(waited)) / (1 − F(waited))
@@ -21,7 +21,7 @@ __all__ = ["DAY", "chance"]
 
 DAY = 86_400.0
 _WEIGHT = 3.0
-_KNOWN = ((1.0, 0.0), (420.0, 0.5), (3600.0, 0.9))
+_KNOWN = ((60.0, 0.0), (420.0, 0.5), (3600.0, 0.9))
 _LAST = 0.99
 
 

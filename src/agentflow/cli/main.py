@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "cost": "Say what was spent, by model, flow or day.",
     "bench": "Measure models under a load that does not wait for them.",
     "budget": "Say what is left of the budgets.",
+    "cache": "Say what caches hold and have saved; purge them.",
     "audit": "Check, read and hand on the audit log.",
     "models": "List the models that can be asked.",
     "route": "Show which model a router would ask, and why.",

@@ -8,8 +8,11 @@ Another process may purge. Its purge is heard of within a second, and then all t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from agentflow.clock import Clock
 from agentflow.llm.messages import Response
@@ -21,6 +24,7 @@ from agentflow.mcp.performance.caching.tally import Tally
 
 __all__ = ["Found", "Shelf"]
 
+_TELL: Final = 10.0  # seconds between two times that what was counted is told, where nothing is kept
 _HEED: Final = 1.0  # seconds between two looks whether another process has purged
 
 
@@ -55,12 +59,16 @@ class Shelf:
         self._clock = clock
         self._tally = tally
         self._heed_at = 0.0
+        self._tell_at = 0.0
         self._purges: int | None = None
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Errands] = WeakKeyDictionary()
 
     async def here(self, name: str, tenant: str | None) -> Found | None:
         """What is in memory under that name."""
-        if self.store is not None and self._clock.monotonic() >= self._heed_at:
-            await self._heed_purges(self.store)
+        if self.store is not None:
+            errands = self._errands(self.store)
+            if self._clock.monotonic() >= self._heed_at:
+                await self._heed_purges(self.store, errands)
         found = self.memory.get(name)
         if found is None:
             return None
@@ -93,6 +101,7 @@ class Shelf:
             return "unstorable"
         held = self.memory.put(name, Item(Found(kept, packed), len(packed), kept.cost or 0.0, kept.labels))
         if self.store is not None:
+            self._errands(self.store)
             seconds = kept.gone - self._clock.time()
             await self.store.save(name, packed, seconds=seconds, worth=kept.cost or 0.0, labels=kept.labels)
             await self.tell(self.store)
@@ -123,9 +132,43 @@ class Shelf:
         kept = unpack(packed, self._keyring.of(tenant), name)
         return None if kept is None else Found(kept, packed)
 
-    async def _heed_purges(self, store: CacheStore) -> None:
-        self._heed_at = self._clock.monotonic() + _HEED
+    async def _heed_purges(self, store: CacheStore, errands: _Errands) -> None:
+        now = self._clock.monotonic()
+        self._heed_at = now + _HEED
+        if now >= self._tell_at:
+            self._tell_at = now + _TELL
+            errands.start(self.tell(store))
         purges = await store.purges()
         if self._purges is not None and purges != self._purges:
             self.memory.drop_labelled(())
         self._purges = purges
+
+    def _errands(self, store: CacheStore) -> _Errands:
+        loop = asyncio.get_running_loop()
+        errands = self._loops.get(loop)
+        if errands is None:
+            errands = self._loops[loop] = _Errands(lambda: self.tell(store))
+        return errands
+
+
+class _Errands:
+    """What is done on an event loop beside the questions: tasks, and what is told when the loop ends."""
+
+    def __init__(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        # An event loop's shutdown closes the asynchronous generators that have begun on it: this one is for that.
+        self._farewell = _farewell(last)
+        with suppress(StopIteration):
+            self._farewell.__anext__().send(None)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _farewell(last: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await last()

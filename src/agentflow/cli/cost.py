@@ -1,4 +1,8 @@
-"""`agentflow cost`: what was spent, by model, flow or day."""
+"""`agentflow cost`: what was spent, by model, flow or day; and what would have been cheaper.
+
+agentflow cost --by flow            adds up, as it does without any options
+agentflow cost optimize             in a module of its own (`cost_optimize.py`), imported when it is asked for
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,31 @@ _BAR: Final = 24
 _NARROW: Final = 80  # from here on names need the room
 
 
-@click.command("cost", short_help="Say what was spent.")
+class _Actions(click.Group):
+    """What can be done with what was spent."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["optimize"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "optimize":
+            return None
+        from agentflow.cli.cost_optimize import command as optimize
+
+        return optimize
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([("optimize", "Propose what would have been cheaper.")])
+
+
+@click.group(
+    "cost",
+    cls=_Actions,
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND …]",
+    short_help="Say what was spent, and what would have been cheaper.",
+)
 @click.option(
     "--by", type=click.Choice(["model", "flow", "day", "provider", "tenant"]), default="model", show_default=True,
     help="What to add up by.",
@@ -31,11 +59,16 @@ _NARROW: Final = 80  # from here on names need the room
 @click.option("--json", "wants_json", is_flag=True, help="Print a JSON list; costs are in US dollars.")
 @file_option
 @debug_option
-def command(by: By, since: float | None, wants_json: bool, file: str | None) -> None:
+@click.pass_context
+def command(ctx: click.Context, by: By, since: float | None, wants_json: bool, file: str | None) -> None:
     """Add up what recorded model calls have cost, in US dollars. Hours are counted whole.
 
     A call whose price nobody knows is no free call: "+?" says that there were some, "?" that there were no others.
+
+    `agentflow cost optimize` goes over the same calls and proposes what would have been cheaper.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     with open_runs(file) as reader:
         rows = reader.costs(by=by, since=since)
     if wants_json:

@@ -30,10 +30,16 @@ _MILLION: Final = 1e6
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Qualities as all other folds' runs show them, and as this one's do."""
+    """Qualities as all other folds' runs show them, and as this one's do: these also without each of its groups."""
 
     learned: Floats
     held: Floats
+    held_without: Floats
+    outcomes: Floats
+
+    def error(self, weights: Floats) -> float:
+        """The standard error of Σ weights × held."""
+        return _error(weights, self.held, self.held_without, self.outcomes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +65,22 @@ class Cells:
         return _somewhere(self.allowed)
 
     def error(self, weights: Floats) -> float:
-        """The standard error of Σ weights × quality, clustered by run: the jackknife's, and never less than that of as
-        many independent outcomes (Agresti and Coull's, so that thirty good ones are not taken for certainty)."""
-        held = np.where(weights != 0.0, self.quality_without, 0.0)
-        each = (held * weights[None]).sum(axis=(1, 2))
-        groups = len(each)
-        clustered = (groups - 1) / groups * float(((each - each.mean()) ** 2).sum()) if groups > 1 else 0.0
-        return float(np.sqrt(max(clustered, self._independent(weights))))
+        """The standard error of Σ weights × quality."""
+        return _error(weights, self.quality, self.quality_without, self.outcomes)
 
-    def _independent(self, weights: Floats) -> float:
-        counted = self.outcomes + 4.0
-        middle = (np.nan_to_num(self.quality) * self.outcomes + 2.0) / counted
-        return float((weights**2 * middle * (1.0 - middle) / counted).sum())
+
+def _error(weights: Floats, quality: Floats, without: Floats, outcomes: Floats) -> float:
+    """Clustered by run: the jackknife's, and never less than that of as many independent outcomes (Agresti and Coull's,
+    so that thirty good ones are not taken for certainty). Infinite where there are no two groups."""
+    groups = len(without)
+    if groups < 2:
+        return np.inf
+    each = (np.where(weights != 0.0, without, 0.0) * weights[None]).sum(axis=(1, 2))
+    clustered = (groups - 1) / groups * float(((each - each.mean()) ** 2).sum())
+    counted = outcomes + 4.0
+    middle = (np.nan_to_num(quality) * outcomes + 2.0) / counted
+    independent = float((weights**2 * middle * (1.0 - middle) / counted).sum())
+    return float(np.sqrt(max(clustered, independent)))
 
 
 def cells_of(table: Table, *, fewest: int = FEWEST_OUTCOMES) -> Cells:
@@ -95,11 +105,20 @@ def cells_of(table: Table, *, fewest: int = FEWEST_OUTCOMES) -> Cells:
 
 
 def _fold(table: Table, judged: Bools, quality: Floats, number: int) -> Fold:
-    """Where one of the two has no outcome, that of all stands in."""
+    """Where one part has no outcome, that of all stands in."""
     mine = table.group % _FOLDS == number
-    parts = (_quality(table, judged & ~mine), _quality(table, judged & mine))
-    learned, held = (np.nan_to_num(np.where(np.isnan(part), quality, part)) for part in parts)
-    return Fold(learned, held)
+
+    def seen(these: Bools) -> Floats:
+        part = _quality(table, these)
+        return np.nan_to_num(np.where(np.isnan(part), quality, part))
+
+    groups = range(number, table.groups, _FOLDS)
+    return Fold(
+        learned=seen(judged & ~mine),
+        held=seen(judged & mine),
+        held_without=np.array([seen(judged & mine & (table.group != group)) for group in groups]),
+        outcomes=_sums(table, judged & mine, np.ones(len(table))),
+    )
 
 
 def _is_priced(rates: Rates | None) -> bool:

@@ -4,13 +4,15 @@
     such that   Σ share_s · x_sm · quality_sm  ≥  q + margin
                 Σ_m x_sm = 1,   x ≥ 0                         for each segment s
 
-The margin is what makes it sure: the least one is looked for with which the lower confidence bound of the solution is q.
-Where q is today's quality less something, the error is that of the difference to today's mix, which is less.
+The margin is what makes it sure. Whoever chooses the best of estimates is flattered by them, and the more so the fewer
+outcomes there are. So no mix is judged by the outcomes that it was chosen by (cross-fitting): the runs are dealt into
+folds, the program is solved without each, and its mix is judged by that fold alone. What is proposed is the mean of
+these mixes. Quality is linear in the shares, so the mean of the judgements is that of the mean mix, without flattery.
 
-Whoever chooses the best of estimates is flattered by them, and the more so the fewer outcomes there are. So nobody is
-judged by the outcomes that he was chosen by (cross-fitting): the runs are dealt into folds, the program is solved
-without each, and its mix is judged by that fold alone. What is proposed is the mean of these mixes. A mix's quality is
-linear in its shares, so the mean of the judgements is that of the mean mix, without flattery.
+Margins are tried from the widest on, and the first one whose lower confidence bound is below q ends it: what came
+before is proposed. In that order no allowance is needed for having tried several (fixed-sequence testing, as in
+Angelopoulos et al. 2021, "Learn then test"). Where q is today's quality less something, it is the difference to today's
+mix that is judged, in the same folds.
 
 The dual of the quality row is what one more point of quality costs. Solved by HiGHS (Huangfu and Hall 2018) in scipy.
 """
@@ -27,15 +29,15 @@ from agentflow.mcp.optimization.cost.table import Floats
 
 __all__ = ["Goal", "Mix", "alone", "best_reachable", "cheapest", "front", "present_mix", "solved"]
 
-_STEPS: Final = 12
+_STEPS: Final = 20
 _POINTS: Final = 25
 _SLIVER: Final = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """A quality that must be reached, at a one-sided level. With `today` (a mix's shares) it is one that was measured
-    by today's own quality, and what is unsure of both counts once."""
+    """A quality that must be reached, at a one-sided level. With `today` (a mix's shares) it was measured by today's
+    own quality, and what is judged is the difference to that mix."""
 
     floor: float
     level: float = 0.95
@@ -88,16 +90,13 @@ def cheapest(cells: Cells, goal: Goal) -> Mix | None:
     """The cheapest mix that reaches the goal for sure; None where none does."""
     if not cells.judged.any():
         return None
-    least, most = goal.floor, min(_best(cells, fold.learned) for fold in cells.folds) - _SLIVER
-    best = _crossed(cells, most, goal)
-    if best is None or best.low < goal.floor:
-        return None
-    for _ in range(_STEPS):
-        tried = _crossed(cells, (middle := (least + most) / 2.0), goal)
-        if tried is not None and tried.low >= goal.floor:
-            most, best = middle, tried
-        else:
-            least = middle
+    widest = min(_best(cells, fold.learned) for fold in cells.folds) - _SLIVER
+    best: Mix | None = None
+    for floor in np.linspace(widest, min(goal.floor, widest), _STEPS):
+        tried = _crossed(cells, float(floor), goal)
+        if tried is None or tried.low < goal.floor:
+            break
+        best = tried
     return best
 
 
@@ -107,13 +106,23 @@ def _crossed(cells: Cells, floor: float, goal: Goal) -> Mix | None:
     found = [mix for mix in mixes if mix is not None]
     if len(found) < len(mixes):
         return None
-    told = [
-        float((cells.share[:, None] * mix.shares * fold.held).sum())
-        for mix, fold in zip(found, cells.folds, strict=True)
-    ]
+    today = np.zeros(cells.allowed.shape) if goal.today is None else goal.today
+    told, errors = [], []
+    for mix, fold in zip(found, cells.folds, strict=True):
+        weights = cells.share[:, None] * (mix.shares - today)
+        told.append(float((weights * fold.held).sum()))
+        errors.append(fold.error(weights))
     shares = np.mean([mix.shares for mix in found], axis=0)
-    price = float(np.mean([mix.price for mix in found]))
-    return _described(cells, shares, goal, price=price, told=float(np.mean(told)))
+    beside = float((cells.share[:, None] * today * np.nan_to_num(cells.quality)).sum())
+    quality = beside + float(np.mean(told))
+    error = float(np.sqrt(np.square(errors).sum())) / len(errors)
+    return Mix(
+        shares,
+        float((cells.share[:, None] * shares * cells.cost).sum()),
+        quality,
+        quality - _one_sided(goal.level, cells.table.groups - len(errors)) * error,
+        float(np.mean([mix.price for mix in found])),
+    )
 
 
 def _best(cells: Cells, quality: Floats) -> float:
@@ -165,17 +174,11 @@ def front(cells: Cells, *, level: float = 0.95) -> list[Mix]:
     return [mix for floor in floors if (mix := solved(cells, float(floor), goal)) is not None]
 
 
-def _described(cells: Cells, shares: Floats, goal: Goal, price: float = 0.0, told: float | None = None) -> Mix:
+def _described(cells: Cells, shares: Floats, goal: Goal, price: float = 0.0) -> Mix:
     weights = cells.share[:, None] * shares
-    quality = float((weights * np.nan_to_num(cells.quality)).sum()) if told is None else told
-    unsure = weights if goal.today is None else weights - cells.share[:, None] * goal.today
-    return Mix(
-        shares,
-        float((weights * cells.cost).sum()),
-        quality,
-        quality - _one_sided(goal.level, cells.table.groups - 1) * cells.error(unsure),
-        price,
-    )
+    quality = float((weights * np.nan_to_num(cells.quality)).sum())
+    low = quality - _one_sided(goal.level, cells.table.groups - 1) * cells.error(weights)
+    return Mix(shares, float((weights * cells.cost).sum()), quality, low, price)
 
 
 def _one_sided(level: float, freedom: int) -> float:

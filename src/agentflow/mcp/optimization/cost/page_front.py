@@ -16,7 +16,7 @@ _WIDE: Final = 760.0
 _HIGH: Final = 340.0
 _LEFT: Final = 64.0
 _BOTTOM: Final = 44.0
-_TOP: Final = 16.0
+_TOP: Final = 30.0
 _RIGHT: Final = 24.0
 _NAME: Final = 70.0  # how much room a name is given
 
@@ -85,7 +85,7 @@ def _axes(scale: _Scale) -> Iterator[Html]:
         yield element("line", x1=_LEFT, x2=_WIDE - _RIGHT, y1=y, y2=y, class_="grid")
         yield element("text", f"{quality:.3g}", x=_LEFT - 8.0, y=y + 4.0, class_="end")
     yield element("text", "US dollars a day", x=(_LEFT + _WIDE - _RIGHT) / 2, y=_HIGH - 6.0, class_="middle name")
-    yield element("text", "mean score", x=4.0, y=_TOP - 4.0, class_="name")
+    yield element("text", "mean score", x=4.0, y=_TOP - 14.0, class_="name")
 
 
 def _ticks(least: float, most: float) -> list[float]:

@@ -28,7 +28,7 @@ class Terms:
     """
 
     quality_floor: float | None = None
-    tolerance: float = 0.01
+    tolerance: float = 0.02
     cache_ttl: float = 3_600.0
     cache_capacity: int | None = None
     cache_all: bool = False

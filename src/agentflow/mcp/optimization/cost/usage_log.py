@@ -63,6 +63,9 @@ class UsageLog(Sequence[Call]):
     def __getitem__(self, index: int | slice) -> Call | tuple[Call, ...]:
         return self._calls[index]
 
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls)
+
     def __len__(self) -> int:
         return len(self._calls)
 

@@ -12,6 +12,8 @@ def usd(amount: float) -> str:
         return f"{sign}${size:,.2f}"
     if size < 1e-7:
         return "$0"
+    if size >= 0.0995:
+        return f"{sign}${size:.2f}"
     return f"{sign}${size:.2g}" if size >= 1e-3 else f"{sign}${size:.7f}".rstrip("0")
 
 

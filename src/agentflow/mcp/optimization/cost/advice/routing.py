@@ -75,8 +75,9 @@ def route_notes(table: Table, cells: Cells, terms: Terms) -> list[str]:
     top = None if goal is None else best_reachable(cells, goal)
     if goal is not None and top is not None and cheapest(cells, goal) is None:
         return [
-            f"no mix of models reaches a quality of {goal.floor:.3f} for sure: the best has {top.quality:.3f}, and at "
-            f"{terms.level:.0%} no less than {top.low:.3f}; more judged calls would narrow that"
+            f"no mix of models is sure to reach a quality of {goal.floor:.3f}: the best has {top.quality:.3f}, and at "
+            f"{terms.level:.0%} no less than {top.low:.3f}; more judged calls would narrow that, or `--quality-floor` "
+            "lower it"
         ]
     if (cells.allowed.sum(axis=1) < 2).all():
         return ["no segment has seen a second model that was judged, so there is nothing to route between"]

@@ -29,8 +29,8 @@ from agentflow.mcp.optimization.benchmark.record import Record
 __all__ = ["ALPHA", "METRICS", "Comparison", "Difference", "compared", "holm"]
 
 ALPHA: Final = 0.05
-_FLIPS: Final = 9_999
-_DRAWS: Final = 1_999
+_EFFORT: Final = 2_499
+_DRAWS: Final = 0.4
 _LEAST: Final = 8  # values on each side, below which nothing is said
 
 
@@ -113,11 +113,11 @@ class Comparison:
         return [each for each in self.differences if each.verdict == "worse" and abs(each.relative) > tolerance]
 
 
-def compared(before: Measures, after: Measures, *, paired: bool, dice: Random) -> Comparison:
-    """`paired` where the same requests were made of both, told apart by their index."""
-    found = [
-        difference for metric in METRICS if (difference := _difference(metric, before, after, paired, dice)) is not None
-    ]
+def compared(before: Measures, after: Measures, *, paired: bool, dice: Random, effort: int = _EFFORT) -> Comparison:
+    """`paired` where the same requests were made of both, told apart by their index. `effort` is how often signs are
+    flipped or batches dealt; no p-value is below 1 / (effort + 1)."""
+    chance = _Chance(paired, dice, effort)
+    found = [difference for metric in METRICS if (difference := _difference(metric, before, after, chance)) is not None]
     corrected = holm([each.p for each in found])
     told = tuple([replace(each, holm=p) for each, p in zip(found, corrected, strict=True)])
     return Comparison(before.name, after.name, paired, told)
@@ -137,18 +137,25 @@ def holm(values: Sequence[float]) -> list[float]:
 # ---- one metric ----------------------------------------------------------------------------------------------
 
 
-def _difference(metric: Metric, before: Measures, after: Measures, paired: bool, dice: Random) -> Difference | None:
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    paired: bool
+    dice: Random
+    effort: int
+
+
+def _difference(metric: Metric, before: Measures, after: Measures, chance: _Chance) -> Difference | None:
     one, other = _values(metric, before), _values(metric, after)
-    if paired:
+    if chance.paired:
         both = [index for index in one if index in other]
         one, other = {index: one[index] for index in both}, {index: other[index] for index in both}
     if min(len(one), len(other)) < _LEAST:
         return None
     first, second = _Side(list(one.values()), metric.p), _Side(list(other.values()), metric.p)
     change = _minus(second.value, first.value)
-    draws = sorted(_drawn(first, second, paired, dice))
-    tested = _flipped if paired else _dealt
-    p = tested(first, second, dice) if metric.p is None else _crossing(draws)
+    draws = sorted(_drawn(first, second, chance))
+    tested = _flipped if chance.paired else _dealt
+    p = tested(first, second, chance) if metric.p is None else _crossing(draws)
     return Difference(
         metric.name,
         first.value,
@@ -194,11 +201,11 @@ class _Side:
         return self._ordered[-1][0]
 
 
-def _drawn(first: _Side, second: _Side, paired: bool, dice: Random) -> Iterator[float]:
+def _drawn(first: _Side, second: _Side, chance: _Chance) -> Iterator[float]:
     """The bootstrap's changes."""
-    for _ in range(_DRAWS):
-        weights = _weights(len(first.sizes), dice)
-        others = weights if paired else _weights(len(second.sizes), dice)
+    for _ in range(round(chance.effort * _DRAWS)):
+        weights = _weights(len(first.sizes), chance.dice)
+        others = weights if chance.paired else _weights(len(second.sizes), chance.dice)
         yield _minus(second.under(others), first.under(weights))
 
 
@@ -216,28 +223,28 @@ def _crossing(draws: Sequence[float]) -> float:
     return min(1.0, 2.0 * (min(below, above) + 1) / (len(draws) + 1))
 
 
-def _flipped(first: _Side, second: _Side, dice: Random) -> float:
+def _flipped(first: _Side, second: _Side, chance: _Chance) -> float:
     apart = [other - one for one, other in zip(first.sums, second.sums, strict=True)]
     seen = abs(math.fsum(apart)) * (1.0 - 1e-12)
     extreme = 0
-    for _ in range(_FLIPS):
-        bits = dice.getrandbits(len(apart))
+    for _ in range(chance.effort):
+        bits = chance.dice.getrandbits(len(apart))
         flipped = sum([value if bits >> at & 1 else -value for at, value in enumerate(apart)])
         extreme += abs(flipped) >= seen
-    return (extreme + 1) / (_FLIPS + 1)
+    return (extreme + 1) / (chance.effort + 1)
 
 
-def _dealt(first: _Side, second: _Side, dice: Random) -> float:
+def _dealt(first: _Side, second: _Side, chance: _Chance) -> float:
     """Batches of both sides in one heap, dealt anew."""
     heap = list(zip([*first.sums, *second.sums], [*first.sizes, *second.sizes], strict=True))
     seen = abs(second.value - first.value) * (1.0 - 1e-12)
     total, count, take = math.fsum(first.sums) + math.fsum(second.sums), sum(size for _, size in heap), len(first.sums)
     extreme = 0
-    for _ in range(_FLIPS):
-        dealt = dice.sample(heap, take)
+    for _ in range(chance.effort):
+        dealt = chance.dice.sample(heap, take)
         part, size = sum([each[0] for each in dealt]), sum([each[1] for each in dealt])
         extreme += abs((total - part) / (count - size) - part / size) >= seen
-    return (extreme + 1) / (_FLIPS + 1)
+    return (extreme + 1) / (chance.effort + 1)
 
 
 def _minus(one: float, other: float) -> float:

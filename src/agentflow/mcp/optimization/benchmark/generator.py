@@ -81,6 +81,7 @@ class Generator:
         self._worker = worker
         self._start = 0.0
         self._room = asyncio.Semaphore(limits.max_in_flight)
+        self._full_until = 0.0
         self._records: dict[int, Record] = {}
         self._beats: list[float] = []
         self._stop = asyncio.Event()
@@ -122,19 +123,18 @@ class Generator:
         for planned in self._plan:
             # Also where it is late already: else the requests before it would be created, but not begin.
             await self._clock.sleep(max(0.0, planned.at - self._now()))
-            held = await self._find_room()
+            await self._find_room()
+            held = max(0.0, self._full_until - planned.at)
             task = asyncio.create_task(self._one(planned, held))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    async def _find_room(self) -> float:
-        """Seconds that it took."""
-        if not self._room.locked():
-            await self._room.acquire()
-            return 0.0
-        before = self._now()
+    async def _find_room(self) -> None:
+        """All that fall due while one waits are held back with it."""
+        full = self._room.locked()
         await self._room.acquire()
-        return self._now() - before
+        if full:
+            self._full_until = self._now()
 
     async def _one(self, planned: Planned, held: float) -> None:
         sent, answer, error = self._now(), Answer(), None

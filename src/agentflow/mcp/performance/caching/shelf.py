@@ -29,14 +29,15 @@ _HEED: Final = 1.0  # seconds between two looks whether another process has purg
 
 
 class Found:
-    """What was found, as it may be handed out. `packed` is what it is read from anew for everybody, where somebody
-    could change what he got."""
+    """What was found, as it may be handed out to its tenant. `packed` is what it is read from anew for everybody, where
+    somebody could change what he got."""
 
-    __slots__ = ("_whole", "kept", "packed", "plain")
+    __slots__ = ("_whole", "kept", "packed", "plain", "tenant")
 
-    def __init__(self, kept: Kept, packed: bytes) -> None:
+    def __init__(self, kept: Kept, packed: bytes, tenant: str | None) -> None:
         self.kept = kept
         self.packed = packed
+        self.tenant = tenant
         self.plain = kept.is_plain
         self._whole: Response | None = None
 
@@ -70,7 +71,7 @@ class Shelf:
             if self._clock.monotonic() >= self._heed_at:
                 await self._heed_purges(self.store, errands)
         found = self.memory.get(name)
-        if found is None:
+        if found is None or found.tenant != tenant:
             return None
         if found.kept.gone <= self._clock.time():
             self.memory.drop(name)
@@ -99,7 +100,7 @@ class Shelf:
         packed = pack(kept, self._keyring.of(tenant), name)
         if packed is None:
             return "unstorable"
-        held = self.memory.put(name, Item(Found(kept, packed), len(packed), kept.cost or 0.0, kept.labels))
+        held = self.memory.put(name, Item(Found(kept, packed, tenant), len(packed), kept.cost or 0.0, kept.labels))
         if self.store is not None:
             self._errands(self.store)
             seconds = kept.gone - self._clock.time()
@@ -130,7 +131,7 @@ class Shelf:
 
     def _read(self, packed: bytes, name: str, tenant: str | None) -> Found | None:
         kept = unpack(packed, self._keyring.of(tenant), name)
-        return None if kept is None else Found(kept, packed)
+        return None if kept is None else Found(kept, packed, tenant)
 
     async def _heed_purges(self, store: CacheStore, errands: _Errands) -> None:
         now = self._clock.monotonic()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.batch_server import BatchServer, JumpingClock
+from tests.support.batch_api_server import BatchApiServer, JumpingClock
 
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.mcp.performance.batching.jobs import job as jobs
@@ -23,7 +23,7 @@ from agentflow.mcp.performance.batching.jobs.policy import Policy
 from agentflow.mcp.performance.batching.jobs.result import BatchResult
 from agentflow.mcp.performance.batching.jobs.store import Store
 
-__all__ = ["BatchBench", "Died", "Edges"]
+__all__ = ["BatchBench", "Died", "Edges", "mortal"]
 
 Json = dict[str, Any]
 
@@ -98,12 +98,25 @@ class _MortalEndpoint:
             self._edges.cross("between answers")
 
 
+def mortal(edges: Edges) -> Callable[[], None]:
+    """Let jobs of this process cross those edges. Returns what ends it."""
+    kind = type("MortalStore", (_MortalStore,), {"edges": edges})
+    store, endpoint = jobs.Store, jobs._endpoint
+    jobs.Store = kind  # type: ignore[misc,assignment]
+    jobs._endpoint = lambda registry, model: _MortalEndpoint(endpoint(registry, model), edges)  # type: ignore[assignment,return-value]
+
+    def back() -> None:
+        jobs.Store, jobs._endpoint = store, endpoint  # type: ignore[misc]
+
+    return back
+
+
 class BatchBench:
-    """`options` are those of the providers, by kind; see `BatchServer.models_yml`."""
+    """`options` are those of the providers, by kind; see `BatchApiServer.models_yml`."""
 
     def __init__(self, folder: Path, *, seed: int = 0, **options: Json) -> None:
         self.clock = JumpingClock(seed=seed)
-        self.server = BatchServer(self.clock.time, seed=seed)
+        self.server = BatchApiServer(self.clock.time, seed=seed)
         self.folder = folder
         self.store = folder / "batches.db"
         self.policy = Policy(settle=60.0)
@@ -161,17 +174,9 @@ class BatchBench:
     def mortal(self, at: int | None) -> Edges:
         """From now on, the process dies at that edge; None for a life without end, which counts them."""
         self.live_on()
-        self.edges = edges = Edges(at, _gone)
-        kind = type("MortalStore", (_MortalStore,), {"edges": edges})
-        store, endpoint = jobs.Store, jobs._endpoint
-        jobs.Store = kind  # type: ignore[misc,assignment]
-        jobs._endpoint = lambda registry, model: _MortalEndpoint(endpoint(registry, model), edges)  # type: ignore[assignment,return-value]
-
-        def back() -> None:
-            jobs.Store, jobs._endpoint = store, endpoint  # type: ignore[misc]
-
-        self._patched.append(back)
-        return edges
+        self.edges = Edges(at, _gone)
+        self._patched.append(mortal(self.edges))
+        return self.edges
 
     def live_on(self) -> None:
         while self._patched:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.support.batch_api_server import Trouble
 from tests.support.batch_bench import BatchBench
-from tests.support.batch_server import Trouble
 
 from agentflow.errors import AuthenticationError, BatchRequestError
 

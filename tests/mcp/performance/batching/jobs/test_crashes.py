@@ -10,8 +10,8 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from tests.support.batch_api_server import Trouble
 from tests.support.batch_bench import BatchBench
-from tests.support.batch_server import Trouble
 
 
 async def dies_at(bench: BatchBench, model: str, deaths: list[int], tag: str, parts: int = 1) -> int:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from tests.support.batch_api_server import FULL_PRICE, Trouble
 from tests.support.batch_bench import BatchBench, Died
-from tests.support.batch_server import FULL_PRICE, Trouble
 
 from agentflow.errors import ConfigurationError
 from agentflow.mcp.performance.batching.jobs.job import BatchJob

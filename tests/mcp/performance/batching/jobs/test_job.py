@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.batch_api_server import FULL_PRICE
 from tests.support.batch_bench import BatchBench
-from tests.support.batch_server import FULL_PRICE
 
 PROMPTS = [f"question {number}" for number in range(7)]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.support.batch_api_server import Trouble
 from tests.support.batch_bench import BatchBench
-from tests.support.batch_server import Trouble
 
 from agentflow.errors import (
     AuthenticationError,

@@ -66,6 +66,7 @@ class Decider:
     experience: Experience = field(default_factory=Experience)
     healthy: Callable[[str], bool] = lambda name: True
     able: Callable[[str], str | None] = lambda name: None
+    _labels: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def decide(
         self, request: Request, caller: Caller, rng: random.Random, *, id: str = "", failed: Failed | None = None
@@ -197,7 +198,7 @@ class Decider:
             choice.probabilities,
             choice.propensity,
             rule,
-            f"{policy.name} {policy.digest}",
+            self._label(policy),
             _aim(policy),
             value_of(policy),
             arm,
@@ -205,6 +206,13 @@ class Decider:
             stages if len(stages) > 1 else (),
             asked.input_tokens,
         )
+
+    def _label(self, policy: Policy) -> str:
+        """Its name and digest, which is worked out once: a policy does not change, and lives as long as the router."""
+        label = self._labels.get(id(policy))
+        if label is None:
+            label = self._labels[id(policy)] = f"{policy.name} {policy.digest}"
+        return label
 
     def _forecasts(self, asked: Demands, found: _Field, choice: Choice) -> Mapping[str, Forecast]:
         """The policy's, and of those that it does not know what is stated of them."""

@@ -23,7 +23,7 @@ from agentflow.mcp.optimization.benchmark.percentiles import Estimate
 __all__ = ["NUMBERS", "Gate", "Verdict"]
 
 _LINE: Final = re.compile(
-    r"\s*(?:(?P<model>[^<>=]+?)\s*:\s*)?(?P<what>[\w.:-]+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<limit>[-+.\deE]+)\s*"
+    r"\s*(?:(?P<model>[^<>=]+?):\s+)?(?P<what>[^\s<>=]+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<limit>[-+.\deE]+)\s*"
 )
 _SIGNS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">": operator.gt,

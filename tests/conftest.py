@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from agentflow.core.observability.redaction.known_secrets import KNOWN
 
 settings.register_profile("house", deadline=None)  # a shared machine is slow now and then, which is no failure
 settings.load_profile("house")
@@ -42,6 +45,16 @@ def node_program() -> str:
     return program
 
 
+@pytest.fixture(autouse=True)
+def forgotten_secrets() -> Iterator[None]:
+    """What one test makes known as a secret, the next does not know: tests agree on what a key looks like."""
+    values, spelt = KNOWN._values, KNOWN._spelt
+    yield
+    if KNOWN._values is not values:
+        KNOWN._values, KNOWN._spelt = values, spelt
+        KNOWN.version += 1
+
+
 _TABLES = pytest.StashKey[list[str]]()
 Tell = Callable[[Iterable[str]], None]
 
@@ -50,6 +63,19 @@ Tell = Callable[[Iterable[str]], None]
 def tell(pytestconfig: pytest.Config) -> Tell:
     """Lines that are printed after the run, whatever pytest captures: what was compared, and with what outcome."""
     return pytestconfig.stash.setdefault(_TABLES, []).extend
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands its lines to the process that prints them."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tables"] = session.config.stash.get(_TABLES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(_TABLES, []).extend(output.get("tables", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

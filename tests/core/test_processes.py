@@ -415,7 +415,8 @@ async def test_fifty_cancelled_calls_leave_nothing(tmp_path: Path) -> None:
         else:
             await asyncio.sleep(0)
         await cancelled(task)
-    await until(lambda: kept() == before and children() == processes)
+    # Threads that earlier work left idle may end meanwhile.
+    await until(lambda: all(now <= then for now, then in zip(kept(), before, strict=True)) and children() == processes)
 
     pool.close()
 

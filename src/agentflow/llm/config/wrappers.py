@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from agentflow.llm.config.entry import Amount, Count, Entry, Name, Names, Seconds, Share, Variable
+from agentflow.llm.config.entry import Amount, Count, Delay, Entry, Name, Names, Seconds, Share, Variable
 
 __all__ = [
     "AllowanceEntry",
@@ -205,7 +205,10 @@ class RouterEntry(Entry, frozen=True):
 
 
 class BatchEntry(Entry, frozen=True):
-    """`batch:`, as in `RequestBatcher`."""
+    """`batch:`, as in `RequestBatcher`. `latency_budget` is in seconds."""
 
     max_size: Count | UnsetType = UNSET
-    max_wait: Seconds | UnsetType = UNSET
+    max_tokens: Count | UnsetType = UNSET
+    latency_budget: Delay | UnsetType = UNSET
+    in_flight: Count | UnsetType = UNSET
+    padded: bool | UnsetType = UNSET

@@ -1,0 +1,127 @@
+"""May what was learned decide? Only where a paired bootstrap says that it beats the best mixture of single models.
+
+    resample the rows ──▶ quality(learned) − quality(hull at the same cost)   at the point aimed at
+                      ──▶ the area between both curves                        over all costs
+    both lower bounds above 0  ──▶  learned          else  ──▶  the hull itself
+
+Paired: the same rows judge both, so what makes a row easy for everybody cancels out. Rows of one prompt (or group,
+where whole groups will be new) are drawn together. Efron and Tibshirani (1993), chapter 13: percentile bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentflow.mcp.optimization.router.learning.curve import Aim, choices, hull_quality, lambdas
+from agentflow.mcp.optimization.router.learning.table import Matrix
+
+__all__ = ["Experience", "Verdict", "judge"]
+
+_RESAMPLES: Final = 800
+_LAMBDAS: Final = 25
+_COSTS: Final = 21
+_FEWEST_ROWS: Final = 60
+_FEWEST_BLOCKS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experience:
+    """What was forecast for rows that were not learned from, beside what was. All are (rows × models), costs in USD.
+
+    `blocks` numbers what is drawn together.
+    """
+
+    forecast: Matrix
+    expected: Matrix
+    quality: Matrix
+    cost: Matrix
+    blocks: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`gain` is quality over the hull's at the same cost, at the point aimed at; `area` the mean gain over all costs
+    from the cheapest model's to the hull's end. Bounds are one-sided, at the level `confidence`."""
+
+    deployed: bool
+    gain: float
+    gain_bound: float
+    area: float
+    area_bound: float
+    confidence: float
+    reason: str
+
+
+def judge(experience: Experience, aim: Aim, *, confidence: float = 0.95, seed: int = 0) -> Verdict:
+    """`aim` holds the λs that were solved for; the first resample is the sample itself."""
+    apart = len(np.unique(experience.blocks))
+    if len(experience.forecast) < _FEWEST_ROWS or apart < _FEWEST_BLOCKS:
+        few = f"the hull stays: {len(experience.forecast)} rows in {apart} parts are too few to tell"
+        return Verdict(False, nan, nan, nan, nan, confidence, few)
+    weights = _resamples(experience.blocks, seed)
+    rows = np.arange(len(experience.forecast))
+    quality = weights @ experience.quality
+    cost = weights @ experience.cost
+
+    def got(value: float) -> tuple[Matrix, Matrix]:
+        picked = choices(experience.forecast, experience.expected, value)
+        return experience.quality[rows, picked], experience.cost[rows, picked]
+
+    low, high = got(aim.low), got(aim.high)
+    there = [(1 - aim.share) * one + aim.share * other for one, other in zip(low, high, strict=True)]
+    gains = _over_hull(quality, cost, weights @ there[0], weights @ there[1])
+    tried = lambdas(experience.forecast, experience.expected, _LAMBDAS)
+    path = [np.stack(each, axis=1) for each in zip(*(got(float(value)) for value in tried), strict=True)]
+    areas = _areas(quality, cost, weights @ path[0], weights @ path[1])
+    return _verdict(gains, areas, confidence)
+
+
+def _resamples(blocks: NDArray[np.int64], seed: int) -> Matrix:
+    """(samples × rows) of weights that add up to 1."""
+    _, block = np.unique(blocks, return_inverse=True)
+    many = int(block.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(many, np.full(many, 1 / many), size=_RESAMPLES).astype(float)
+    drawn[0] = 1.0
+    weights = drawn[:, block]
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _over_hull(quality: Matrix, cost: Matrix, got: Matrix, paid: Matrix) -> Matrix:
+    return got - np.nan_to_num(hull_quality(quality, cost, paid), nan=np.inf)
+
+
+def _areas(quality: Matrix, cost: Matrix, got: Matrix, paid: Matrix) -> Matrix:
+    """The mean over costs of what the curve has over the hull, for each resample."""
+    best = quality.argmax(axis=1)
+    samples = np.arange(len(quality))
+    first, last = cost.min(axis=1), cost[samples, best]
+    gains = np.empty(len(quality))
+    for each in samples:
+        if last[each] <= first[each] * (1 + 1e-9):
+            gains[each] = np.nan  # the cheapest model is the best one: there is no range of costs to look at
+            continue
+        at = np.linspace(first[each], last[each], _COSTS)
+        order = np.argsort(paid[each], kind="stable")
+        curve = np.interp(at, paid[each][order], got[each][order])
+        hull = hull_quality(np.tile(quality[each], (_COSTS, 1)), np.tile(cost[each], (_COSTS, 1)), at)
+        gains[each] = np.nanmean(curve - hull)
+    return gains
+
+
+def _verdict(gains: Matrix, areas: Matrix, confidence: float) -> Verdict:
+    gain_bound = float(np.quantile(gains, 1 - confidence))
+    ranged = areas[~np.isnan(areas)]
+    decided = ranged.size > len(areas) / 2
+    area_bound = float(np.quantile(ranged, 1 - confidence)) if decided else float("nan")
+    deployed = gain_bound > 0 and (not decided or area_bound > 0)
+    points = f"{100 * gains[0]:+.2f} points of quality over the hull at the same cost, at least {100 * gain_bound:+.2f}"
+    area = f"over all costs at least {100 * area_bound:+.2f}" if decided else "one model is cheapest and best"
+    word = "learned" if deployed else "the hull stays"
+    return Verdict(
+        deployed, float(gains[0]), gain_bound, float(areas[0]), area_bound, confidence, f"{word}: {points}; {area}"
+    )

@@ -103,6 +103,30 @@ def test_the_error_names_models_that_can(tmp_path: Path) -> None:
         check(EmbeddingRequest("gpt-4o", ("a",)), registry.describe("gpt-4o"), registry.models_with)
 
 
+@pytest.mark.parametrize(
+    ("regions", "demand", "works"),
+    [
+        (("eu",), "eu", True),
+        (("eu",), " eu , ch", True),
+        (("eu", "us"), "eu", False),
+        (("us",), "eu", False),
+        ((), "eu", False),
+        (("eu",), "", False),
+    ],
+)
+def test_a_request_is_worked_on_where_it_says_and_nowhere_else(
+    regions: tuple[str, ...], demand: str, works: bool
+) -> None:
+    config = ModelConfig("m", "lab", "m-1", regions=regions)
+    check(asked(), config)
+    request = asked(metadata={"residency": demand})
+    if works:
+        check(request, config)
+    else:
+        with pytest.raises(UnsupportedError, match="may only be worked on in"):
+            check(request, config)
+
+
 def test_it_is_an_error_of_the_configuration() -> None:
     assert issubclass(UnsupportedError, ConfigurationError)
 

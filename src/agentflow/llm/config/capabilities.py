@@ -17,7 +17,7 @@ from agentflow.llm.config.schema import Capability
 from agentflow.llm.content import Audio, Content, Document, Image, ToolResult
 from agentflow.llm.messages import EmbeddingRequest, Request, Thinking
 
-__all__ = ["Able", "check"]
+__all__ = ["RESIDENCY", "Able", "check", "places"]
 
 Able = Callable[[Capability], Sequence[str]]
 """The names of the models that can do something: `ModelRegistry.models_with`."""
@@ -34,12 +34,16 @@ _ASKED: Final[dict[Capability, str]] = {
 }
 _MOST_NAMES: Final = 5
 
+RESIDENCY: Final = "residency"
+"""The key of a request's metadata by which a call demands places: `.metadata(residency="eu,ch")`."""
+
 
 def check(request: Request | EmbeddingRequest, config: ModelConfig, able: Able | None = None) -> None:
     """Raises UnsupportedError for what the model is known not to do; with `able`, it says which models do.
 
     Looked at are images, documents and sound (also in the results of tools), tools, a schema for the answer, thinking,
-    embeddings, and `max_tokens` beyond the model's limit.
+    embeddings, `max_tokens` beyond the model's limit, and places where the request may be worked on, where it says so
+    (`RESIDENCY`).
     """
     can = config.capabilities
     if isinstance(request, EmbeddingRequest):
@@ -48,11 +52,28 @@ def check(request: Request | EmbeddingRequest, config: ModelConfig, able: Able |
         return
     if can is not None:
         _check_abilities(request, config, can, able)
+    if request.metadata and RESIDENCY in request.metadata and not config.routed:
+        _check_places(places(request.metadata[RESIDENCY]), config)
     if request.max_tokens is not None and config.max_output is not None and request.max_tokens > config.max_output:
         raise UnsupportedError(
             f"{config.name} answers with at most {config.max_output:,} tokens, and max_tokens is "
             f"{request.max_tokens:,}: lower it, or correct max_output in models.yml"
         )
+
+
+def places(demand: str) -> frozenset[str]:
+    """The places that a request names: `"eu, ch"`."""
+    return frozenset(filter(None, map(str.strip, demand.split(","))))
+
+
+def _check_places(allowed: frozenset[str], config: ModelConfig) -> None:
+    if config.regions and allowed.issuperset(config.regions):
+        return
+    where = f"works in {', '.join(config.regions)}" if config.regions else "works nobody knows where"
+    raise UnsupportedError(
+        f"the request may only be worked on in {', '.join(sorted(allowed)) or 'no place at all'} (its metadata's "
+        f"`{RESIDENCY}`), and {config.name} {where}: ask another model, or correct `regions` of its entry in models.yml"
+    )
 
 
 def _check_abilities(request: Request, config: ModelConfig, can: frozenset[Capability], able: Able | None) -> None:

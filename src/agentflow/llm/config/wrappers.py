@@ -160,7 +160,7 @@ class CascadeEntry(Entry, frozen=True):
 
 
 class CanaryEntry(Entry, frozen=True):
-    """`canary:` of a router, as in `Canary`; `policy` is a file."""
+    """`canary:` of a router, as in `Canary`; `policy` is a folder."""
 
     policy: Name
     fraction: _Probability | UnsetType = UNSET
@@ -175,8 +175,8 @@ class ExplorationEntry(Entry, frozen=True):
 
 class RouterEntry(Entry, frozen=True):
     """`router:`, as in `ModelRouter`. At most one of `quality_floor`, `budget_per_call` and `lambda` (the latter two in
-    US dollars) says what is aimed at. `policy` and `shadow` are files; `quality` is what is stated of candidates, from
-    0 to 1. `max_cost` is what a call may cost at most."""
+    US dollars) says what is aimed at. `policy` and `shadow` are folders; `quality` is what is stated of candidates,
+    from 0 to 1. `max_cost` is what a call may cost at most."""
 
     candidates: Names
     quality_floor: _Quality | UnsetType = UNSET

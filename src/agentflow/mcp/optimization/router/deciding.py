@@ -255,7 +255,7 @@ def _explored(choice: Choice, policy: Policy, how: Exploration, known: Experienc
         odds = chances(choice.forecasts, value, known, how)
     model = drawn(odds, rng)
     why = choice.reason if model == choice.model else "it may be better than it looks"
-    return Choice(model, odds[model], why, "explored", odds, choice.forecasts)
+    return Choice(model, min(1.0, odds[model]), why, "explored", odds, choice.forecasts)
 
 
 def _aim(policy: Policy) -> str | None:

@@ -11,15 +11,13 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from agentflow.llm.config.capabilities import RESIDENCY, places
 from agentflow.llm.config.schema import Capability
 from agentflow.llm.content import Audio, Content, Document, Image, ToolResult
 from agentflow.llm.estimate import estimated_tokens, text_tokens
 from agentflow.llm.messages import Request, Thinking, Tool
 
-__all__ = ["RESIDENCY", "Demands", "demands"]
-
-RESIDENCY: Final = "residency"
-"""The key of a request's metadata by which a call demands places: `.metadata(residency="eu,ch")`."""
+__all__ = ["Demands", "demands"]
 
 _OF_PART: Final[dict[type, Capability]] = {Image: "image", Document: "document", Audio: "audio"}
 _NONE: Final[frozenset[Capability]] = frozenset()
@@ -88,7 +86,7 @@ def _json(schema: object) -> str:
 
 
 def _regions(asked: str | None, residency: frozenset[str] | None) -> frozenset[str] | None:
-    wanted = frozenset(filter(None, map(str.strip, (asked or "").split(",")))) if asked is not None else None
-    if wanted is None or residency is None:
-        return residency if wanted is None else wanted
-    return wanted & residency
+    if asked is None:
+        return residency
+    wanted = places(asked)
+    return wanted if residency is None else wanted & residency

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, cast
 from msgspec import UNSET, Struct, UnsetType
 
 from agentflow.clock import Clock
-from agentflow.errors import ConfigurationError, describe
+from agentflow.errors import ConfigurationError, MissingExtraError, describe
 from agentflow.llm.config.schema import set_fields
 from agentflow.llm.config.wrappers import CascadeEntry, ExplorationEntry, RouterEntry, RuleEntry
 from agentflow.llm.providers.base import LLMProvider
@@ -48,12 +48,11 @@ def from_settings(inner: LLMProvider, settings: RouterEntry, surroundings: Surro
     ConfigurationError for a policy or a checker that cannot be had.
     """
     where = f"models.{surroundings.model}.router"
-    for name in settings.candidates:
-        surroundings.describe(name)
+    models = {name: surroundings.ask(name) for name in settings.candidates}  # which finds routers that go in circles
     load = partial(_policy, surroundings)
     canary = settings.canary
     router = ModelRouter(
-        Pool(tuple(settings.candidates), surroundings.describe, surroundings.ask),
+        Pool(tuple(settings.candidates), surroundings.describe, models.__getitem__),
         name=surroundings.model,
         policy=_made(settings.policy, load),
         quality_floor=_given(settings.quality_floor),
@@ -64,7 +63,7 @@ def from_settings(inner: LLMProvider, settings: RouterEntry, surroundings: Surro
         cascade=_cascade(settings.cascade, where),
         residency=_given(settings.residency) or (),
         max_cost=_given(settings.max_cost),
-        sessions=_given(settings.sessions) or "conversation",
+        sessions="conversation" if settings.sessions is UNSET else settings.sessions,
         shadow=_made(settings.shadow, load),
         canary=None if canary is UNSET else Canary(**{**set_fields(canary), "policy": load(canary.policy)}),
         exploration=_exploration(settings.exploration),
@@ -84,9 +83,13 @@ class _ClockRandom(random.Random):
 
 
 def _policy(surroundings: Surroundings, path: str) -> Policy:
-    from agentflow.mcp.optimization.router import learning  # may need numpy, which not every router does
-
-    return cast(Policy, learning.load_policy(surroundings.folder / path))  # type: ignore[attr-defined]
+    try:
+        from agentflow.mcp.optimization.router.learning.artifact import load_policy  # not every router needs numpy
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise MissingExtraError(f"models.{surroundings.model}.router: a learned policy", "learn") from error
+    return load_policy(surroundings.folder / path)
 
 
 def _rule(entry: RuleEntry) -> Rule:

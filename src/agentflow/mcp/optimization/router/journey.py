@@ -19,7 +19,14 @@ from msgspec.structs import replace
 
 from agentflow.core.robustness.fallback import falls_back
 from agentflow.core.robustness.notes import add_notes, brief
-from agentflow.errors import AgentFlowError, MissingKeyError, NoCandidateError, UnboundedCostError, UnsupportedError
+from agentflow.errors import (
+    AgentFlowError,
+    MissingExtraError,
+    MissingKeyError,
+    NoCandidateError,
+    UnboundedCostError,
+    UnsupportedError,
+)
 from agentflow.llm.caller import Caller
 from agentflow.llm.messages import Request, Response
 from agentflow.mcp.optimization.router.cascade import Spent, attempt
@@ -29,7 +36,7 @@ from agentflow.mcp.optimization.router.filters import Excluded
 
 __all__ = ["Journey"]
 
-_ANOTHER_HAS_IT = (MissingKeyError, UnsupportedError, UnboundedCostError)
+_ANOTHER_HAS_IT = (MissingExtraError, MissingKeyError, UnboundedCostError, UnsupportedError)
 
 
 @dataclass

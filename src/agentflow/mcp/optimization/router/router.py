@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
@@ -93,12 +94,16 @@ class ModelRouter:
         aim = _objective(quality_floor, budget_per_call, value)
         self._pool = pool
         self._rng = rng or random.Random()
+        if aim is not None:
+            prices = _prices(pool)
+            policy, shadow = (each and each.aimed(aim, prices) for each in (policy, shadow))
+            canary = canary and replaced(canary, policy=canary.policy.aimed(aim, prices))
         trial, lengths = None if canary is None else Trial(canary), Lengths()
         self._decider = Decider(
             name,
             pool,
-            StatedPolicy(pool.names, stated, aim if policy is None else None, lengths),
-            policy if policy is None or aim is None else policy.aimed(aim, _prices(pool)),
+            StatedPolicy(pool.names, stated, aim if stated or policy is None else None, lengths),
+            policy,
             tuple(rules),
             cascade,
             frozenset(residency) or None,

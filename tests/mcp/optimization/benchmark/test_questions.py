@@ -152,7 +152,7 @@ def test_packages_add_checkers_by_an_entry_point(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [found] if group == found.group else [])
     assert checker_named("shorter:3")("ab", OPEN) is True
     assert checker_named("shorter:3")("abc", OPEN) is False
-    with pytest.raises(ConfigurationError, match="known are .*shorter"):
+    with pytest.raises(ConfigurationError, match=r"known are .*shorter"):
         checker_named("nothing like it")
 
 

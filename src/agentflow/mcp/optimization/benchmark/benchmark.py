@@ -180,8 +180,9 @@ class Benchmark:
         # The generator's clock says when it began, the wall clock what time that was.
         began = self._clock.time() - (self._clock.monotonic() - start)
         marks = _marks(self._checkers, plan, generated)
-        measures = Measures(name, tuple(generated.records), self.window, self._objective, marks)
-        return Run(measures, began, tuple(generated.beats), generated.stopped)
+        window = self.window if generated.stopped is None else self.window.until(generated.stopped)
+        measures = Measures(name, tuple(generated.records), window, self._objective, marks)
+        return Run(measures, began, tuple(generated.beats), generated.stopped is not None)
 
     async def _by_crew(
         self, name: str, plan: list[Planned], watching: Callable[[float, Standing], None]

@@ -151,7 +151,7 @@ def laid_together(parts: Sequence[Generated]) -> Generated:
     """As one process would have told it: records by their place in the plan."""
     records = sorted((record for part in parts for record in part.records), key=lambda record: record.index)
     beats = [beat for part in parts for beat in part.beats]
-    return Generated(records, beats, any(part.stopped for part in parts))
+    return Generated(records, beats, min((part.stopped for part in parts if part.stopped is not None), default=None))
 
 
 def together(standings: Sequence[Standing]) -> Standing:

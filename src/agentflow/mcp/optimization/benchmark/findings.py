@@ -65,7 +65,7 @@ class Run:
                     f"{setting.max_lag * 1000:g} ms are allowed; give it more workers or cores, or a lower rate"
                 )
         if self.stopped:
-            found.append("it was stopped before its end")
+            found.append("it was stopped before its end; what was under way then does not count")
         if not self.measures.counted:
             found.append("no request was intended for the measured window; the trace or the duration is too short")
         return found

@@ -62,11 +62,15 @@ class Standing:
 
 @dataclass(slots=True)
 class Generated:
-    """What one process measured. `beats` are the lags of its event loop, in seconds."""
+    """What one process measured. `beats` are the lags of its event loop, in seconds.
+
+    `stopped` is when somebody ended it early, in seconds from the start; None where nobody did. What was under way or
+    still to come then is not among the records: nobody waited for it.
+    """
 
     records: list[Record]
     beats: list[float]
-    stopped: bool = False
+    stopped: float | None = None
 
 
 class Generator:
@@ -85,10 +89,13 @@ class Generator:
         self._records: dict[int, Record] = {}
         self._beats: list[float] = []
         self._stop = asyncio.Event()
+        self._stopped: float | None = None
 
     def stop(self) -> None:
         """Send no more, cut off what is under way."""
-        self._stop.set()
+        if not self._stop.is_set():
+            self._stopped = self._now()
+            self._stop.set()
 
     async def run(self, start: float) -> Generated:
         """`start` is the clock's monotonic moment from which the plan counts."""
@@ -101,8 +108,11 @@ class Generator:
             await self._until_done(sending, tasks, stopping)
         finally:
             await _cut_off([sending, beating, stopping, *tasks])
-        records = [self._records.get(each.index) or self._unfinished(each) for each in self._plan]
-        return Generated(records, self._beats, self._stop.is_set())
+        if self._stopped is None:
+            records = [self._records.get(each.index) or self._unfinished(each) for each in self._plan]
+            return Generated(records, self._beats)
+        ended = [record for _, record in sorted(self._records.items()) if record.error != UNFINISHED]
+        return Generated(ended, self._beats, self._stopped)
 
     async def _until_done(
         self, sending: asyncio.Task[None], tasks: set[asyncio.Task[None]], stopping: asyncio.Future[Any]

@@ -52,6 +52,14 @@ class Window:
     def seconds(self) -> float:
         return self.end - self.start
 
+    def until(self, moment: float) -> Window:
+        """The part of it before a moment."""
+        return Window(self.start, min(self.end, max(self.start, moment)))
+
+    def rate(self, count: float) -> float:
+        """So many a second; none where there was no time."""
+        return count / self.seconds if self.seconds else 0.0
+
     def holds(self, moment: float) -> bool:
         return self.start <= moment < self.end
 
@@ -160,22 +168,22 @@ class Measures:
     @property
     def offered(self) -> float:
         """Requests a second that the plan had for the window."""
-        return len(self.counted) / self.window.seconds
+        return self.window.rate(len(self.counted))
 
     @property
     def throughput(self) -> float:
         """Answers a second that *ended* within the window, whenever they were asked for."""
-        return len(self._ended) / self.window.seconds
+        return self.window.rate(len(self._ended))
 
     @property
     def output_throughput(self) -> float:
         """Output tokens a second, of those answers."""
-        return sum(record.output_tokens for record in self._ended) / self.window.seconds
+        return self.window.rate(sum(record.output_tokens for record in self._ended))
 
     @property
     def goodput(self) -> float:
         """Good requests a second, of those intended for the window."""
-        return len(self.good) / self.window.seconds
+        return self.window.rate(len(self.good))
 
     @cached_property
     def _ended(self) -> list[Record]:

@@ -21,7 +21,7 @@ from agentflow.mcp.optimization.cost.prompt_cache import PromptCaching
 from agentflow.mcp.optimization.cost.rerouting import Rerouting
 from agentflow.mcp.optimization.cost.table import Table, table_of
 
-__all__ = ["Coverage", "held_out", "proved"]
+__all__ = ["Coverage", "Proof", "held_out", "proved"]
 
 
 @dataclass(slots=True)
@@ -51,23 +51,30 @@ class Coverage:
         self.off.append(truth / value - 1.0)
 
 
-def proved(traffic: Traffic, seeds: Iterable[int]) -> tuple[dict[str, Coverage], list[bool]]:
-    """Coverage by sort of proposal, and for each split whether the mix of models really was good enough."""
-    found: dict[str, Coverage] = {}
-    good: list[bool] = []
+@dataclass(slots=True)
+class Proof:
+    """Coverage by sort of proposal, and for each mix that was proposed whether it really was good enough."""
+
+    coverage: dict[str, Coverage] = field(default_factory=dict)
+    good: list[bool] = field(default_factory=list)
+
+
+def proved(traffic: Traffic, seeds: Iterable[int], *, tolerance: float = 0.02) -> Proof:
+    """The log is split into two halves, once for each seed: one is looked at, the other is what happens."""
+    proof = Proof()
     for seed in seeds:
         seen, unseen = halves(traffic, seed)
-        findings = CostOptimizer(seen.log, prices=seen.prices).propose()
+        findings = CostOptimizer(seen.log, prices=seen.prices).propose(tolerance=tolerance)
         learned = table_of(seen.log, seen.prices)
         for name, estimate, truth in held_out(findings, learned, unseen):
-            low, high = estimate.low, estimate.high
-            assert low is not None
-            assert high is not None
-            found.setdefault(name, Coverage()).add(low, high, estimate.value, truth)
+            assert estimate.low is not None
+            assert estimate.high is not None
+            proof.coverage.setdefault(name, Coverage()).add(estimate.low, estimate.high, estimate.value, truth)
         for proposal in findings.proposals:
-            if proposal.kind == "route" and proposal.quality is not None:
-                good.append(_quality(unseen, learned, proposal) >= proposal.quality.floor)
-    return found, good
+            if proposal.kind == "route":
+                today = fmean(truth for truth in map(unseen.quality_today, unseen.log))
+                proof.good.append(_quality(unseen, learned, proposal) >= today - tolerance)
+    return proof
 
 
 def held_out(findings: Findings, learned: Table, unseen: Traffic) -> Iterator[tuple[str, Estimate, float]]:

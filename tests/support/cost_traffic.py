@@ -65,6 +65,10 @@ class Traffic:
             draw.run(f"run-{number:06}")
         return cls(UsageLog(draw.calls, seconds=days * DAY), draw.truth, _prices())
 
+    def quality_today(self, call: Call) -> float:
+        """The chance of a right answer, as chance chooses the models now."""
+        return sum(share * self.truth[call.at].quality[name] for name, share in ASKED.items())
+
     def part(self, runs: Iterable[str]) -> Traffic:
         """The calls of some of the runs, over the same time."""
         wanted = set(runs)

@@ -34,16 +34,17 @@ class Died(BaseException):
 
 class Edges:
     """Counts the edges that a job crosses, and dies at one of them: before or after a write to the file, before or
-    after a call of the provider. `die` is what it means to die."""
+    after a call of the provider; by its number, or at the first of a `name`. `die` is what it means to die."""
 
-    def __init__(self, at: int | None, die: Callable[[str], None]) -> None:
+    def __init__(self, at: int | None, die: Callable[[str], None], *, name: str = "") -> None:
         self.crossed: list[str] = []
         self._at = at
+        self._name = name
         self._die = die
 
     def cross(self, name: str) -> None:
         self.crossed.append(name)
-        if self._at is not None and len(self.crossed) > self._at:
+        if name == self._name or (self._at is not None and len(self.crossed) > self._at):
             self._die(name)
 
 

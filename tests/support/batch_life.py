@@ -1,8 +1,8 @@
 """One life of a process that works on a batch job, and is killed at an edge of it.
 
-    python -m tests.support.batch_life …
+    python -m tests.support.batch_life batches.db models.yml openai "after create" 4
 
-store  models.yml  model  edge  requests        edge -1 lives to the end, and prints a line for each result
+Where the edge is empty, it lives to the end. It prints a line for each result.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ async def live(store: Path, configuration: Path, model: str, requests: int) -> N
 
 if __name__ == "__main__":
     _, store, configuration, model, edge, requests = sys.argv
-    mortal(Edges(int(edge) if int(edge) >= 0 else None, kill))
+    mortal(Edges(None, kill, name=edge))
     asyncio.run(live(Path(store), Path(configuration), model, int(requests)))

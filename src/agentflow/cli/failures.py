@@ -30,6 +30,7 @@ from agentflow.errors import (
     RunEndedError,
     RunExistsError,
     StateKeyError,
+    UnknownBatchError,
     UnknownRunError,
     describe,
 )
@@ -72,6 +73,7 @@ _BAD_INPUT: Final = (
     DocumentError,
     InputError,
     GraphError,
+    UnknownBatchError,
     UnknownRunError,
     RunExistsError,
     RunEndedError,

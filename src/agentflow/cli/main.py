@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "worker": "Go on with runs that nobody runs.",
     "trace": "Show a recorded run: what it did, why it was slow, what it cost.",
     "top": "Watch rates, percentiles and spending as they are.",
+    "batch": "Ask many requests at half the price, hours later.",
     "cost": "Say what was spent, by model, flow or day.",
     "bench": "Measure models under a load that does not wait for them.",
     "budget": "Say what is left of the budgets.",

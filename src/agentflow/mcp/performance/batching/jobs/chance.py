@@ -4,8 +4,8 @@
 
 Durations of batches of the same model are counted; before there are any, a prior speaks, which counts like
 `_WEIGHT` of them: none is done in a minute, half are in 7 and 90 % in an hour (as OpenRouter published of the batches
-that it passes on), 99 % within the provider's window. Between those points the logarithm of time is linear. The estimate is the
-share of outcomes, prior and seen, that lie in time among those that lie beyond what has been waited already:
+that it passes on), 99 % within the provider's window. Between those points the logarithm of time is linear. The
+estimate is the share of outcomes, prior and seen, that lie in time among those that lie beyond what has been waited:
 
     F(t) = (w · prior(t) + #{d ≤ t}) / (w + n)          P = (F(waited + left) − F(waited)) / (1 − F(waited))
 """

@@ -16,17 +16,17 @@ from typing import Final
 
 from agentflow.core.file_lock import FileLock
 from agentflow.errors import BatchError, BatchHeldError, BatchRequestError, ModelError
-from agentflow.mcp.performance.batching.jobs.chance import chance
 from agentflow.mcp.performance.batching.jobs.desk import Desk
 from agentflow.mcp.performance.batching.jobs.direct import ask_directly
+from agentflow.mcp.performance.batching.jobs.forecast import chance_of, escape_of
 from agentflow.mcp.performance.batching.jobs.outcomes import error_text
-from agentflow.mcp.performance.batching.jobs.policy import Escape, plan_of_escape
+from agentflow.mcp.performance.batching.jobs.policy import Escape
 from agentflow.mcp.performance.batching.jobs.rows import PartRow, Settling
 from agentflow.mcp.performance.batching.jobs.sending import send
 from agentflow.mcp.performance.batching.jobs.states import FINAL, Event, State
 from agentflow.mcp.performance.batching.jobs.watching import watch
 
-__all__ = ["Course", "chance_of", "escape_of", "hold"]
+__all__ = ["Course", "hold"]
 
 _UNSENT: Final = (State.PLANNED, State.UPLOADING, State.UPLOADED)
 _SENDING: Final = (*_UNSENT, State.SUBMITTING)
@@ -124,7 +124,7 @@ class Course:
             await desk.told(part, desk.store.part(part.id), "the job is cancelled")
             return True
         rows = desk.store.requests(desk.id, part=part.id, states=("open", "asking"))
-        likely = chance_of(desk, part)
+        likely = _chance(desk, part)
         reason = ""
         if not rows:
             reason = "all of it was answered another way"
@@ -147,7 +147,7 @@ class Course:
         desk = self._desk
         if desk.job.cancelled is not None:
             return "the job is cancelled"
-        escape = escape_of(desk)
+        escape = _escape(desk)
         if escape is not None and desk.now() >= escape.cancel:
             return "the deadline is near"
         return None
@@ -171,7 +171,7 @@ class Course:
             elif part.state is State.SUBMITTED:
                 part = await self._cancel(part, reason)
                 desk.store.note(part, due=desk.now() + desk.policy.poll_first, asked=0)
-        escape = escape_of(desk)
+        escape = _escape(desk)
         if job.cancelled is not None:
             self._call_off_the_rest()
         elif job.direct is None and escape is not None:
@@ -231,7 +231,7 @@ class Course:
         desk = self._desk
         now = desk.now()
         times = [part.due for part in desk.store.parts(desk.id) if part.state not in FINAL]
-        escape = escape_of(desk)
+        escape = _escape(desk)
         if escape is not None:
             times += [time for time in (escape.cancel, escape.direct) if time > now]
         if not times:
@@ -246,25 +246,13 @@ def _risky(desk: Desk) -> frozenset[str]:
 
 
 def _is_last_moment(desk: Desk) -> bool:
-    escape = escape_of(desk)
+    escape = _escape(desk)
     return escape is None or desk.now() >= escape.direct
 
 
-def escape_of(desk: Desk) -> Escape | None:
-    """When it stops waiting; None where it has no deadline."""
-    job = desk.job
-    if job.deadline is None:
-        return None
-    remaining = desk.store.counts(desk.id).open
-    return plan_of_escape(desk.policy, job.deadline, created=job.created, remaining=remaining)
+def _escape(desk: Desk) -> Escape | None:
+    return escape_of(desk.store, desk.job)
 
 
-def chance_of(desk: Desk, part: PartRow) -> float | None:
-    """How likely it is that a part is done in time; None where it has no deadline."""
-    escape = escape_of(desk)
-    if escape is None:
-        return None
-    now = desk.now()
-    waited = 0.0 if part.submitted is None else now - part.submitted
-    durations = desk.store.durations(desk.config.provider, desk.config.model_id)
-    return chance(durations, waited=waited, left=escape.cancel - now, window=desk.endpoint.limits.window)
+def _chance(desk: Desk, part: PartRow) -> float | None:
+    return chance_of(desk.store, desk.job, part, desk.now(), desk.endpoint.limits.window)

@@ -27,8 +27,9 @@ from agentflow.llm.providers.base import BatchProvider
 from agentflow.llm.providers.batches.endpoint import BatchEndpoint
 from agentflow.llm.wrapped_models import provider_of
 from agentflow.mcp.performance.batching.jobs.asking import Asked, digest_of, written
-from agentflow.mcp.performance.batching.jobs.course import Course, chance_of
+from agentflow.mcp.performance.batching.jobs.course import Course
 from agentflow.mcp.performance.batching.jobs.desk import Desk
+from agentflow.mcp.performance.batching.jobs.forecast import chance_of
 from agentflow.mcp.performance.batching.jobs.ids import checked_id, new_job_id
 from agentflow.mcp.performance.batching.jobs.policy import Policy, parts_of
 from agentflow.mcp.performance.batching.jobs.result import BatchResult, BatchStatus, result_of, status_of
@@ -53,8 +54,10 @@ class BatchJob:
     once the batch has ended `billed_twice` says for how many it came true.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, id: str, store: Store, registry: ModelRegistry) -> None:
+        self._id = id
+        self._store = store
+        self._registry = registry
 
     # ---- making and finding ----------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class BatchJob:
                     digest_of(made),
                 )
                 opened.add(row, made, parts_of([len(new.body) for new in made], endpoint.limits, policy))
-            job = cls(_desk(opened, id, registry))
+            job = cls(id, opened, registry)
             await job._send()
         except BaseException:
             opened.close()
@@ -113,10 +116,11 @@ class BatchJob:
 
     @classmethod
     def open(cls, id: str, *, store: str | Path, registry: ModelRegistry | None = None) -> BatchJob:
-        """The job of that id, or of its beginning. Raises UnknownBatchError, and what a configuration may."""
+        """The job of that id, or of its beginning. Raises UnknownBatchError. Nobody is asked, and no key is needed,
+        before it goes on."""
         opened = _existing(store)
         try:
-            return cls(_desk(opened, opened.job(id).id, registry or AgentFlow.registry))
+            return cls(opened.job(id).id, opened, registry or AgentFlow.registry)
         except BaseException:
             opened.close()
             raise
@@ -163,8 +167,7 @@ class BatchJob:
     async def cancel(self) -> BatchStatus:
         """Call the job off: what was not sent never is, batches at the provider are cancelled, and what they have
         answered by then is kept, for it is paid for. `results` or `finish` wait for the end of it."""
-        desk = self._desk
-        desk.store.call_off(desk.id, desk.now())
+        self._store.call_off(self._id, self._registry.clock.time())
         with suppress(BatchHeldError):  # whoever works on it sees to it at his next step
             async with aclosing(self._course(until_sent=True, once=True)) as course:
                 async for _ in course:
@@ -175,7 +178,7 @@ class BatchJob:
         async with aclosing(self._course(until_sent=True)) as course:
             async for _ in course:
                 pass
-        parts = self._desk.store.parts(self.id)
+        parts = self._store.parts(self.id)
         if all(part.state is State.FAILED and part.batch is None for part in parts):
             reason = next(entry.reason for entry in reversed(self.journal()) if entry.new is State.FAILED)
             raise BatchRefusedError(f"the provider refuses batch job {self.id}: {reason}", job=self.id)
@@ -183,7 +186,12 @@ class BatchJob:
     async def _course(
         self, *, until_sent: bool = False, to_the_end: bool = False, once: bool = False
     ) -> AsyncGenerator[int, None]:
-        course = Course(_watched(self._desk), until_sent=until_sent, to_the_end=to_the_end, once=once)
+        course = Course(
+            _watched(_desk(self._store, self._id, self._registry)),
+            until_sent=until_sent,
+            to_the_end=to_the_end,
+            once=once,
+        )
         async with aclosing(course.run()) as news:
             async for settled in news:
                 yield settled
@@ -192,24 +200,27 @@ class BatchJob:
 
     @property
     def id(self) -> str:
-        return self._desk.id
+        return self._id
 
     def status(self) -> BatchStatus:
         """How far it is, as the file says: nobody is asked."""
-        desk = self._desk
-        parts = desk.store.parts(desk.id)
-        chances = [
-            likely for part in parts if part.state not in FINAL and (likely := chance_of(desk, part)) is not None
-        ]
-        return status_of(desk.job, parts, desk.store.counts(desk.id), min(chances, default=None))
+        store, job, now = self._store, self._store.job(self._id), self._registry.clock.time()
+        parts = store.parts(job.id)
+        chances = [chance_of(store, job, part, now) for part in parts if part.state not in FINAL]
+        likely = min([each for each in chances if each is not None], default=None)
+        return status_of(job, parts, store.counts(job.id), likely)
+
+    def known(self) -> list[BatchResult]:
+        """What became of the requests that are settled, in the order in which they were. Nobody is asked."""
+        return [result_of(row) for row in self._settled(0)]
 
     def journal(self) -> list[Entry]:
         """Everything that was decided and done, in order, with its reason."""
-        return self._desk.store.journal(self.id)
+        return self._store.journal(self.id)
 
     def _settled(self, after: int) -> list[SettledRow]:
         found: list[SettledRow] = []
-        while more := self._desk.store.settled(self.id, after=found[-1].settled if found else after):
+        while more := self._store.settled(self.id, after=found[-1].settled if found else after):
             found += more
         return found
 
@@ -217,7 +228,7 @@ class BatchJob:
 
     def close(self) -> None:
         """Close the file. The job stays in it."""
-        self._desk.store.close()
+        self._store.close()
 
     def __enter__(self) -> BatchJob:
         return self

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from tests.support.bench import Bench
 from tests.support.costly import Costly
 
-from agentflow.errors import ConfigurationError
-from agentflow.llm.messages import EmbeddingRequest, Response
+from agentflow import AsyncFlow, SharedState, node
+from agentflow.errors import ConfigurationError, ModelTimeoutError
+from agentflow.llm.messages import EmbeddingRequest, Request, Response
 from agentflow.llm.wrapped_models import provider_of
 from agentflow.mcp.performance.caching import CacheStatistics, ResponseCache, SqliteStore
 
@@ -182,3 +184,60 @@ def test_a_store_that_others_share_needs_a_secret() -> None:
     ResponseCache(Costly(), ttl=60, store=Store("x.db"))  # has its own
     with pytest.raises(ConfigurationError, match="secret that all of them know"):
         ResponseCache(Costly(), ttl=60, store=object())  # type: ignore[arg-type]
+
+
+# ---- limits of time, and runs that end -----------------------------------------------------------------------
+
+
+def test_whose_time_is_over_leaves_the_call_to_the_others(tmp_path: Path) -> None:
+    """A second is all that the first one has; the other has ten, and the model takes five."""
+    made, _ = bench(tmp_path)
+
+    class Slow(Costly):
+        async def execute(self, request: Request) -> Response:
+            await made.clock.sleep(5.0)
+            return await super().execute(request)
+
+    slow = Slow(name="toy", cost=None)
+    made.add("toy", slow)
+
+    async def main() -> tuple[Response | BaseException, Response | BaseException]:
+        first = made.ask("m").timeout(1.0).execute_full()
+        second = made.ask("m").timeout(20.0).execute_full()
+        return await asyncio.gather(first, second, return_exceptions=True)
+
+    first, second = made.run_watched(main)
+    assert isinstance(first, ModelTimeoutError)
+    assert isinstance(second, Response)
+    assert second.text.startswith("answer")
+    assert second.cost == pytest.approx(0.015)
+    assert made.clock.monotonic() < 12
+    made.assert_free("m")
+
+
+def test_a_call_outlives_the_run_that_began_it(tmp_path: Path) -> None:
+    """The flow that asked first is cancelled; the one that waited gets the answer, and both runs end as they should."""
+    made, model = bench(tmp_path)
+    model.gate = asyncio.Event()
+
+    @node
+    async def put(state: SharedState) -> None:
+        state["text"] = (await ask(made)).text
+
+    flow = AsyncFlow(put, name="f")
+
+    async def main() -> tuple[object, str]:
+        first = asyncio.create_task(flow.run({}))
+        while not model.calls:
+            await asyncio.sleep(0)
+        second = asyncio.create_task(flow.run({}))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait((first,))
+        model.gate.set()  # type: ignore[union-attr]
+        return first.cancelled(), (await second).state["text"]
+
+    cancelled, text = made.run_watched(main)
+    assert (cancelled, text) == (True, "answer 1 to Hi")
+    assert len(model.calls) == 1

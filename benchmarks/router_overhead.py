@@ -84,6 +84,24 @@ def routers() -> Mapping[str, tuple[ModelRouter, str]]:
     }  # fmt: skip
 
 
+def learned() -> ModelRouter | None:
+    """One with a learned policy, where the extra `learn` is installed."""
+    try:
+        from agentflow.mcp.optimization.router.learning.table import OutcomeTable
+        from agentflow.mcp.optimization.router.learning.training import train
+    except ModuleNotFoundError:
+        return None
+    rng = random.Random(1)
+    hard = [rng.random() < 0.5 for _ in range(300)]
+    texts = [f"{'Prove the theorem' if each else 'Say hello'}, number {place}" for place, each in enumerate(hard)]
+    quality = {
+        "m0": [float(rng.random() < (0.1 if each else 0.95)) for each in hard],
+        "m1": [float(rng.random() < 0.95) for _ in hard],
+    }
+    table = OutcomeTable.of(texts, quality, cost={"m0": [0.0001] * 300, "m1": [0.01] * 300})
+    return ModelRouter(models(2), policy=train(table), value=0.1)
+
+
 def request(prompt: str) -> Request:
     return Request("auto", (Message("system", "Be brief."), Message("user", prompt)), max_tokens=500)
 
@@ -102,9 +120,13 @@ async def cpu(work: Callable[[], Awaitable[object]], calls: int) -> list[float]:
     return found
 
 
-async def decisions(calls: int) -> dict[str, list[float]]:
-    found = {}
-    for name, (router, prompt) in routers().items():
+async def decisions(calls: int, *, learn: bool) -> dict[str, list[float]]:
+    found, known = {}, dict(routers())
+    by_policy = learned() if learn else None
+    if by_policy is not None:
+        known["a learned policy, 2 models"] = by_policy, PROMPT
+        known["a learned policy, 2 models, 60,000 characters"] = by_policy, LONG
+    for name, (router, prompt) in known.items():
         asked = request(prompt)
 
         async def decide(router: ModelRouter = router, asked: Request = asked) -> object:
@@ -186,7 +208,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without LiteLLM, which needs an environment of its own")
     arguments = parser.parse_args()
     calls = TINY_CALLS if arguments.tiny else CALLS
-    decided = asyncio.run(decisions(calls))
+    decided = asyncio.run(decisions(calls, learn=not arguments.tiny))
     called = asyncio.run(calls_through(calls))
     other = None if arguments.alone else litellm(calls // 4)
     report(decided, called, other).finish(arguments.output)

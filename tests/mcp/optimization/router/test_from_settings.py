@@ -170,6 +170,28 @@ async def test_where_nobody_may_answer_a_stand_in_of_the_entry_does(place: Place
     assert await AgentFlow.model("covered").prompt("Hi").execute() == "small"
 
 
+async def test_a_call_s_demand_for_places_binds_stand_ins_too(place: Place) -> None:
+    place.registry(covered="{router: {candidates: [small]}, fallback: [small, large]}")
+    demanding = AgentFlow.model("covered").metadata(residency="eu").prompt("Hi")
+    assert await demanding.execute() == "large"
+    assert place.asked("one") == []
+
+
+async def test_routers_that_lead_to_each_other_are_found_when_they_are_made(place: Place) -> None:
+    place.registry(a="{router: {candidates: [small, b]}}", b="{router: {candidates: [large, a]}}")
+    with pytest.raises(ConfigurationError, match="leads back to itself: a → b → a"):
+        await AgentFlow.model("a").prompt("Hi").execute()
+
+
+async def test_a_router_may_route_to_a_router(place: Place) -> None:
+    place.registry(
+        a="{router: {candidates: [b, large], rules: [{use: b, text: easy}, {use: large}]}}",
+        b="{router: {candidates: [small, large]}}",
+    )
+    assert await AgentFlow.model("a").prompt("easy").execute() == "small"
+    assert await AgentFlow.model("a").prompt("other").execute() == "large"
+
+
 async def test_a_candidate_without_a_key_is_excluded_with_the_reason(place: Place, tmp_path: Path) -> None:
     registry = place.registry(
         keyless="{provider: openai, model_id: gpt-4o}", auto="{router: {candidates: [keyless, small]}}"

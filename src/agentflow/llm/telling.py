@@ -6,12 +6,14 @@ model_start ─ attempt_start … attempt_error ─ retry ─ attempt_start … 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from agentflow.core.observability.scope import Scope
 from agentflow.core.robustness.timing import Timing
-from agentflow.errors import ModelError, describe
+from agentflow.errors import ModelError, SerializationError, describe
 from agentflow.llm.bill import usage_facts
 from agentflow.llm.config.model import ModelConfig
+from agentflow.llm.journal.fingerprint import request_print
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk
 from agentflow.llm.words import words_of
 
@@ -49,6 +51,8 @@ class Telling:
                     begin[name] = value
         if self.scope.channel.content:
             begin["messages"] = words_of(request)
+            with suppress(SerializationError):  # what has no fingerprint is asked all the same
+                begin["fingerprint"] = request_print(request, self._config.provider)
         await self.scope.begin("model_start", {**facts, **begin})
 
     async def decision(self, kind: str, facts: Mapping[str, object], attempt: int) -> None:

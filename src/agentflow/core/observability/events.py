@@ -19,7 +19,7 @@ STRETCH: Final = 1_000_000_000
 """Numbers of events that one stretch of a run has to itself: a run that was parked, or whose process died, and goes on
 later, goes on from the next multiple, so that nobody needs to know how far the last stretch came."""
 
-CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls", "quote", "question"})
+CONTENT: Final = frozenset({"messages", "answer", "arguments", "tool_calls", "quote", "question", "fingerprint"})
 """The facts that hold what was asked, answered or passed on: told to who wants contents, and to nobody else."""
 
 

@@ -146,6 +146,9 @@ FACTS: Final[Mapping[str, Fact]] = {
     "seed": Fact("as it was asked for", {"type": "integer"}),
     "inputs": Fact("how many texts are embedded", _COUNT),
     "messages": Fact("the prompt: `role` and `content` of each message (only where content is wanted)", _MESSAGES),
+    "fingerprint": Fact(
+        "a hash of all that may change the answer: equal for equal requests (only where content is wanted)", _TEXT
+    ),
     "answer": Fact("the answer's text (only where content is wanted)", _MAYBE_TEXT),
     "tool_calls": Fact("the tools that the answer calls (only where content is wanted)", {"type": "array"}),
     "response_model": Fact("the model that the provider says has answered", _MAYBE_TEXT),
@@ -270,7 +273,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "compensate_success": Kind("what a node had done is undone", ("breakdown",), ends=True),
     "compensate_error": Kind("what a node had done could not be undone", (*_FAILURE, "breakdown"), ends=True),
     "compensate_cancelled": Kind("undoing what a node had done was cancelled", (), ("breakdown",), ends=True),
-    "model_start": Kind("a request to a model begins, attempts and waits included", _ASKED, (*_REQUEST, "messages")),
+    "model_start": Kind(
+        "a request to a model begins, attempts and waits included", _ASKED, (*_REQUEST, "messages", "fingerprint")
+    ),
     "model_success": Kind("a model has answered", _ASKED, (*_REQUEST, *_ANSWER, *_BILL), ends=True),
     "model_error": Kind(
         "a request to a model has failed for good",

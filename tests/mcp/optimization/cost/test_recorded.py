@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from agentflow import AsyncFlow, ModelRegistry, SharedState, node
-from agentflow.core.observability import feedback, observe
+from agentflow.core.observability import observe
+from agentflow.core.observability.feedback import feedback
 from agentflow.core.observability.store import RunReader, RunStore
+from agentflow.llm.builder import LLMClientBuilder
+from agentflow.llm.client import Call
 from agentflow.mcp.optimization.cost import CostOptimizer, UsageLog, recorded_log
 
 YML = """
@@ -25,13 +29,16 @@ def registry(tmp_path: Path) -> ModelRegistry:
     return ModelRegistry.load(tmp_path / "models.yml", environ={}, cwd=tmp_path, home=tmp_path)
 
 
-async def recorded(tmp_path: Path, registry: ModelRegistry, *, capture: str = "metadata", runs: int = 2) -> UsageLog:
+async def recorded(
+    tmp_path: Path, registry: ModelRegistry, *, capture: Literal["none", "content"] = "none", runs: int = 2
+) -> UsageLog:
     @node
     async def ask(state: SharedState) -> None:
-        await registry.model("tiny").system("Be brief.").prompt("Is the moon near?").execute()
+        tiny = LLMClientBuilder(lambda: registry, Call("tiny"))
+        await tiny.system("Be brief.").prompt("Is the moon near?").execute()
 
     flow = AsyncFlow(ask >> ask.named("again"), name="moon")
-    with RunStore(tmp_path / "runs.db", capture=capture) as store, observe(store):  # type: ignore[arg-type]
+    with RunStore(tmp_path / "runs.db", capture=capture) as store, observe(store):
         for number in range(runs):
             result = await flow.run({}, tenant="acme")
             feedback(result.run_id, score=float(number == 0))
@@ -89,3 +96,23 @@ async def test_since_leaves_out_runs_that_began_before(tmp_path: Path, registry:
     await recorded(tmp_path, registry)
     with RunReader(tmp_path / "runs.db") as reader:
         assert len(recorded_log(reader, since=4e9)) == 0
+
+
+async def test_requests_that_differ_in_more_than_words_are_told_apart(tmp_path: Path, registry: ModelRegistry) -> None:
+    """The fingerprint that is recorded beside the contents counts tools and all sampling, not the words alone."""
+
+    def weather(city: str) -> str:
+        """The weather."""
+        return "fine"
+
+    tiny = LLMClientBuilder(lambda: registry, Call("tiny")).prompt("Is it warm?")
+    with RunStore(tmp_path / "runs.db", capture="content") as store, observe(store):
+        for asked in (tiny, tiny, tiny.tools(weather), tiny.seed(7)):
+            await asked.execute()
+    await registry.aclose()
+    with RunReader(tmp_path / "runs.db") as reader:
+        log = recorded_log(reader)
+    prints = [call.fingerprint for call in log]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    assert not any("told apart by their words" in note for note in log.notes)

@@ -5,8 +5,9 @@
       model_success ── tokens, cost, reason it ended, seconds ────────────────────────────┼──▶ Call
       feedback, checkers ── a score of that span, or of the whole run ─────────────────────┘
 
-Where contents were recorded, a request is identified by its words and its sampling; what else could tell two requests
-apart (tools, files, a schema) is not in them, which the log's notes say. Where nothing was recorded, none is guessed.
+Where contents were recorded, a request is identified by the fingerprint beside them, which counts all that may change
+the answer; in files of earlier releases by its words and its sampling, which the log's notes then say. Where nothing
+was recorded, none is guessed.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ or no; empty, null and nan are unknown. Rows without a text are left out.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -163,7 +164,7 @@ def _rows(path: Path) -> list[Row]:
 def _separated(text: str, separator: str) -> list[Row]:
     before = csv.field_size_limit(sys.maxsize)  # prompts are longer than the 128 KiB that csv expects
     try:
-        return list(csv.DictReader(text.splitlines(keepends=True), delimiter=separator, restkey="", restval=""))
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="", restval=""))
     finally:
         csv.field_size_limit(before)
 

@@ -112,6 +112,23 @@ class OutcomeTable:
             tuple(self.groups[row] for row in chosen),
         )
 
+    def picked(self, models: Sequence[str]) -> OutcomeTable:
+        """Only these models, in this order. Raises ConfigurationError for one that is not there."""
+        missing = [model for model in models if model not in self.models]
+        if missing:
+            raise ConfigurationError(f"the table knows {', '.join(self.models)}, and not {', '.join(missing)}")
+        places = [self.models.index(model) for model in models]
+        return OutcomeTable(
+            self.texts,
+            tuple(models),
+            self.quality[:, places],
+            self.cost[:, places],
+            self.output_tokens[:, places],
+            self.input_tokens,
+            self.propensity[:, places],
+            self.groups,
+        )
+
     def judged(self) -> OutcomeTable:
         """Without rows of which nothing is known, and without models that never answered."""
         known = ~np.isnan(self.quality)
@@ -119,16 +136,7 @@ class OutcomeTable:
         if not columns.size:
             raise ConfigurationError("the table holds no outcome: no model's answer was judged")
         kept = self.rows(np.flatnonzero(known.any(axis=1)))
-        return OutcomeTable(
-            kept.texts,
-            tuple(self.models[column] for column in columns),
-            kept.quality[:, columns],
-            kept.cost[:, columns],
-            kept.output_tokens[:, columns],
-            kept.input_tokens,
-            kept.propensity[:, columns],
-            kept.groups,
-        )
+        return kept.picked([self.models[column] for column in columns])
 
     def digest(self) -> str:
         """Of all that can be learned from it; beside a policy it says which data it is made of."""

@@ -13,7 +13,7 @@ from tests.support.routing import CHEAP, DEAR, Known, Watched, answer, ask, pric
 from agentflow.core import ExecutionEvent
 from agentflow.errors import ConfigurationError, OverloadedError
 from agentflow.llm.caller import Caller, asking_as
-from agentflow.mcp.optimization.router import Canary, ModelRouter, Trial
+from agentflow.mcp.optimization.router import Canary, ModelRouter, Rule, Trial
 from agentflow.mcp.optimization.router.learning.policy import Forecast
 from agentflow.mcp.optimization.router.sequential import Sequence, worse
 
@@ -148,6 +148,17 @@ async def test_failures_take_a_canary_back_even_where_another_model_stands_in() 
     assert rounds < 100
     assert trial.over is not None
     assert trial.over.startswith("its calls fail more often")
+
+
+async def test_what_a_rule_decided_says_nothing_of_a_policy() -> None:
+    models = {"small": priced("small", CHEAP), "large": priced("large", DEAR)}
+    ruled = ModelRouter(models, policy=USUAL, canary=Canary(NEW, 0.3), rules=[Rule("small", tenant=_tenant("canary"))])
+    with asking_as(Caller(_tenant("canary"), run_id="run-1")):
+        assert ruled.explain(ask()).arm is None
+        await ruled.execute(ask())
+    ruled.feedback("run-1", 0.0)
+    assert ruled.trial is not None
+    assert set(ruled.trial.counts.values()) == {0}
 
 
 async def test_one_that_does_as_well_is_kept() -> None:

@@ -9,6 +9,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from tests.support.event_schema import misfits
 
 from agentflow.core import ExecutionEvent
 from agentflow.core.observability import observe
@@ -127,6 +128,24 @@ async def test_events_stand_between_question_and_requests(place: Place) -> None:
     assert kinds.index("route") < kinds.index("model_start")
     [route] = [event.data for event in seen.events if event.kind == "route"]
     assert (route["from"], route["to"], route["tenant"]) == ("auto", "small", "acme")
+    assert misfits(seen.events) == []
+
+
+async def test_a_streamed_cascade_costs_what_it_costs_at_once_and_every_request_is_noted(place: Place) -> None:
+    place.registry(climbing="{router: {candidates: [small, large], cascade: {schema: true}}}")
+    place.said = {"one": "no number", "two": "42"}
+    asking = AgentFlow.model("climbing").prompt("one two three").output(int, retries=0)
+    seen = Routes()
+    with observe(seen):
+        whole = await asking.execute_full()
+        async with asking.execute_streaming() as stream:
+            streamed = await stream.collect()
+    bills = [event.data["cost"] for event in seen.events if event.kind == "model_success"]
+    assert len(bills) == 4
+    assert whole.cost == pytest.approx(sum(bills[:2]))
+    assert streamed.cost == pytest.approx(sum(bills[2:]))
+    assert (whole.text, whole.usage) == (streamed.text, streamed.usage)
+    assert misfits(seen.events) == []
 
 
 async def test_tools_are_run_and_every_round_goes_to_the_same_model(place: Place) -> None:

@@ -27,7 +27,7 @@ from agentflow.llm.messages import EmbeddingRequest, Request, Tool
 from agentflow.llm.providers.base import EmbeddingProvider, LLMProvider, TokenCounter
 from agentflow.llm.providers.scripted import ScriptedProvider
 from agentflow.mcp.optimization.router import Candidate, Decision, Exploration, ModelRouter, Rule
-from agentflow.mcp.optimization.router.learning.policy import Forecast
+from agentflow.mcp.optimization.router.learning.policy import Choice, Forecast
 
 TWO = {"small": Forecast(0.7, 0.6, 0.8, 0.001), "large": Forecast(0.9, 0.85, 0.95, 0.01)}
 
@@ -129,6 +129,19 @@ async def test_where_nobody_may_answer_each_is_listed_with_its_reason() -> None:
     with pytest.raises(NoCandidateError, match="ill: health: its circuit breaker is open") as failure:
         await ModelRouter({"ill": says("no")}, healthy=lambda name: False).execute(ask())
     assert failure.value.retryable  # a breaker closes again
+
+
+async def test_a_policy_that_chooses_what_it_was_not_offered_is_found_out() -> None:
+    class Stubborn(Known):
+        def choose(self, *args: object, **more: object) -> Choice:
+            return Choice("large", 1.0, "always", "fixed")
+
+    router = ModelRouter(
+        {"small": priced("small", CHEAP), "new": priced("new", CHEAP), "large": Candidate(says("no"), context=1)},
+        policy=Stubborn(TWO),
+    )
+    with pytest.raises(ConfigurationError, match="known chose 'large', and might choose small"):
+        await router.execute(ask())
 
 
 # ---- when that fails -----------------------------------------------------------------------------------------
@@ -261,6 +274,14 @@ async def test_each_choice_is_told_with_its_reason_and_what_it_was_made_by() -> 
     assert (second["from"], second["to"], second["reason"]) == ("small", "large", "small failed; no other may answer")
     assert second["excluded"]["small"] == "failed: OverloadedError"
     assert first["choice"] != second["choice"]
+
+
+async def test_a_refusal_is_told_as_that_of_a_guard() -> None:
+    watched = Watched()
+    with watched.asking(), pytest.raises(NoCandidateError):
+        await ModelRouter({"far": Candidate(says("no"), context=1)}, name="auto").execute(ask())
+    [event] = watched.events
+    assert (event.kind, event.data["guard"], event.data["error_type"]) == ("rejected", "auto", "NoCandidateError")
 
 
 async def test_a_shadow_policy_is_told_of_and_never_followed_not_even_where_it_breaks() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agentflow.errors import NoCandidateError
+from agentflow.errors import ConfigurationError, NoCandidateError
 from agentflow.llm.caller import Caller
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.config.prices import Rates
@@ -71,7 +71,7 @@ class Decider:
     def decide(
         self, request: Request, caller: Caller, rng: random.Random, *, id: str = "", failed: Failed | None = None
     ) -> Decision:
-        """Raises NoCandidateError where nobody may answer."""
+        """Raises NoCandidateError where nobody may answer, ConfigurationError for a policy that breaks its word."""
         asked = demands(request, self.residency)
         found = self._field(asked, caller, failed or {})
         stays = self._standing(request)
@@ -154,9 +154,16 @@ class Decider:
         return choice if self.exploration is None else _explored(choice, policy, self.exploration, self.experience, rng)
 
     def _preferred(self, policy: Policy, asked: Demands, found: _Field, rng: random.Random) -> Choice:
+        """Raises ConfigurationError for a policy that chooses what it was not offered."""
         known = [name for name in found.allowed if name in policy.models]
         chooser = policy if known else self.stated
-        return chooser.choose(asked.text, known or found.allowed, found.prices, rng, input_tokens=asked.input_tokens)
+        offered = known or found.allowed
+        choice = chooser.choose(asked.text, offered, found.prices, rng, input_tokens=asked.input_tokens)
+        if choice.model not in offered:
+            raise ConfigurationError(
+                f"{self.name}: the policy {chooser.name} chose {choice.model!r}, and might choose {', '.join(offered)}"
+            )
+        return choice
 
     def _climbing(
         self, cascade: Cascade, asked: Demands, found: _Field, choice: Choice
@@ -201,7 +208,7 @@ class Decider:
             self._label(policy),
             _aim(policy),
             value_of(policy),
-            arm,
+            arm if decided else None,
             self._shadowed(asked, found) if decided else None,
             stages if len(stages) > 1 else (),
             asked.input_tokens,

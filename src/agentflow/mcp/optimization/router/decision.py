@@ -29,8 +29,8 @@ class Decision:
     first stage), or the policy's own word (`learned`, `hull`, `stated`, `fixed`, `explored`). `rule` is the rule that
     holds, whether it decided or only narrowed the choice. `propensity` is the probability with which `chosen` was
     chosen, `probabilities` those of all. `policy` is its name and digest, `objective` what it aims at, `value_usd` its
-    λ where it has one. `arm` is whose policy it is where one is on trial; `shadow` what the shadow policy would have
-    chosen. `stages` are the models of a cascade from the chosen one on; empty without one. `forecasts` are what is
+    λ where it has one. `arm` is whose policy has decided where one is on trial; `shadow` what the shadow policy would
+    have chosen. `stages` are the models of a cascade from the chosen one on; empty without one. `forecasts` are what is
     expected of the allowed ones: an infinite cost is unknown.
     """
 

@@ -26,6 +26,7 @@ from agentflow.errors import (
     NoCandidateError,
     UnboundedCostError,
     UnsupportedError,
+    describe,
 )
 from agentflow.llm.caller import Caller
 from agentflow.llm.messages import Request, Response
@@ -62,8 +63,9 @@ class Journey:
         before, id = self.model, secrets.token_hex(8)
         try:
             self.decision = self.decider.decide(self.request, self.caller, self.rng, id=id, failed=self.failed)
-        except NoCandidateError:
+        except NoCandidateError as refused:
             if self.error is None:
+                await self._tell_refused(refused)
                 raise
             add_notes(self.error, self.notes[:-1])
             raise self.error from None
@@ -112,6 +114,11 @@ class Journey:
     def asked(self, model: str) -> Request:
         """The request as that candidate gets it."""
         return replace(self.request, model=self.decider.pool.describe(model).model_id)
+
+    async def _tell_refused(self, error: NoCandidateError) -> None:
+        if self.caller.watched:
+            facts = {"guard": error.guard, "error": describe(error), "error_type": type(error).__name__}
+            await self.caller.tell("rejected", facts)
 
     async def _turn_to(self, model: str, why: str, stage: int) -> None:
         before, self.model = self.model or self.decider.name, model

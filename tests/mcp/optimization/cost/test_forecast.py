@@ -33,10 +33,15 @@ def test_too_few_runs_have_no_bounds() -> None:
     assert not estimate.holds(1.5)
 
 
+def test_what_a_few_of_many_runs_have_brought_has_no_bounds() -> None:
+    assert forecast(6.0, [2.0] * 3 + [0.0] * 47, runs=600, days=1.0).low is None
+    assert forecast(6.0, [0.5] * 12 + [0.0] * 38, runs=600, days=1.0).low is not None
+
+
 def test_what_cannot_cost_has_no_lower_bound_below_nothing() -> None:
-    drops = [0.0] * 49 + [5.0]
-    assert forecast(5.0, drops, runs=60, days=1.0, least=0.0).low == 0.0
-    assert (forecast(5.0, drops, runs=60, days=1.0).low or 0.0) < 0.0
+    drops = [0.05] * 49 + [0.4]
+    assert forecast(0.5, drops, runs=60, days=1.0, least=0.0).low == 0.0
+    assert (forecast(0.5, drops, runs=60, days=1.0).low or 0.0) < 0.0
 
 
 def test_a_month_is_thirty_days_and_a_bit() -> None:

@@ -25,6 +25,8 @@ __all__ = ["FEWEST_RUNS", "GROUPS", "LEVEL", "Estimate", "forecast"]
 
 GROUPS: Final = 50
 FEWEST_RUNS: Final = 20
+FEWEST_CARRIERS: Final = 8.0
+"""How many groups an amount must come from, at least: what three runs have brought says nothing of the next three."""
 LEVEL: Final = 0.95
 _MONTH: Final = 365.25 / 12
 
@@ -33,7 +35,7 @@ _MONTH: Final = 365.25 / 12
 class Estimate:
     """An amount a day, and the bounds within which it will lie at `level` in a further period as long as the log.
 
-    `low` and `high` are None where there are too few runs to say.
+    `low` and `high` are None where there are too few runs to say, or too few that matter.
     """
 
     value: float
@@ -66,10 +68,16 @@ def forecast(
 ) -> Estimate:
     """What a period of so many `days` will bring, a day. `drops` has one number a group; `least` is what it cannot
     fall below, as a cache cannot cost."""
-    if runs < FEWEST_RUNS or len(drops) < 2:
+    if runs < FEWEST_RUNS or _carriers(drops) < FEWEST_CARRIERS:
         return Estimate(total / days, level=level)
     half = _quantile(level, len(drops) - 1) * math.sqrt(2.0 * _variance(drops, runs))
     return Estimate(total / days, max(total - half, least) / days, (total + half) / days, level)
+
+
+def _carriers(drops: Sequence[float]) -> float:
+    """The number of groups that would matter as much if all mattered alike (Kish's effective size)."""
+    squares = sum(drop * drop for drop in drops)
+    return sum(map(abs, drops)) ** 2 / squares if squares else 0.0
 
 
 def _variance(drops: Sequence[float], runs: int) -> float:

@@ -53,14 +53,14 @@ def server(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchApiSer
         (place / "asked.jsonl").write_text(LINES, encoding="utf-8")
         monkeypatch.setattr("agentflow.mcp.performance.batching.jobs.course._SHORTEST", 0.0)
         monkeypatch.setattr("agentflow.mcp.performance.batching.jobs.policy._GROWTH", 1.0)
-        monkeypatch.setattr("agentflow.cli.batch.Policy", _hurried)
+        monkeypatch.setattr("agentflow.cli.batch.BatchPolicy", _hurried)
         yield server
 
 
 def _hurried(**how: int) -> object:
-    from agentflow.mcp.performance.batching.jobs.policy import Policy
+    from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy
 
-    return Policy(poll_first=0.01, poll_most=0.02, settle=0.1, **how)  # type: ignore[arg-type]
+    return BatchPolicy(poll_first=0.01, poll_most=0.02, settle=0.1, **how)  # type: ignore[arg-type]
 
 
 def test_a_file_of_requests_becomes_a_file_of_answers(server: BatchApiServer, invoke: Invoke, place: Path) -> None:

@@ -19,7 +19,7 @@ from tests.support.batch_api_server import BatchApiServer, JumpingClock
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.mcp.performance.batching.jobs import job as jobs
 from agentflow.mcp.performance.batching.jobs.job import BatchJob
-from agentflow.mcp.performance.batching.jobs.policy import Policy
+from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy
 from agentflow.mcp.performance.batching.jobs.result import BatchResult
 from agentflow.mcp.performance.batching.jobs.store import Store
 
@@ -120,7 +120,7 @@ class BatchBench:
         self.server = BatchApiServer(self.clock.time, seed=seed)
         self.folder = folder
         self.store = folder / "batches.db"
-        self.policy = Policy(settle=60.0)
+        self.policy = BatchPolicy(settle=60.0)
         self._options = options
         self._registry: ModelRegistry | None = None
         self._patched: list[Callable[[], None]] = []

@@ -17,7 +17,7 @@ from tests.support.batch_bench import Edges, mortal
 
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.mcp.performance.batching.jobs.job import BatchJob
-from agentflow.mcp.performance.batching.jobs.policy import Policy
+from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy
 
 
 def kill(name: str) -> None:
@@ -28,7 +28,7 @@ def kill(name: str) -> None:
 async def live(store: Path, configuration: Path, model: str, requests: int) -> None:
     home = configuration.parent
     registry = ModelRegistry.load(configuration, environ={}, cwd=home, home=home)
-    policy = Policy(poll_first=0.05, poll_most=0.1, settle=0.5, part_requests=2)
+    policy = BatchPolicy(poll_first=0.05, poll_most=0.1, settle=0.5, part_requests=2)
     asked = [f"question {number}" for number in range(requests)]
     job = await BatchJob.submit(asked, model=model, store=store, policy=policy, job_id="af-life", registry=registry)
     with job:

@@ -29,7 +29,7 @@ from agentflow.cli.failures import FAILED
 from agentflow.cli.interrupt import leave_interrupted
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.mcp.performance.batching.jobs.job import BatchJob
-from agentflow.mcp.performance.batching.jobs.policy import Policy
+from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy
 from agentflow.mcp.performance.batching.jobs.result import BatchStatus, PartStatus
 
 __all__ = ["command"]
@@ -91,7 +91,7 @@ def submit(
         raise click.UsageError(f"{file.name} asks nothing: it needs a line for each request")
 
     async def work() -> None:
-        policy = Policy(attempts=attempts)
+        policy = BatchPolicy(attempts=attempts)
         job = await BatchJob.submit(asked, model=model, store=store, deadline=deadline, policy=policy, job_id=job_id)
         with job:
             click.echo(job.id)

@@ -20,6 +20,7 @@ from agentflow.errors import ConfigurationError, ModelError
 from agentflow.llm.content import Json, Text, ToolCall, content_of
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk, Usage
 from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.batches.scripted import ScriptedBatches
 from agentflow.llm.streaming.join import chunks_of, join
 
 __all__ = ["ScriptedAnswer", "ScriptedProvider"]
@@ -63,6 +64,7 @@ class ScriptedProvider:
         self.schemas = schemas
         self.requests: list[Request] = []
         self.embedded: list[tuple[str, ...]] = []
+        self._batches = ScriptedBatches(self)
 
     @classmethod
     def from_settings(cls, settings: ProviderSettings) -> ScriptedProvider:
@@ -122,6 +124,10 @@ class ScriptedProvider:
         vectors = tuple([tuple(self._vector(text))[: request.dimensions] for text in request.inputs])
         words = sum(len(text.split()) for text in request.inputs)
         return Embeddings(vectors, request.model, self._name, usage=Usage(words))
+
+    def batches(self) -> ScriptedBatches:
+        """Batches that are worked on as they are made."""
+        return self._batches
 
     async def aclose(self) -> None:
         """There is nothing to give back."""

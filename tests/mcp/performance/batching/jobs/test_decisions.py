@@ -13,7 +13,7 @@ from agentflow.errors import ConfigurationError
 from agentflow.llm.providers.batches.endpoint import BatchLimits
 from agentflow.mcp.performance.batching.jobs.chance import DAY, chance
 from agentflow.mcp.performance.batching.jobs.ids import batch_name, checked_id, custom_id, new_job_id, part_name, split
-from agentflow.mcp.performance.batching.jobs.policy import Policy, parts_of, pause, plan_of_escape
+from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy, parts_of, pause, plan_of_escape
 
 SECONDS = st.floats(0, 200_000)
 
@@ -39,9 +39,11 @@ def test_no_part_could_have_held_the_next_request_too(sizes: list[int], most: in
 
 def test_a_policy_splits_more_finely_than_the_provider_and_never_less() -> None:
     limits = BatchLimits(requests=100, bytes=10_000)
-    assert len(list(parts_of([10] * 100, limits, Policy(part_requests=30)))) == 4
-    assert len(list(parts_of([10] * 100, limits, Policy(part_requests=1_000)))) == 3  # by bytes, envelopes included
-    assert len(list(parts_of([10] * 100, limits, Policy(), most=10))) == 10
+    assert len(list(parts_of([10] * 100, limits, BatchPolicy(part_requests=30)))) == 4
+    assert (
+        len(list(parts_of([10] * 100, limits, BatchPolicy(part_requests=1_000)))) == 3
+    )  # by bytes
+    assert len(list(parts_of([10] * 100, limits, BatchPolicy(), most=10))) == 10
 
 
 @given(st.integers(0, 999_999), st.binary(max_size=20))
@@ -71,13 +73,13 @@ def test_an_id_that_no_provider_takes_is_refused(bad: str) -> None:
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
 def test_pauses_grow_up_to_a_limit(asked: int, dice: float) -> None:
-    policy = Policy(poll_first=10, poll_most=120)
+    policy = BatchPolicy(poll_first=10, poll_most=120)
     assert 10 <= pause(policy, asked, dice) <= 120 * 1.2
     assert pause(policy, asked, dice) <= pause(policy, asked + 1, dice)
 
 
 def test_direct_calls_begin_as_late_as_they_can() -> None:
-    policy = Policy(direct_seconds=10, direct_concurrency=8, cancel_seconds=600)
+    policy = BatchPolicy(direct_seconds=10, direct_concurrency=8, cancel_seconds=600)
     escape = plan_of_escape(policy, 10_000.0, created=0.0, remaining=80)
     assert (escape.direct, escape.cancel) == (9_900.0, 9_300.0)
     assert plan_of_escape(policy, 100.0, created=0.0, remaining=8).cancel == 65.0  # a quarter of a short time
@@ -86,13 +88,13 @@ def test_direct_calls_begin_as_late_as_they_can() -> None:
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"poll_first": -1.0}, {"settle": math.inf}, {"part_bytes": 0}])
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError):
-        Policy(**wrong)  # type: ignore[arg-type]
+        BatchPolicy(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_policy_comes_back_from_the_file_as_it_was() -> None:
-    policy = Policy(attempts=7, part_requests=3)
-    assert Policy.from_json(policy.as_json()) == policy
-    assert Policy.from_json('{"attempts": 2, "of_tomorrow": 1}') == Policy(attempts=2)
+    policy = BatchPolicy(attempts=7, part_requests=3)
+    assert BatchPolicy.from_json(policy.as_json()) == policy
+    assert BatchPolicy.from_json('{"attempts": 2, "of_tomorrow": 1}') == BatchPolicy(attempts=2)
 
 
 # ---- chance --------------------------------------------------------------------------------------------------

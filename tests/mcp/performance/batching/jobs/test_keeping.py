@@ -27,7 +27,6 @@ from agentflow.errors import (
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.caller import Caller, asking_as
 from agentflow.llm.messages import Message, Request, Thinking
-from agentflow.llm.providers.scripted import ScriptedProvider
 from agentflow.mcp.performance.batching.jobs.job import BatchJob
 
 PROMPTS = ["one", "two", "three"]
@@ -81,9 +80,8 @@ async def test_what_takes_more_than_one_request_is_refused_before_anything_is_st
 
 
 async def test_a_provider_without_batches_says_so(bench: BatchBench) -> None:
-    bench.registry.register_provider("toy", lambda settings: ScriptedProvider(["Hi"]))
     with pytest.raises(UnsupportedError, match="no batches"):
-        await bench.submit(PROMPTS, model="toy/any")
+        await bench.submit(PROMPTS, model="local/extractive")
 
 
 async def test_what_the_model_cannot_be_asked_is_found_before_anything_is_stored(bench: BatchBench) -> None:

@@ -14,7 +14,7 @@ from agentflow.llm.messages import Response
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.providers.batches.endpoint import BatchEndpoint, BatchItem, BatchOrder
 from agentflow.mcp.performance.batching.jobs.ids import batch_name
-from agentflow.mcp.performance.batching.jobs.policy import Policy
+from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy
 from agentflow.mcp.performance.batching.jobs.rows import JobRow, PartRow, Settling
 from agentflow.mcp.performance.batching.jobs.states import Event
 from agentflow.mcp.performance.batching.jobs.store import Store
@@ -33,7 +33,7 @@ class Desk:
     ask: LLMProvider
     config: ModelConfig
     clock: Clock
-    policy: Policy
+    policy: BatchPolicy
     caller: Caller = field(default_factory=Caller)
 
     @property

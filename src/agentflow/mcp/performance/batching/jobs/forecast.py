@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentflow.mcp.performance.batching.jobs.chance import DAY, chance
-from agentflow.mcp.performance.batching.jobs.policy import Escape, Policy, plan_of_escape
+from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy, Escape, plan_of_escape
 from agentflow.mcp.performance.batching.jobs.rows import JobRow, PartRow
 from agentflow.mcp.performance.batching.jobs.store import Store
 
@@ -15,7 +15,7 @@ def escape_of(store: Store, job: JobRow) -> Escape | None:
     if job.deadline is None:
         return None
     remaining = store.counts(job.id).open
-    return plan_of_escape(Policy.from_json(job.policy), job.deadline, created=job.created, remaining=remaining)
+    return plan_of_escape(BatchPolicy.from_json(job.policy), job.deadline, created=job.created, remaining=remaining)
 
 
 def chance_of(store: Store, job: JobRow, part: PartRow, now: float, window: float = DAY) -> float | None:

@@ -31,7 +31,7 @@ from agentflow.mcp.performance.batching.jobs.course import Course
 from agentflow.mcp.performance.batching.jobs.desk import Desk
 from agentflow.mcp.performance.batching.jobs.forecast import chance_of
 from agentflow.mcp.performance.batching.jobs.ids import checked_id, new_job_id
-from agentflow.mcp.performance.batching.jobs.policy import Policy, parts_of
+from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy, parts_of
 from agentflow.mcp.performance.batching.jobs.result import BatchResult, BatchStatus, result_of, status_of
 from agentflow.mcp.performance.batching.jobs.rows import Entry, JobRow, SettledRow
 from agentflow.mcp.performance.batching.jobs.states import FINAL, State
@@ -69,7 +69,7 @@ class BatchJob:
         model: str,
         store: str | Path,
         deadline: datetime | float | None = None,
-        policy: Policy | None = None,
+        policy: BatchPolicy | None = None,
         job_id: str | None = None,
         registry: ModelRegistry | None = None,
     ) -> BatchJob:
@@ -83,7 +83,7 @@ class BatchJob:
         if not requests:
             raise ConfigurationError("a batch job needs at least one request")
         registry = registry or AgentFlow.registry
-        policy = policy or Policy()
+        policy = policy or BatchPolicy()
         config = registry.describe(model)
         endpoint = _endpoint(registry, model)
         id = new_job_id() if job_id is None else checked_id(job_id)
@@ -268,7 +268,7 @@ def _desk(store: Store, id: str, registry: ModelRegistry) -> Desk:
         provider_of(registry, job.model),
         config,
         registry.clock,
-        Policy.from_json(job.policy),
+        BatchPolicy.from_json(job.policy),
     )
 
 

@@ -1,6 +1,6 @@
 """How a batch job waits, how often it tries, and when it stops waiting: numbers, and the pure decisions on them.
 
-Policy(attempts=3, direct_concurrency=8)
+BatchPolicy(attempts=3, direct_concurrency=8)
 pause(policy, asked=4, dice=0.5)                    seconds until the batch is asked after again
 plan_of_escape(policy, deadline, remaining=120)     when to call the batch off, and when to ask directly
 """
@@ -16,14 +16,14 @@ from agentflow.errors import ConfigurationError
 from agentflow.llm.providers.batches.endpoint import BatchLimits
 from agentflow.mcp.performance.batching.jobs.ids import split
 
-__all__ = ["Escape", "Policy", "parts_of", "pause", "plan_of_escape"]
+__all__ = ["BatchPolicy", "Escape", "parts_of", "pause", "plan_of_escape"]
 
 _GROWTH = 1.5
 _ENVELOPE = 200  # bytes that an API's own words take around a request
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class BatchPolicy:
     """Of one job. Seconds are floats.
 
     `attempts` is how often a request is sent at most, follow-ups included. A batch is asked after `poll_first` seconds,
@@ -65,13 +65,13 @@ class Policy:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Policy:
+    def from_json(cls, text: str) -> BatchPolicy:
         """What a later version has added is passed over."""
         told: Mapping[str, float] = json.loads(text)
         return cls(**{field.name: told[field.name] for field in fields(cls) if field.name in told})  # type: ignore[arg-type]
 
 
-def pause(policy: Policy, asked: int, dice: float) -> float:
+def pause(policy: BatchPolicy, asked: int, dice: float) -> float:
     """Seconds to wait before the next question, when `asked` have been answered without news; `dice` is in [0, 1)."""
     longest = min(policy.poll_most, policy.poll_first * _GROWTH ** min(asked, 64))
     return longest * (1.0 + 0.2 * dice)
@@ -86,7 +86,7 @@ class Escape:
     direct: float
 
 
-def plan_of_escape(policy: Policy, deadline: float, *, created: float, remaining: int) -> Escape:
+def plan_of_escape(policy: BatchPolicy, deadline: float, *, created: float, remaining: int) -> Escape:
     """As late as it can be: waiting costs nothing, and each answer that still comes costs half."""
     rounds = math.ceil(remaining / policy.direct_concurrency)
     direct = deadline - rounds * policy.direct_seconds
@@ -94,7 +94,9 @@ def plan_of_escape(policy: Policy, deadline: float, *, created: float, remaining
     return Escape(direct - grace, direct)
 
 
-def parts_of(sizes: Sequence[int], limits: BatchLimits, policy: Policy, most: int | None = None) -> Iterator[range]:
+def parts_of(
+    sizes: Sequence[int], limits: BatchLimits, policy: BatchPolicy, most: int | None = None
+) -> Iterator[range]:
     """Requests of those sizes in bytes, as runs that one batch takes; `most` bounds their number further."""
     requests = min([bound for bound in (limits.requests, policy.part_requests, most) if bound])
     return split(

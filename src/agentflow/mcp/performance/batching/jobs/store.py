@@ -242,7 +242,7 @@ class Store:
         if states:
             where, values = f"{where} AND state IN ({_marks(len(states))})", [*values, *states]
         rows = self._connection.execute(f"SELECT {_REQUEST} FROM batch_requests WHERE {where} ORDER BY seq", values)
-        return [RequestRow(*(*row[:-1], bool(row[-1]))) for row in rows]
+        return [_request(row) for row in rows]
 
     def begin_direct(self, job: str, seq: int, *, at_risk: bool) -> None:
         """It is about to be asked directly."""
@@ -305,7 +305,7 @@ class Store:
             f"SELECT {_SETTLED} FROM batch_requests WHERE job = ? AND settled > ? ORDER BY settled LIMIT ?",
             (job, after, most),
         )
-        return [SettledRow(*(*row[:8], bool(row[8]), bool(row[9]), row[10])) for row in rows]
+        return [_settled_row(row) for row in rows]
 
     def counts(self, job: str) -> Counts:
         row = self._connection.execute(
@@ -345,8 +345,19 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
+def _request(row: Sequence[Any]) -> RequestRow:
+    values: list[Any] = [*row[:-1], bool(row[-1])]
+    return RequestRow(*values)
+
+
+def _settled_row(row: Sequence[Any]) -> SettledRow:
+    values: list[Any] = [*row[:8], bool(row[8]), bool(row[9]), row[10]]
+    return SettledRow(*values)
+
+
 def _part(row: Sequence[Any]) -> PartRow:
-    return PartRow(*(*row[:3], State(row[3]), *row[4:-1], tuple(json.loads(row[-1]))))
+    values: list[Any] = [*row[:3], State(row[3]), *row[4:-1], tuple(json.loads(row[-1]))]
+    return PartRow(*values)
 
 
 def _journal(

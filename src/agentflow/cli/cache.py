@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from msgspec import UNSET
 
 from agentflow.cli.debug import debug_option
 from agentflow.cli.tracing.amounts import dollars
@@ -122,7 +121,7 @@ def _configured() -> list[Path]:
             section = registry.describe(name).wrappers.get("cache")
         except AgentFlowError:
             continue  # an entry that is broken has no cache
-        file = getattr(section, "file", UNSET)
+        file = getattr(section, "file", None)
         if isinstance(file, str):
             found[registry.folder / file] = None
     return list(found)

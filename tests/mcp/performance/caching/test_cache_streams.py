@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
@@ -62,7 +62,7 @@ async def test_a_stream_that_is_left_early_is_not_kept(count: int) -> None:
     left: list[int] = []
 
     class Stepping(Costly):
-        async def execute_streaming(self, request: Request) -> Any:
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
             try:
                 for number in range(count):
                     yield StreamChunk(f"{number} ")
@@ -107,7 +107,7 @@ async def test_a_reader_that_is_cancelled_leaves_nothing_behind() -> None:
 )
 async def test_a_stream_that_ends_badly_is_not_kept(pieces: list[StreamChunk], reason: str) -> None:
     class Pieces(Costly):
-        async def execute_streaming(self, request: Request) -> Any:
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
             for piece in pieces:
                 yield piece
 
@@ -121,7 +121,7 @@ async def test_a_stream_that_ends_without_a_word_of_its_end_is_not_kept() -> Non
     """The connection was closed in the middle, and nobody noticed."""
 
     class Cut(Costly):
-        async def execute_streaming(self, request: Request) -> Any:
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
             yield StreamChunk("half an ans")
 
     cache = cached(Cut())
@@ -134,7 +134,7 @@ async def test_what_was_begun_anew_is_kept_as_it_became() -> None:
     """A stream that broke and was asked for again: nobody is shown the broken half twice."""
 
     class Broken(Costly):
-        async def execute_streaming(self, request: Request) -> Any:
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
             for piece in (StreamChunk("brok"), StreamChunk("whole", restart=True), END):
                 yield piece
 
@@ -150,7 +150,7 @@ def test_a_paced_replay_takes_the_time_that_it_once_took() -> None:
     clock = VirtualClock()
 
     class Slow(Costly):
-        async def execute_streaming(self, request: Request) -> Any:
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
             for piece in (StreamChunk("a "), StreamChunk("b "), StreamChunk("c "), END):
                 await clock.sleep(1.0)
                 yield piece

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from tests.support.costly import CENT, Costly, asked
 from agentflow.clock import VirtualClock
 from agentflow.errors import LimitExceededError, ModelTimeoutError, RateLimitError
 from agentflow.llm.caller import Caller, asking_as
-from agentflow.llm.messages import Response, StreamChunk
+from agentflow.llm.messages import Request, Response, StreamChunk
 from agentflow.llm.streaming.join import join
 from agentflow.mcp.performance.caching import ResponseCache, SqliteStore
 
@@ -269,7 +269,7 @@ async def test_a_stream_does_not_run_far_ahead_of_its_readers() -> None:
     sent = 0
 
     class Endless(Costly):
-        async def execute_streaming(self, request: Any) -> Any:
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
             nonlocal sent
             while True:
                 sent += 1

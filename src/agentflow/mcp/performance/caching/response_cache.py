@@ -89,7 +89,7 @@ class ResponseCache:
         _check(memory_bytes, lease)
         self._inner = inner
         self._clock = clock
-        self._replay = replay
+        self._replay: Replay = replay
         self._variant = variant
         self._policy = Policy(temperature, default_temperature, tools, addresses)
         self._lifetime = Lifetime(ttl, jitter, stale)

@@ -30,6 +30,8 @@ from agentflow.core.robustness.decision import Listener, tell
 from agentflow.core.robustness.notes import add_notes, brief
 from agentflow.errors import (
     AuthenticationError,
+    BudgetExceededError,
+    BudgetUnavailableError,
     ContextLengthError,
     ModelConnectionError,
     NotFoundError,
@@ -63,11 +65,13 @@ _ELSEWHERE: Final = (
     RejectedError,
     ServerError,
 )
+_NOWHERE: Final = (BudgetExceededError, BudgetUnavailableError)
 
 
 def falls_back(error: BaseException) -> bool:
-    """Whether another model may succeed where this one failed so."""
-    return isinstance(error, _ELSEWHERE)
+    """Whether another model may succeed where this one failed so. A spent budget is no reason to spend elsewhere:
+    whoever wants that says so."""
+    return isinstance(error, _ELSEWHERE) and not isinstance(error, _NOWHERE)
 
 
 @dataclass(frozen=True, slots=True)

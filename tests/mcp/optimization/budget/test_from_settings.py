@@ -125,6 +125,24 @@ def test_a_budget_that_is_used_up_refuses_the_next_call(tmp_path: Path) -> None:
     made.run(main())
 
 
+@pytest.mark.parametrize(("when", "answers"), [("", False), ("refused", True), ("overloaded", False)])
+def test_another_model_stands_in_for_a_spent_budget_only_where_that_was_asked_for(
+    tmp_path: Path, when: str, answers: bool
+) -> None:
+    """Else a hard budget would be spent, and the money of the stand-in after it."""
+    other = f"{{model: small, when: [{when}]}}" if when else "small"
+    made = bench(tmp_path, PAID.replace("1.0}", f"0.001}}, fallback: [{other}]"))
+
+    async def main() -> None:
+        if answers:
+            assert await made.ask("paid").execute() == "fine"
+        else:
+            with pytest.raises(BudgetExceededError):
+                await made.ask("paid").execute()
+
+    made.run(main())
+
+
 # ---- whose price
 
 

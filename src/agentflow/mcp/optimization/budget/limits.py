@@ -8,8 +8,9 @@ Rules(per_day=20.0, per_run=0.5, per_tenant=Allowance(per_day=5.0)).charges(call
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from agentflow.core.accounts import Charge
@@ -20,6 +21,7 @@ from agentflow.mcp.optimization.budget.windows import FOR_EVER, Period, Windows
 
 __all__ = ["Allowance", "Rules"]
 
+_Amounts: TypeAlias = tuple[tuple[Period, int], ...]
 _PERIODS: Final[tuple[Period, ...]] = ("hour", "day", "month")
 
 
@@ -56,8 +58,11 @@ class Rules:
     per_run: float | None
     windows: Windows
     hard: bool
+    _amounts: tuple[_Amounts, _Amounts, _Amounts] = field(init=False, repr=False)  # overall, of a flow, of a tenant
 
     def __post_init__(self) -> None:
+        amounts = tuple(map(_amounts, (self.overall, self.each_flow, self.each_tenant)))
+        object.__setattr__(self, "_amounts", amounts)
         checked("per_run", self.per_run)
         if not self.account:
             raise ConfigurationError("budget: account is a name, not an empty text")
@@ -68,14 +73,15 @@ class Rules:
     def charges(self, caller: Caller, now: float) -> list[Charge]:
         """The accounts of a call that is made now. What has no tenant (or flow) is one tenant of its own; a call
         outside of any run is in no run's account."""
-        found = self._windowed("", self.overall, now)
+        overall, of_flow, of_tenant = self._amounts
+        found = self._windowed("", overall, now)
         if self.per_run is not None and caller.run_id is not None:
             name = f"{self.account}/run:{_quoted(caller.run_id)}"
             found.append(Charge(name, 0, now + FOR_EVER, allowed(self.per_run), self.hard))
-        if not self.each_flow.is_empty:
-            found += self._windowed(f"/flow:{_quoted(caller.flow)}", self.each_flow, now)
-        if not self.each_tenant.is_empty:
-            found += self._windowed(f"/tenant:{_quoted(caller.tenant)}", self.each_tenant, now)
+        if of_flow:
+            found += self._windowed(f"/flow:{_quoted(caller.flow)}", of_flow, now)
+        if of_tenant:
+            found += self._windowed(f"/tenant:{_quoted(caller.tenant)}", of_tenant, now)
         return found
 
     def resets(self, account: str, now: float) -> float | None:
@@ -83,15 +89,17 @@ class Rules:
         period = next((each for each in _PERIODS if account.endswith(f"/{each}")), None)
         return None if period is None else self.windows.place(period, now).resets
 
-    def _windowed(self, whose: str, allowance: Allowance, now: float) -> list[Charge]:
+    def _windowed(self, whose: str, amounts: _Amounts, now: float) -> list[Charge]:
         found = []
-        for period in _PERIODS:
-            limit = allowance.of(period)
-            if limit is not None:
-                place = self.windows.place(period, now)
-                name = f"{self.account}{whose}/{period}"
-                found.append(Charge(name, place.slice, place.ends, allowed(limit), self.hard))
+        for period, limit in amounts:
+            number, ends, _ = self.windows.place(period, now)
+            found.append(Charge(f"{self.account}{whose}/{period}", number, ends, limit, self.hard))
         return found
+
+
+def _amounts(allowance: Allowance) -> _Amounts:
+    said = [(period, allowance.of(period)) for period in _PERIODS]
+    return tuple((period, allowed(limit)) for period, limit in said if limit is not None)
 
 
 def checked(name: str, amount: float | None) -> None:
@@ -100,6 +108,7 @@ def checked(name: str, amount: float | None) -> None:
         raise ConfigurationError(f"budget: {name} is above 0 and at most {MOST:,.0f} US dollars, not {amount!r}")
 
 
+@lru_cache(maxsize=1_024)
 def _quoted(name: str | None) -> str:
     """A tenant may be called anything: not even one called `a/day` shall share another's account."""
     return quote(name or "", safe="@.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.bench import Bench
 from tests.support.costly import Costly
+from tests.support.event_schema import misfits
 
 from agentflow import AsyncFlow, SharedState, node
 from agentflow.errors import ConfigurationError, ModelTimeoutError
@@ -62,6 +63,7 @@ def test_the_second_answer_is_free_and_asks_nobody(tmp_path: Path) -> None:
     assert [kind for kind in made.kinds if kind.startswith(("cache", "model"))] == [
         "cache_miss", "model_start", "model_success", "cache_hit",
     ]  # fmt: skip
+    assert misfits(made.events) == []
     told = made.events[-1].data
     assert (told["reason"], told["saved"], told["input_tokens"]) == ("fresh", pytest.approx(0.015), 10)
     assert cache_of(made, "m").statistics().saved == pytest.approx(0.015)

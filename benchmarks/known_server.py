@@ -2,7 +2,7 @@
 
     python benchmarks/known_server.py     prints its port, serves until its standard input ends
     {"do": "expect", "seed": 1, "ttft": [-2.3, 0.4], "gap": [-4.6, 0.3], "tokens": 20}     draw anew, forget the past
-    {"do": "told"}                                                      the latencies it meant, in the order of arrival
+    {"do": "told"}                     the latencies it meant, and when it said what, in the order of arrival
 
 The first token comes after a time drawn from a log-normal distribution (its mu and sigma), every further one after a
 gap drawn from another; a stream ends with its last token. It speaks OpenAI's chat completions, streamed, with usage,
@@ -52,7 +52,7 @@ class Meant:
         dice = random.Random(f"{self.seed}/{len(self.told)}")
         first = dice.lognormvariate(*self.ttft)
         gaps = [dice.lognormvariate(*self.gap) for _ in range(self.tokens - 1)]
-        self.told.append({"ttft": first, "gaps": gaps, "late": 0.0})
+        self.told.append({"ttft": first, "gaps": gaps, "late": 0.0, "said": []})
         return first, gaps
 
 
@@ -103,9 +103,10 @@ class Connection(asyncio.Protocol):
             return
         loop = asyncio.get_running_loop()
         first, gaps = MEANT.draw()
-        told = MEANT.told[-1]
+        told = {**MEANT.told[-1], "read": loop.time()}
+        MEANT.told[-1] = told
         self._transport.write(HEAD)
-        self._say(told, gaps, 0, loop.time() + first, FIRST)
+        self._say(told, gaps, 0, told["read"] + first, FIRST)
 
     def _say(self, told: dict[str, Any], gaps: list[float], at: int, due: float, piece: bytes) -> None:
         """Every token has a moment of its own, so that one which is late delays no other."""
@@ -114,7 +115,9 @@ class Connection(asyncio.Protocol):
         def write() -> None:
             if self._transport.is_closing():
                 return
-            told["late"] = max(told["late"], loop.time() - due)
+            now = loop.time()
+            told["late"] = max(told["late"], now - due)
+            told["said"].append(now - told["read"])
             if at < len(gaps):
                 self._transport.write(piece)
                 self._say(told, gaps, at + 1, due + gaps[at], WORD)

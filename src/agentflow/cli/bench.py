@@ -61,14 +61,16 @@ _PIPED: Final = 160
 @click.option("--cooldown", type=float, help="Seconds after that are not counted.  [default: as --warmup]")
 @click.option("--drain", type=float, default=30.0, show_default=True, help="Seconds to wait for the last answers.")
 @click.option("--timeout", type=float, help="Seconds a call may take.")
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Load processes.")
+@click.option(
+    "--workers", type=click.IntRange(0, 256), default=1, show_default=True, help="Load processes; 0: none."
+)
 @click.option("--max-in-flight", type=click.IntRange(1), default=1000, show_default=True, help="Requests at once.")
 @click.option("--max-lag", type=float, default=0.02, show_default=True, help="Seconds that it may be late, at p99.")
 @click.option("--slo", metavar="LIMITS", help="What a good request keeps to, in seconds: ttft=2,tpot=0.2,e2e=30.")
 @click.option(
     "--checker", "checkers", multiple=True, metavar="NAME[:WITH]", help="exact, contains, regex:…, json, schema:FILE."
 )
-@click.option("--retries", is_flag=True, help="Let the client try again; without, a failure is a failure.")
+@click.option("--guards", is_flag=True, help="Ask as programs do: with retries, breaker and load shedder.")
 @click.option("--fail-if", "gates", multiple=True, metavar="CONDITION", help="As in 'p99.ttft>2', 'goodput<5'.")
 @click.option("--baseline", metavar="FILE", help="An earlier --json; exit code 1 where a metric is worse.")
 @click.option("--tolerance", type=float, default=0.05, show_default=True, help="By what share it may be worse.")
@@ -95,7 +97,7 @@ def command(
     max_lag: float,
     slo: str | None,
     checkers: tuple[str, ...],
-    retries: bool,
+    guards: bool,
     gates: tuple[str, ...],
     baseline: str | None,
     tolerance: float,
@@ -114,7 +116,7 @@ def command(
     from agentflow.mcp.optimization.benchmark import baseline as read_baseline
     from agentflow.mcp.optimization.benchmark.gates import Gate
 
-    read_gates = [Gate.parse(gate) for gate in gates]
+    read_gates = [Gate.parse(gate, models) for gate in gates]
     _check_models(models)
     before = None if baseline is None else read_baseline(baseline)
     replayed = _trace(trace, rate)
@@ -133,7 +135,7 @@ def command(
         max_in_flight=max_in_flight,
         max_lag=max_lag,
         timeout=timeout,
-        retries=retries,
+        guards=guards,
         seed=seed,
         watch=lambda progress: watching[0].see(progress),
     )

@@ -110,7 +110,7 @@ def test_what_is_no_gate_is_an_error(gate: str) -> None:
 
 
 def test_a_gate_for_a_model_that_was_not_measured_is_an_error_and_no_pass(found: BenchmarkReport) -> None:
-    with pytest.raises(ConfigurationError, match="was not measured"):
+    with pytest.raises(ConfigurationError, match="is none of the models: known"):
         found.judged(["other: goodput<1"])
 
 

@@ -3,26 +3,33 @@
     Asked models are opened once:  opened(target, registry)  ──▶  ask(case)  ──▶  StreamingResponse
     and each answer is read:       timed(ask(case), now)     ──▶  Answer(first, last, ended, gaps, response)
 
-A model's name is asked through the client, as a program would ask it: guarded, priced, with what models.yml says. It
-is asked once, though: a retry would turn an error into a slow answer. `retries=True` measures what a user would see.
+A model's name is asked through the client, priced, and with what models.yml says. What the client does of its own
+accord against bad servers is left out, though: a retry would turn an error into a slow answer, and a breaker or a
+shedder that refuses would take away the load under which the server is measured. `guards=True` leaves them in, and so
+measures what a program would meet; what models.yml asks for itself stays in any case.
 """
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeAlias
 
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.llm.agentflow import AgentFlow
+from agentflow.llm.config.keys import KeyRing
+from agentflow.llm.config.loader import load_configuration
 from agentflow.llm.config.registry import ModelRegistry
+from agentflow.llm.config.schema import Defaults, set_fields
 from agentflow.llm.messages import Request, Response, StreamChunk
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.streaming.stream import StreamingResponse
 from agentflow.mcp.optimization.benchmark.dataset import Case
 
-__all__ = ["Answer", "Ask", "Target", "asking_model", "asking_provider", "timed"]
+__all__ = ["Answer", "Ask", "Target", "asking_model", "asking_provider", "loaded", "timed"]
 
 Ask: TypeAlias = Callable[[Case], StreamingResponse]
 
@@ -36,7 +43,7 @@ class Target:
     model: str
     config: str | None = None
     timeout: float | None = None
-    retries: bool = False
+    guards: bool = False
 
 
 @dataclass(slots=True)
@@ -63,13 +70,21 @@ class Answer:
         self.gaps = array("d")
 
 
+def loaded(config: str | None, *, guards: bool) -> ModelRegistry:
+    """A registry for load: of the usual files, and `config` over them."""
+    found = load_configuration(config, environ=os.environ, cwd=Path.cwd(), home=Path("~").expanduser())
+    if not guards:
+        found = replace(found, defaults=Defaults(**{"breaker": False, "shedder": False, **set_fields(found.defaults)}))
+    return ModelRegistry(found, KeyRing(os.environ, Path.cwd() / ".env"))
+
+
 def asking_model(target: Target, registry: ModelRegistry) -> Ask:
     """Raises UnknownModelError and MissingKeyError before anything is sent."""
     registry.resolve(target.model)
     builder = AgentFlow.model(target.model, registry=registry)
     if target.timeout is not None:
         builder = builder.timeout(target.timeout)
-    if not target.retries:
+    if not target.guards:
         builder = builder.retry(RetryPolicy(max_attempts=1))
 
     def ask(case: Case) -> StreamingResponse:

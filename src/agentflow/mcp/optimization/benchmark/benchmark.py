@@ -23,12 +23,11 @@ from typing import Final, TypeAlias
 
 from agentflow.clock import Clock, SystemClock
 from agentflow.errors import ConfigurationError
-from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.config.registry import ModelRegistry
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.mcp.optimization.benchmark.arrivals import Arrivals, positive
 from agentflow.mcp.optimization.benchmark.as_json import Baseline, plan_of
-from agentflow.mcp.optimization.benchmark.asking import Target, asking_model, asking_provider
+from agentflow.mcp.optimization.benchmark.asking import Target, asking_model, asking_provider, loaded
 from agentflow.mcp.optimization.benchmark.checking import Checker, name_of
 from agentflow.mcp.optimization.benchmark.comparison import Comparison, compared
 from agentflow.mcp.optimization.benchmark.crew import Crew
@@ -72,8 +71,8 @@ class Benchmark:
     the only way for a provider that lives in this process, and takes what else runs here into the measurement.
 
     A run is doubted (`report.doubts`) where the 99th percentile of the generator's own lag exceeds `max_lag`.
-    `retries` False asks every request once. `config` is a models.yml besides the usual ones; `registry` serves
-    where `workers` is 0. Raises ConfigurationError.
+    With `guards` a model is asked as programs ask it, with retries, breaker and load shedder. `config` is a models.yml
+    over the usual ones; `registry` serves instead of them where `workers` is 0. Raises ConfigurationError.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Benchmark:
         max_in_flight: int = 1000,
         max_lag: float = 0.02,
         timeout: float | None = None,
-        retries: bool = False,
+        guards: bool = False,
         seed: int = 0,
         config: str | None = None,
         registry: ModelRegistry | None = None,
@@ -112,7 +111,7 @@ class Benchmark:
         if len(self._checkers) < len(checkers):
             raise ConfigurationError("two checkers have one name: give one of the functions another")
         self._workers, self._max_lag = workers, positive("max_lag", max_lag)
-        self._timeout, self._retries, self._seed, self._config = timeout, retries, seed, config
+        self._timeout, self._guards, self._seed, self._config = timeout, guards, seed, config
         self._registry, self._clock, self._watch = registry, clock or SystemClock(), watch
         self._running: Generator | Crew | None = None
         self._stopped = False
@@ -133,7 +132,7 @@ class Benchmark:
             max_in_flight=self._limits.max_in_flight,
             max_lag=self._max_lag,
             seed=self._seed,
-            retries=self._retries,
+            guards=self._guards,
             objective=str(self._objective),
             checkers=tuple(self._checkers),
         )
@@ -187,7 +186,7 @@ class Benchmark:
     async def _by_crew(
         self, name: str, plan: list[Planned], watching: Callable[[float, Standing], None]
     ) -> tuple[float, Generated]:
-        target = Target(name, self._config, self._timeout, self._retries)
+        target = Target(name, self._config, self._timeout, self._guards)
         begun = time.monotonic()
         async with Crew(target, plan, self._limits, workers=self._workers) as crew:
             self._running = crew
@@ -206,9 +205,11 @@ class Benchmark:
         plan: list[Planned],
         watching: Callable[[float, Standing], None],
     ) -> tuple[float, Generated]:
+        own = loaded(self._config, guards=self._guards) if provider is None and self._registry is None else None
         if provider is None:
-            target = Target(name, self._config, self._timeout, self._retries)
-            ask = asking_model(target, self._registry or AgentFlow.registry)
+            registry = self._registry or own
+            assert registry is not None
+            ask = asking_model(Target(name, self._config, self._timeout, self._guards), registry)
         else:
             ask = asking_provider(provider, name, self._timeout)
         generator = Generator(ask, plan, self._limits, clock=self._clock)
@@ -227,6 +228,8 @@ class Benchmark:
             self._running = None
             if telling is not None:
                 telling.cancel()
+            if own is not None:
+                await own.aclose()
 
     # ---- several ---------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class Setting:
     max_in_flight: int
     max_lag: float
     seed: int
-    retries: bool
+    guards: bool
     objective: str
     checkers: tuple[str, ...]
 

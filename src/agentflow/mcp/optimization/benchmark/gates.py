@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,8 +75,8 @@ class Gate:
     model: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Gate:
-        """Raises ConfigurationError."""
+    def parse(cls, text: str, models: Sequence[str] | None = None) -> Gate:
+        """`models` are those that will be measured, where that is known. Raises ConfigurationError."""
         found = _LINE.fullmatch(text)
         if found is None:
             raise ConfigurationError(f"gate {text!r}: a gate looks like p99.ttft>2, error_share>0.01 or goodput<5")
@@ -86,6 +86,8 @@ class Gate:
             raise ConfigurationError(f"gate {text!r}: {found['limit']!r} is no number") from None
         gate = cls(found["what"], found["sign"], limit, found["model"])
         gate._check(text)
+        if models is not None and gate.model not in (None, *models):
+            raise ConfigurationError(f"gate {text!r}: {gate.model!r} is none of the models: {', '.join(models)}")
         return gate
 
     def judge(self, measures: Measures) -> Verdict:

@@ -96,8 +96,8 @@ def generator_section(findings: Findings) -> Markup | None:
     return section(
         "The load generator",
         f"Sent by {workers}, at most {setting.max_in_flight:,} under way, seed {setting.seed}, "
-        f"{'with' if setting.retries else 'without'} retries. How late it sent (solid) and how late its event loop "
-        f"woke (dashed): beyond {seconds(setting.max_lag)} at the 99th percentile the run is not valid.",
+        f"{'with' if setting.guards else 'without'} the client's guards. How late it sent (solid) and how late its "
+        f"event loop woke (dashed): beyond {seconds(setting.max_lag)} at the 99th percentile the run is not valid.",
         element("div", figure("its own lag", percentile_plot(lines, bound=setting.max_lag)), class_="pair"),
         scrolling(element("table", element("thead", element("tr", head)), element("tbody", rows))),
     )

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentflow.errors import ConfigurationError
 from agentflow.mcp.optimization.benchmark.as_json import document
 from agentflow.mcp.optimization.benchmark.findings import Findings
 from agentflow.mcp.optimization.benchmark.gates import Gate, Verdict
@@ -31,16 +30,9 @@ class BenchmarkReport(Findings):
     def judged(self, gates: Sequence[str | Gate]) -> list[Verdict]:
         """A verdict for each gate and model that it is meant for. Raises ConfigurationError for what is no gate, and
         for a model that was not measured."""
-        read = [Gate.parse(gate) if isinstance(gate, str) else gate for gate in gates]
-        return [verdict for gate in read for verdict in self._verdicts(gate)]
-
-    def _verdicts(self, gate: Gate) -> list[Verdict]:
-        meant = [run for run in self.runs if gate.model in (None, run.name)]
-        if not meant:
-            raise ConfigurationError(
-                f"gate {gate}: {gate.model!r} was not measured; there are {', '.join(run.name for run in self.runs)}"
-            )
-        return [gate.judge(run.measures) for run in meant]
+        names = [run.name for run in self.runs]
+        read = [Gate.parse(gate, names) if isinstance(gate, str) else gate for gate in gates]
+        return [gate.judge(run.measures) for gate in read for run in self.runs if gate.model in (None, run.name)]
 
     # ---- written down ----------------------------------------------------------------------------------------
 

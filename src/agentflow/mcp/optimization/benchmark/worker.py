@@ -23,8 +23,7 @@ from typing import Any, BinaryIO, Final
 
 from agentflow.clock import SystemClock
 from agentflow.errors import describe
-from agentflow.llm.config.registry import ModelRegistry
-from agentflow.mcp.optimization.benchmark.asking import Target, asking_model
+from agentflow.mcp.optimization.benchmark.asking import Target, asking_model, loaded
 from agentflow.mcp.optimization.benchmark.generator import Generator, Limits, Planned
 from agentflow.mcp.optimization.benchmark.precise_loop import precise_loop
 
@@ -76,7 +75,7 @@ def packed(message: object) -> bytes:
 async def work(reader: asyncio.StreamReader, out: BinaryIO) -> None:
     """One job, from its being told to its end."""
     job = await _next(reader)
-    registry = ModelRegistry.load(job.target.config)
+    registry = loaded(job.target.config, guards=job.target.guards)
     try:
         ask = asking_model(job.target, registry)
         generator = Generator(ask, job.plan, job.limits, clock=SystemClock(), worker=job.worker)

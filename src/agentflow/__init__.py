@@ -95,6 +95,15 @@ if TYPE_CHECKING:
         ToolCall,
         Usage,
     )
+    from agentflow.mcp import (
+        BatchJob,
+        Benchmark,
+        Budget,
+        CostOptimizer,
+        ModelRouter,
+        RequestBatcher,
+        ResponseCache,
+    )
 
     __version__: str
 
@@ -111,8 +120,12 @@ __all__ = [
     "Audio",
     "AuditLog",
     "BaseNode",
+    "BatchJob",
+    "Benchmark",
+    "Budget",
     "CircuitBreaker",
     "Conversation",
+    "CostOptimizer",
     "Dataflow",
     "Document",
     "Durability",
@@ -137,6 +150,7 @@ __all__ = [
     "Message",
     "MetricsCollector",
     "ModelRegistry",
+    "ModelRouter",
     "MoonshotProvider",
     "Node",
     "Observer",
@@ -148,8 +162,10 @@ __all__ = [
     "RateLimiter",
     "Redactor",
     "Request",
+    "RequestBatcher",
     "ResourcePool",
     "Response",
+    "ResponseCache",
     "RetryBudget",
     "RetryPolicy",
     "RunStore",
@@ -199,6 +215,7 @@ _HOMES = {
         LLMClientBuilder LLMNode LLMProvider Message ModelRegistry MoonshotProvider OpenAIProvider Request
         Response SSEParser ScriptedProvider StreamChunk StreamingResponse Tool ToolCall Usage
     """,
+    "mcp": "BatchJob Benchmark Budget CostOptimizer ModelRouter RequestBatcher ResponseCache",
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
 

@@ -5,3 +5,113 @@ optimization    router, budget, cost, benchmark
 
 The names below are resolved when first used: numpy, scikit-learn and matplotlib are loaded by what needs them.
 """
+
+from importlib import import_module
+
+TYPE_CHECKING = False  # type checkers take the name for true; importing `typing` would be most of this import's cost
+if TYPE_CHECKING:
+    from agentflow.mcp.optimization.benchmark import (
+        Benchmark,
+        BenchmarkReport,
+        Checker,
+        Dataset,
+        Objective,
+        Trace,
+    )
+    from agentflow.mcp.optimization.budget import (
+        AccountStatus,
+        Allowance,
+        Budget,
+        BudgetedProvider,
+        MemoryAccounts,
+        SqliteAccounts,
+    )
+    from agentflow.mcp.optimization.cost import (
+        CostOptimizer,
+        PriceSnapshot,
+        Proposal,
+        UsageLog,
+    )
+    from agentflow.mcp.optimization.router import (
+        Canary,
+        Candidate,
+        Cascade,
+        Decision,
+        Exploration,
+        ModelRouter,
+        Rule,
+    )
+    from agentflow.mcp.performance.batching import (
+        BatchingProvider,
+        RequestBatcher,
+    )
+    from agentflow.mcp.performance.batching.jobs import (
+        BatchJob,
+        BatchPolicy,
+        BatchResult,
+        BatchStatus,
+    )
+    from agentflow.mcp.performance.caching import (
+        CacheStatistics,
+        ResponseCache,
+        SemanticTier,
+        SqliteStore,
+    )
+
+__all__ = [
+    "AccountStatus",
+    "Allowance",
+    "BatchJob",
+    "BatchPolicy",
+    "BatchResult",
+    "BatchStatus",
+    "BatchingProvider",
+    "Benchmark",
+    "BenchmarkReport",
+    "Budget",
+    "BudgetedProvider",
+    "CacheStatistics",
+    "Canary",
+    "Candidate",
+    "Cascade",
+    "Checker",
+    "CostOptimizer",
+    "Dataset",
+    "Decision",
+    "Exploration",
+    "MemoryAccounts",
+    "ModelRouter",
+    "Objective",
+    "PriceSnapshot",
+    "Proposal",
+    "RequestBatcher",
+    "ResponseCache",
+    "Rule",
+    "SemanticTier",
+    "SqliteAccounts",
+    "SqliteStore",
+    "Trace",
+    "UsageLog",
+]
+
+_HOMES = {
+    "optimization.benchmark": "Benchmark BenchmarkReport Checker Dataset Objective Trace",
+    "optimization.budget": "AccountStatus Allowance Budget BudgetedProvider MemoryAccounts SqliteAccounts",
+    "optimization.cost": "CostOptimizer PriceSnapshot Proposal UsageLog",
+    "optimization.router": "Candidate Canary Cascade Decision Exploration ModelRouter Rule",
+    "performance.batching": "BatchingProvider RequestBatcher",
+    "performance.batching.jobs": "BatchJob BatchPolicy BatchResult BatchStatus",
+    "performance.caching": "CacheStatistics ResponseCache SemanticTier SqliteStore",
+}
+_HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would believe in every name
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return [*globals(), *__all__]

@@ -157,6 +157,17 @@ def test_a_router_is_bounded_by_its_dearest_candidate_and_a_router_of_routers_to
     assert most(made, "cheap") == pytest.approx(LARGE / 10, rel=0.01)
 
 
+def test_a_cascade_is_bounded_by_all_that_it_may_ask_and_as_often_as_it_may(tmp_path: Path) -> None:
+    made = bench(
+        tmp_path,
+        "stairs: {router: {candidates: [small, large], cascade: true}, budget: {per_day: 1.0}}",
+        "inside: {router: {candidates: [small, stairs]}, budget: {per_day: 1.0}}",
+        "drawn: {router: {candidates: [small, large], cascade: {samples: 3}}, budget: {per_day: 1.0}}",
+    )
+    assert most(made, "stairs") == most(made, "inside") == pytest.approx(1.1 * LARGE, rel=0.01)
+    assert most(made, "drawn") == pytest.approx(3 * 1.1 * LARGE, rel=0.01)
+
+
 def test_what_the_entry_says_of_parameters_and_hedges_counts(tmp_path: Path) -> None:
     price = "price: {input: 10, output: 100}"
     made = bench(

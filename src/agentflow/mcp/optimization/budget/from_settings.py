@@ -13,7 +13,6 @@ from msgspec import UNSET, UnsetType
 
 from agentflow.core.accounts import Accounts
 from agentflow.errors import ConfigurationError
-from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.config.wrappers import AllowanceEntry, BudgetEntry
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.wrapping import Surroundings
@@ -45,8 +44,7 @@ def from_settings(inner: LLMProvider, settings: BudgetEntry, surroundings: Surro
     """Raises ConfigurationError."""
     media = None if settings.media_tokens is UNSET else settings.media_tokens
     described = Described(surroundings.model, surroundings.describe, surroundings.clock, media_tokens=media)
-    repeats = _asked(surroundings.describe(surroundings.model))
-    costs = Costs(described, None if settings.ceiling is UNSET else settings.ceiling, repeats > 0, max(1, repeats))
+    costs = Costs(described, None if settings.ceiling is UNSET else settings.ceiling)
     return BudgetedProvider(inner, budget_of(settings, surroundings), costs=costs, model=surroundings.model)
 
 
@@ -88,12 +86,3 @@ def _allowance(said: AllowanceEntry | UnsetType) -> Allowance:
         return Allowance()
     amounts = (said.per_hour, said.per_day, said.per_month)
     return Allowance(*(None if amount is UNSET else amount for amount in amounts))
-
-
-def _asked(config: ModelConfig) -> int:
-    """How often a cascade may ask each of its models for one answer; 0 without one."""
-    cascade = getattr(config.wrappers.get("router"), "cascade", None)
-    if cascade is None or cascade is UNSET or cascade is False:
-        return 0
-    samples = getattr(cascade, "samples", 1)
-    return samples if isinstance(samples, int) else 1

@@ -18,7 +18,7 @@ from agentflow.mcp.optimization.cost.advice.money import per_cent, usd
 from agentflow.mcp.optimization.cost.findings import Findings
 from agentflow.mcp.optimization.cost.forecast import GROUPS, Estimate
 from agentflow.mcp.optimization.cost.markup import Html, element
-from agentflow.mcp.optimization.cost.page_front import front_drawing
+from agentflow.mcp.optimization.cost.page_front import front_drawings
 from agentflow.mcp.optimization.cost.page_proposals import between, proposal_card
 from agentflow.mcp.optimization.cost.page_tables import front_table, prices_table, spend_tables
 
@@ -139,10 +139,10 @@ def _sections(findings: Findings) -> Iterable[Html]:
         steps = element("ol", *(element("li", title) for title in findings.order))
         sum_ = element("p", f"Together {usd(findings.together.value)} a day, {between(findings.together)}.")
         yield _section("together", "Together", _ORDER_WORDS, steps, sum_)
-    drawing = front_drawing(findings)
-    if drawing is not None:
+    drawings = front_drawings(findings)
+    if drawings:
         table = element("details", element("summary", "As a table"), _scrolling(front_table(findings)))
-        yield _section("front", "Quality and cost", _FRONT_WORDS, _scrolling(drawing), table)
+        yield _section("front", "Quality and cost", _FRONT_WORDS, *drawings, table)
     if findings.calls:
         yield _section("spend", "What was spent", None, *(_scrolling(table) for table in spend_tables(findings)))
     yield _section("method", "How sure this is", None, *_method(findings))

@@ -10,9 +10,9 @@ from agentflow.mcp.optimization.cost.advice.money import usd
 from agentflow.mcp.optimization.cost.findings import Findings, Front, FrontPoint
 from agentflow.mcp.optimization.cost.markup import Html, element
 
-__all__ = ["front_drawing", "labels", "marks_of", "proposed_point"]
+__all__ = ["front_drawings", "labels", "marks_of", "proposed_point"]
 
-_WIDE: Final = 760.0
+_WIDTHS: Final = {"wide": 760.0, "slim": 400.0}
 _HIGH: Final = 340.0
 _LEFT: Final = 64.0
 _BOTTOM: Final = 44.0
@@ -25,12 +25,13 @@ _NAME: Final = 70.0  # how much room a name is given
 class _Scale:
     """Amounts to places on the paper."""
 
+    width: float
     most: float
     least_quality: float
     most_quality: float
 
     def x(self, cost: float) -> float:
-        return _LEFT + (_WIDE - _LEFT - _RIGHT) * cost / self.most
+        return _LEFT + (self.width - _LEFT - _RIGHT) * cost / self.most
 
     def y(self, quality: float) -> float:
         share = (quality - self.least_quality) / (self.most_quality - self.least_quality)
@@ -48,12 +49,17 @@ def proposed_point(findings: Findings) -> FrontPoint | None:
     )
 
 
-def front_drawing(findings: Findings) -> Html | None:
+def front_drawings(findings: Findings) -> list[Html]:
+    """One for broad pages and one for slim ones; the style sheet shows one of them. None where nothing was judged."""
     front = findings.front
     if front is None or len(front.points) < 2:
-        return None
+        return []
+    return [_drawing(findings, front, name) for name in _WIDTHS]
+
+
+def _drawing(findings: Findings, front: Front, name: str) -> Html:
     proposed = proposed_point(findings)
-    scale = _scale([*front.points, *marks_of(front, proposed)])
+    scale = _scale(_WIDTHS[name], [*front.points, *marks_of(front, proposed)])
     words = f"Cost a day from {usd(0.0)} to {usd(scale.most)}, mean score from {scale.least_quality:.2f} to 1"
     return element(
         "svg",
@@ -61,18 +67,20 @@ def front_drawing(findings: Findings) -> Html | None:
         _band(scale, front),
         element("polyline", points=_path(scale, front.points), class_="front"),
         *_marked(scale, front, proposed),
-        viewBox=f"0 0 {_WIDE:g} {_HIGH:g}",
+        viewBox=f"0 0 {scale.width:g} {_HIGH:g}",
         role="img",
         aria_label=words,
-        class_="drawing",
+        class_=f"drawing {name}",
     )
 
 
-def _scale(points: list[FrontPoint]) -> _Scale:
+def _scale(width: float, points: list[FrontPoint]) -> _Scale:
     qualities = [value for point in points for value in (point.quality, max(0.0, point.low))]
     least, most = min(qualities), max(point.quality for point in points)
     room = max(0.01, (most - least) * 0.08)
-    return _Scale(max(point.cost for point in points) * 1.12 or 1.0, max(0.0, least - room), min(1.0, most + room))
+    return _Scale(
+        width, max(point.cost for point in points) * 1.12 or 1.0, max(0.0, least - room), min(1.0, most + room)
+    )
 
 
 def _axes(scale: _Scale) -> Iterator[Html]:
@@ -82,9 +90,9 @@ def _axes(scale: _Scale) -> Iterator[Html]:
         yield element("text", usd(cost), x=x, y=_HIGH - _BOTTOM + 18.0, class_="middle")
     for quality in _ticks(scale.least_quality, scale.most_quality):
         y = scale.y(quality)
-        yield element("line", x1=_LEFT, x2=_WIDE - _RIGHT, y1=y, y2=y, class_="grid")
+        yield element("line", x1=_LEFT, x2=scale.width - _RIGHT, y1=y, y2=y, class_="grid")
         yield element("text", f"{quality:.3g}", x=_LEFT - 8.0, y=y + 4.0, class_="end")
-    yield element("text", "US dollars a day", x=(_LEFT + _WIDE - _RIGHT) / 2, y=_HIGH - 6.0, class_="middle name")
+    yield element("text", "US dollars a day", x=(_LEFT + scale.width - _RIGHT) / 2, y=_HIGH - 6.0, class_="middle name")
     yield element("text", "mean score", x=4.0, y=_TOP - 14.0, class_="name")
 
 
@@ -115,7 +123,7 @@ def _band(scale: _Scale, front: Front) -> Html:
 def _marked(scale: _Scale, front: Front, proposed: FrontPoint | None) -> Iterator[Html]:
     marks = marks_of(front, proposed)
     places = [(scale.x(point.cost), scale.y(point.quality)) for point in marks]
-    for point, (x, y), (right, below) in zip(marks, places, labels(places, _WIDE), strict=True):
+    for point, (x, y), (right, below) in zip(marks, places, labels(places, scale.width), strict=True):
         sort = point.name if point in (front.present, proposed) else "single"
         yield element("circle", cx=x, cy=y, r=5.5, class_=sort)
         yield element(

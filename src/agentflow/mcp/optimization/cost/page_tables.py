@@ -29,7 +29,8 @@ def _spend_table(name: str, rows: tuple[SpendRow, ...]) -> Html:
     lines = [_spend_row(row, most, whole) for row in shown]
     if rest:
         lines.append(_spend_row(_sum_of(rest), most, whole))
-    head = _head(name, "cost", "", "share", "calls", "tokens in", "tokens out")
+    further = (element("th", word, scope="col", class_="number more") for word in ("tokens in", "tokens out"))
+    head = element("tr", *_titles(name, "cost", "", "share", "calls"), *further)
     return element("table", element("thead", head), element("tbody", *lines), class_="plot")
 
 
@@ -55,7 +56,8 @@ def _spend_row(row: SpendRow, most: float, whole: float) -> Html:
         element("th", row.key, scope="row"),
         element("td", usd(row.cost), unknown, class_="number"),
         element("td", _bar(row.cost, most), class_="when"),
-        *_numbers(per_cent(row.cost, whole), f"{row.calls:,}", f"{row.input_tokens:,}", f"{row.output_tokens:,}"),
+        *_numbers(per_cent(row.cost, whole), f"{row.calls:,}"),
+        *(element("td", _count(each), class_="number more") for each in (row.input_tokens, row.output_tokens)),
     )
 
 
@@ -106,8 +108,21 @@ def prices_table(findings: Findings) -> Html:
 
 
 def _head(first: str, *others: str) -> Html:
-    cells = (element("th", other, scope="col", class_="number" if other else "when") for other in others)
-    return element("tr", element("th", first, scope="col"), *cells)
+    return element("tr", *_titles(first, *others))
+
+
+def _titles(first: str, *others: str) -> Iterator[Html]:
+    yield element("th", first, scope="col")
+    for other in others:
+        yield element("th", other, scope="col", class_="number" if other else "when")
+
+
+def _count(tokens: int) -> str:
+    """12345 → "12.3k"."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if tokens >= 0.9995 * size:
+            return f"{tokens / size:.3g}{unit}"
+    return str(tokens)
 
 
 def _numbers(*values: str) -> Iterable[Html]:

@@ -64,7 +64,7 @@ def _proposal(table: Table, cells: Cells, terms: Terms, place: tuple[int, int], 
         saving(table, [change := swapped(table, {place: other})], level=terms.level),
         f"name {new} in that step",
         "low",
-        f"mean score {before:.3f} → {after:.3f}; no worse than {low:+.3f} at {terms.level:.0%}",
+        f"mean score {before:.3f} → {after:.3f}; at {terms.level:.0%} no less than {before + low:.3f}",
         (
             "which model answered did not depend on how hard the question was, within the segment",
             f"at least {FEWEST_OUTCOMES} judged calls of both; of {tried} pairs, so the level is divided by that",

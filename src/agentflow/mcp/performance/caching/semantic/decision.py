@@ -29,6 +29,7 @@ def explores(bound: float, chance: float, *, delta: float, per: Per) -> bool:
 
 def asking_probability(bound: float, *, delta: float, per: Per) -> float:
     """τ: how likely the model must be asked, from 0 to 1."""
-    if bound >= 1.0 - delta:
+    right = max(bound, 0.0)
+    if right >= 1.0 - delta:
         return 0.0
-    return 1.0 if per == "hit" else min(1.0, (1.0 - delta - bound) / (1.0 - max(bound, 0.0)))
+    return 1.0 if per == "hit" else (1.0 - delta - right) / (1.0 - right)

@@ -6,6 +6,7 @@ All words are case-folded and in Unicode's composed form.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -18,6 +19,8 @@ __all__ = [
     "NEGATION_MARKS",
     "NUMBER_WORDS",
     "STARTERS",
+    "STRICT",
+    "SWITCHED",
     "UNITS",
 ]
 
@@ -54,9 +57,8 @@ NUMBER_WORDS: Final = dict(
         {
             "0": "zero null zéro cero nul ноль",
             "0.5": "half halb halbe halben moitié demi mitad metà половина",
-            "1": "one first once single ein eins eine erste ersten erster un une premier première uno una primero "
-            "primera "
-            "primo um uma primeiro один одна первый en ett första een eerste jeden",
+            # "a", "one of" and the like are no numbers in most languages; one is only counted in twenty-one.
+            "1": "first erste ersten erster premier première primero primera primo primeiro первый första eerste",
             "2": "two second twice both double pair zwei zweite zweiten zweiter beide beiden doppelt deux deuxième "
             "dos segundo segunda due secondo dois duas два две второй två andra twee tweede dwa",
             "3": "three third thrice triple drei dritte dritten dritter trois troisième tres tercero tercera tre "
@@ -198,89 +200,90 @@ UNITS: Final = dict(
 DIRECTIONS: Final = dict(
     _each(
         {
-            "time<": "before until till prior earlier vor bevor bis früher avant antes hasta prima до перед voor "
+            "time-": "before until till prior earlier bevor bis früher avant antes hasta prima fino до перед voordat "
             "之前 以前 まで",
-            "time>": "after since later afterwards nach nachdem seit später après depuis después desde dopo depois "
-            "после na 之后 以后 から",
-            "last": "last previous past letzte letzten letzter vorige vergangene dernier dernière précédent "
-            "último última "
-            "anterior ultimo scorso прошлый прошлой 上",
-            "next": "next upcoming following coming nächste nächsten nächster kommende prochain prochaine próximo "
-            "próxima siguiente prossimo следующий следующей 下",
-            "min": "min minimum minimal minimise minimize least lowest smallest fewest shortest cheapest worst "
-            "bottom "
-            "mindestens niedrigste kleinste kürzeste günstigste wenigsten moindre mínimo menor minimo минимум "
-            "最小 最低",
-            "max": "max maximum maximal maximise maximize most highest largest biggest greatest longest priciest "
-            "best top "
-            "höchstens höchste größte längste teuerste meisten maximale máximo mayor massimo максимум 最大 最高",
-            "less": "less fewer lower smaller shorter cheaper below under beneath weniger kleiner niedriger unter "
-            "moins "
-            "sous menos menor debajo meno sotto меньше ниже under mindre minder",
-            "more": "more higher larger bigger greater longer pricier above over exceeding mehr größer höher über "
-            "plus "
-            "sur más mayor encima più sopra больше выше över meer",
-            "fast": "fast faster fastest quick quicker quickest schnell schneller schnellste rapide rápido veloce",
-            "slow": "slow slower slowest langsam langsamer langsamste lent lento",
-            "old": "old older oldest alt älter älteste vieux viejo vecchio",
-            "new": "new newer newest neu neuer neueste nouveau nuevo nuovo latest",
-            "up": "up upward upwards ascending asc aufsteigend croissant ascendente increase increasing increases "
-            "raise rise rising grow gain erhöhen steigern steigt "
-            "augmenter aumentar subir aumentare увеличить",
-            "down": "down downward downwards descending desc absteigend décroissant descendente decrease "
-            "decreasing decreases lower reduce reducing fall falling shrink lose "
-            "senken verringern sinkt diminuer réduire disminuir bajar diminuire уменьшить",
-            "on": "on enable enabled enables activate activated allow allowed einschalten aktivieren erlauben "
-            "activer "
-            "permettre activar permitir attivare включить",
-            "off": "off disable disabled disables deactivate deactivated deny denied forbid block ausschalten "
-            "deaktivieren "
-            "verbieten désactiver interdire desactivar prohibir disattivare выключить отключить",
-            "open": "open opened opening öffnen ouvrir abrir aprire открыть",
-            "close": "close closed closing shut schließen fermer cerrar chiudere закрыть",
-            "start": "start begin beginning launch starten anfangen beginnen démarrer commencer empezar iniciar "
-            "avviare",
-            "stop": "stop end ending halt quit beenden aufhören stoppen arrêter terminer parar terminar fermare",
-            "add": "add added append insert include including hinzufügen einfügen ajouter añadir agregar aggiungere",
-            "remove": "remove removed delete deleted drop erase entfernen löschen supprimer enlever eliminar borrar "
+            "time+": "after since later afterwards nachdem seit später après depuis después desde dopo после na nadat "
+            "之后 以后 から",
+            "turn-": "last previous letzte letzten letzter letztes vorige vergangene dernier dernière précédent último "
+            "última anterior ultimo scorso прошлый прошлой прошлую",
+            "turn+": "next upcoming nächste nächsten nächster nächstes kommende prochain prochaine próximo próxima "
+            "siguiente prossimo следующий следующей следующую",
+            "extreme-": "min minimum minimal minimise minimize least lowest smallest fewest shortest cheapest worst "
+            "youngest slowest mindestens niedrigste kleinste kürzeste günstigste billigste schlechteste wenigsten "
+            "moindre mínimo minimo минимум 最小 最低",
+            "extreme+": "max maximum maximal maximise maximize most highest largest biggest greatest longest priciest "
+            "dearest best oldest fastest tallest höchstens höchste größte längste teuerste beste meisten maximale "
+            "máximo massimo максимум 最大 最高",
+            "size-": "less fewer smaller shorter cheaper below under beneath weniger kleiner niedriger unter moins "
+            "menos menor debajo meno sotto меньше ниже minder",
+            "size+": "more higher larger bigger greater longer pricier above exceeding mehr größer höher über plus "
+            "más mayor encima più sopra больше выше",
+            "speed-": "slow slower slowly langsam langsamer lent lento",
+            "speed+": "fast faster quick quicker quickly schnell schneller rapide rápido veloce",
+            "age-": "old older alt älter vieux viejo vecchio",
+            "age+": "new newer newest latest neu neuer neueste nouveau nuevo nuovo",
+            "growth-": "downward downwards descending desc decrease decreasing decreases reduce reducing falling fall "
+            "shrink absteigend senken verringern sinkt décroissant diminuer réduire descendente disminuir bajar "
+            "diminuire уменьшить",
+            "growth+": "upward upwards ascending asc increase increasing increases raise rise rising grow gain "
+            "aufsteigend erhöhen steigern steigt croissant augmenter ascendente aumentar subir aumentare увеличить",
+            "switch-": "disable disabled disables disabling deactivate deactivated deny denied forbid block "
+            "ausschalten deaktivieren verbieten désactiver interdire desactivar prohibir disattivare выключить",
+            "switch+": "enable enabled enables enabling activate activated allow allowed permit einschalten "
+            "aktivieren erlauben activer permettre activar permitir attivare включить",
+            "door-": "close closed closing shut schließen fermer cerrar chiudere закрыть",
+            "door+": "open opened opening öffnen ouvrir abrir aprire открыть",
+            "run-": "stop end ending halt quit beenden aufhören stoppen arrêter terminer parar terminar fermare",
+            "run+": "start begin beginning launch starten anfangen beginnen démarrer commencer empezar iniciar avviare",
+            "set-": "remove removed delete deleted drop erase entfernen löschen supprimer enlever eliminar borrar "
             "rimuovere удалить",
-            "buy": "buy buying purchase kaufen acheter comprar comprare купить",
-            "sell": "sell selling verkaufen vendre vender vendere продать",
-            "install": "install installing installieren installer instalar",
-            "uninstall": "uninstall uninstalling deinstallieren désinstaller desinstalar",
-            "import": "import importing upload uploading importieren hochladen importer importar",
-            "export": "export exporting download downloading exportieren herunterladen exporter exportar",
-            "encode": "encode encoding encrypt encrypting compress verschlüsseln chiffrer cifrar",
-            "decode": "decode decoding decrypt decrypting decompress entschlüsseln déchiffrer descifrar",
-            "lock": "lock locked sperren verrouiller bloquear",
-            "unlock": "unlock unlocked entsperren déverrouiller desbloquear",
-            "left": "left links gauche izquierda sinistra слева",
-            "right": "right rechts droite derecha destra справа",
-            "north": "north northern norden nord norte север",
-            "south": "south southern süden sud sur юг",
-            "east": "east eastern osten est este восток",
-            "west": "west western westen ouest oeste запад",
-            "in": "inside within innerhalb dedans dentro",
-            "out": "outside außerhalb dehors fuera fuori",
-            "pro": "pros advantages advantage benefits benefit upside vorteile vorteil avantages ventajas vantaggi",
-            "con": "cons disadvantages disadvantage drawbacks drawback downside nachteile nachteil inconvénients "
-            "desventajas svantaggi",
-            "legal": "legal lawful permitted",
-            "illegal": "illegal unlawful prohibited",
-            "win": "win won winning winner gewinnen gagner ganar vincere",
-            "loss": "lost losing loser verlieren perdre perder perdere",
-            "hot": "hot hotter hottest warm warmer heiß chaud caliente caldo",
-            "cold": "cold colder coldest cool kalt froid frío freddo",
-            "safe": "safe safely sicher sûr seguro sicuro",
-            "unsafe": "unsafe dangerous harmful gefährlich dangereux peligroso pericoloso",
-            "true": "true correct valid wahr richtig vrai verdadero vero",
-            "false": "false incorrect invalid wrong falsch faux falso",
-            "always": "always immer toujours siempre sempre всегда",
-            "some": "sometimes manchmal parfois",
-            "all": "all every each alle jeder jede tous toutes todos todas tutti все",
+            "set+": "add added append insert hinzufügen einfügen ajouter añadir agregar aggiungere добавить",
+            "trade-": "sell selling sold verkaufen vendre vender vendere продать",
+            "trade+": "buy buying bought purchase kaufen acheter comprar comprare купить",
+            "loan-": "lend lending lent verleihen prêter prestar prestare",
+            "loan+": "borrow borrowing ausleihen emprunter",
+            "setup-": "uninstall uninstalling deinstallieren désinstaller desinstalar",
+            "setup+": "install installing installieren installer instalar",
+            "carry-": "export exporting download downloading exportieren herunterladen exporter exportar",
+            "carry+": "import importing upload uploading importieren hochladen importer importar",
+            "cipher-": "decode decoding decrypt decrypting decompress entschlüsseln déchiffrer descifrar",
+            "cipher+": "encode encoding encrypt encrypting compress verschlüsseln chiffrer cifrar",
+            "lock-": "unlock unlocked entsperren déverrouiller desbloquear",
+            "lock+": "lock locked sperren verrouiller bloquear",
+            "side-": "left linke linken gauche izquierda sinistra",
+            "side+": "right rechte rechten droite derecha destra",
+            "pole-": "south southern süden südlich süd sur юг",
+            "pole+": "north northern norden nördlich nord norte север",
+            "sun-": "west western westen westlich ouest oeste запад",
+            "sun+": "east eastern osten östlich oriental восток",
+            "inside-": "outside außerhalb dehors fuera fuori",
+            "inside+": "inside within innerhalb dedans dentro",
+            "merit-": "cons disadvantages disadvantage drawbacks drawback downside nachteile nachteil inconvénients "
+            "desventajas svantaggi минусы",
+            "merit+": "pros advantages advantage benefits benefit upside vorteile vorteil avantages ventajas vantaggi "
+            "плюсы",
+            "law-": "illegal unlawful prohibited verboten illégal ilegal illegale",
+            "law+": "legal lawful permitted erlaubt légal legale",
+            "match-": "lose lost losing loser verlieren perdre perder perdere",
+            "match+": "win won winning winner gewinnen gagner ganar vincere",
+            "heat-": "cold colder cool kalt froid frío freddo",
+            "heat+": "hot hotter warm warmer heiß chaud caliente caldo",
+            "care-": "unsafe dangerous harmful gefährlich dangereux peligroso pericoloso",
+            "care+": "safe safely sicher sûr seguro sicuro",
+            "truth-": "false incorrect invalid wrong falsch faux falso",
+            "truth+": "true correct valid wahr richtig vrai verdadero vero",
+            "public-": "private privat privé privado privato",
+            "public+": "public öffentlich publique público pubblico",
         }
     )
 )
+"""Each word's pair and its pole."""
+
+STRICT: Final = frozenset({"time", "turn", "extreme"})
+"""Pairs that must agree; of the others a veto needs both questions to say one."""
+
+SWITCHED: Final = re.compile(r"\b(?:turn|switch|power)(?:s|ed|ing)?\s+(?:[\w'-]+\s+){0,4}?(on|off)\b", re.IGNORECASE)
+"""Turn on, and turn the lights off: words that mean this only together."""
 
 ASKS: Final = dict(
     _each(
@@ -320,7 +323,8 @@ STARTERS: Final = FUNCTION | frozenset(
     "identify state say ask answer check fix solve prove show add remove delete install open close start stop enable "
     "disable use using set reset change update edit implement design draft rewrite rephrase shorten expand classify "
     "extract count choose pick imagine consider assume suppose given because since while after before during between "
-    "hello hi hey dear thanks thank ok okay yes no not never maybe also again still now today tomorrow yesterday "
+    "cheers regards greetings hello hi hey dear thanks thank ok okay yes no not never maybe also "
+    "again still now today tomorrow yesterday "
     "one two "
     "three every each all many much most more less few several other another same such only even "
     "schreib schreibe erkläre nenne zeige gib liste übersetze wer wann wo warum welches hallo danke gibt wieviel "

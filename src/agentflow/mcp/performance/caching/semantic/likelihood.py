@@ -14,8 +14,10 @@ uncertainty computed in full instead of by an asymptotic band. What is implement
    the cross-entropy that the paper minimises. It is kept for all 1,230 curves of a grid, so that one label is one
    addition, and labels that a line separates (for which no best fit exists) are nothing special.
 3. The prior. The paper takes each cached answer for itself. Here the weights of the curves are learned from all
-   (`Population`): the maximum-likelihood mixture, by EM, pulled towards even weights with the force of 8 answers. So
-   an answer that was just cached starts from what its like have shown. `pooled=False` keeps the even weights.
+   (`Population`): the mixture that makes all labels likeliest, by EM, with one answer of even weights added (empirical
+   Bayes; the maximum-likelihood mixture of Kiefer and Wolfowitz 1956). So an answer that was just cached starts from
+   what its like have shown. Answers to questions with names or numbers, which vetoes guard, and answers to others are
+   populations of their own. `pooled=False` keeps the even weights.
 4. The bound. The paper takes, for the best ε, (1 − ε) times the lower end of a confidence band of level 1 − ε. Here
    it is m − κ d, with mean m and standard deviation d of P(s; θ) under the posterior: m alone is what a Bayesian would
    bet on, κ is what is held back because the best of many answers look better than they are. (The paper's form over
@@ -120,7 +122,7 @@ class Population:
         self._labels += labels
         return self._pooled and self._labels >= self._fitted_at + max(20, self._fitted_at // 10)
 
-    def fit(self, evidences: Sequence[Evidence], *, rounds: int = 12) -> None:
+    def fit(self, evidences: Sequence[Evidence], *, rounds: int = 30) -> None:
         """Weights under which what all answers have shown is likeliest (EM for a mixture over a fixed grid)."""
         self._fitted_at = self._labels
         if not evidences:
@@ -129,8 +131,8 @@ class Population:
         likely = np.exp(table - table.max(axis=1, keepdims=True))  # (answers, curves)
         weights = self.weights
         for _ in range(rounds):
-            shares = weights / (likely @ weights)[:, None]  # of each curve in each answer, before its likelihood
-            weights = (_CAUTION * _EVEN + (likely * shares).sum(axis=0)) / (_CAUTION + len(likely))
+            shares = weights * (1.0 / (likely @ weights) @ likely)  # answers that follow each curve
+            weights = (_CAUTION * _EVEN + shares) / (_CAUTION + len(likely))
         self.weights = weights.astype(np.float32)
 
     def bound(self, evidence: Evidence | None, similarity: float, *, caution: float) -> float:
@@ -147,5 +149,5 @@ class Population:
 
 
 _EVEN: Final[Floats] = np.full(CURVES.size, 1.0 / CURVES.size, np.float32)
-_CAUTION: Final = 8.0
-"""How many answers of every kind of curve the population is taken to hold beside those that were seen."""
+_CAUTION: Final = 1.0
+"""How many answers, spread evenly over all curves, are taken to be there beside those that were seen."""

@@ -8,7 +8,7 @@ Tenants share nothing, statistics neither: what one asks cannot make the tier bo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -54,7 +54,7 @@ class Realm:
     def __init__(self, name: str, promise: Promise, watch: Watch | None = None) -> None:
         self.name = name
         self.watch = watch or Watch()
-        self.population = Population(pooled=promise.pooled)
+        self._populations = _fresh(promise)
         self._promise = promise
         self._counts = {"similar": 0, "exploring": 0, "audit": 0, "switched_off": 0}
         self._audited = self._wrong = 0
@@ -63,7 +63,7 @@ class Realm:
         """What to do about a question so similar to the entry's. `chance` decides about asking, `lot` about the audit;
         both are uniform in [0, 1)."""
         promise = self._promise
-        bound = self.population.bound(entry.evidence, similarity, caution=promise.caution)
+        bound = self.population(entry).bound(entry.evidence, similarity, caution=promise.caution)
         made: Decision = "similar"
         if explores(bound, chance, delta=promise.delta, per=promise.per):
             made = "exploring"
@@ -75,10 +75,26 @@ class Realm:
         return made
 
     def learn(self, entry: Entry, similarity: float, right: bool) -> bool:
-        """Add a label; whether it is time to fit the population."""
+        """Add a label; whether it is time to fit the population of the entry."""
         entry.evidence = entry.evidence or Evidence()
         entry.evidence.add(Label(similarity, right))
-        return self.population.note()
+        return self.population(entry).note()
+
+    def population(self, entry: Entry) -> Population:
+        """What is known of its like."""
+        return self._populations[entry.anchored]
+
+    def fit(self, entry: Entry, entries: Iterable[Entry]) -> None:
+        """Fit the population of the entry to its like among these."""
+        like = [each.evidence for each in entries if each.anchored == entry.anchored and each.evidence is not None]
+        self.population(entry).fit(like)
+
+    def refit(self, entries: Sequence[Entry]) -> None:
+        """Fit both populations, where there is anything to fit them to."""
+        for anchored in self._populations:
+            like = [entry for entry in entries if entry.anchored == anchored and entry.evidence is not None]
+            if like and self._promise.pooled:
+                self.fit(like[0], like)
 
     def judged(self, decision: Decision, right: bool) -> bool:
         """A decision's answer was compared with the model's (or counts as right, since the model gave it, or since
@@ -100,7 +116,7 @@ class Realm:
 
     def forget(self, entries: Sequence[Entry]) -> None:
         """What was learned is of another time."""
-        self.population = Population(pooled=self._promise.pooled)
+        self._populations = _fresh(self._promise)
         for entry in entries:
             entry.evidence = None
 
@@ -117,3 +133,8 @@ class Realm:
             self._wrong / self._audited if self._audited else None,
             error_interval(self._wrong, self._audited),
         )
+
+
+def _fresh(promise: Promise) -> dict[bool, Population]:
+    """One for answers to questions with names or numbers, one for the others."""
+    return {anchored: Population(pooled=promise.pooled) for anchored in (False, True)}

@@ -1,7 +1,8 @@
 """What the semantic tier has learned, in SQLite: tables of its own in the file of the exact tier, or in any other.
 
-    entries  ──  frame, name of the answer, vector, marks, digest of the answer, labels
-    realms   ──  whether a tenant's tier is on, and the state of its test
+    entries   ──  frame, name of the answer, digest of the answer, labels
+    wordings  ──  vector and marks of each question that had this answer
+    realms    ──  whether a tenant's tier is on, and the state of its test
 
 Vectors are float32, the rest is MessagePack. Written by one thread, read once, when the tier is first asked. A file
 that cannot be used costs what was learned, and no question: the logger `agentflow.cache` says so.
@@ -15,7 +16,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from agentflow.core.observability.store.database import open_database, prepare, transaction
 from agentflow.errors import RunStoreError, describe
-from agentflow.mcp.performance.caching.semantic.entries import Entry
+from agentflow.mcp.performance.caching.semantic.entries import Entry, Wording
 from agentflow.mcp.performance.caching.semantic.likelihood import Evidence, Label
 from agentflow.mcp.performance.caching.semantic.vetoes import Marks
 from agentflow.mcp.performance.caching.semantic.watch import Watch
@@ -39,21 +40,26 @@ _STEPS: Final = (
     (
         "CREATE TABLE semantic_facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
         "CREATE TABLE semantic_entries(id INTEGER PRIMARY KEY, realm TEXT NOT NULL, frame BLOB NOT NULL,"
-        " key TEXT NOT NULL, kept BLOB NOT NULL, marks BLOB NOT NULL, vector BLOB NOT NULL,"
-        " labels BLOB NOT NULL DEFAULT x'90')",
+        " key TEXT NOT NULL, kept BLOB NOT NULL, labels BLOB NOT NULL)",
+        "CREATE TABLE semantic_wordings(id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, marks BLOB NOT NULL,"
+        " vector BLOB NOT NULL)",
+        "CREATE INDEX semantic_wordings_entry ON semantic_wordings(entry)",
+        "CREATE TRIGGER semantic_entries_out AFTER DELETE ON semantic_entries BEGIN"
+        " DELETE FROM semantic_wordings WHERE entry = OLD.id; END",
         "CREATE TABLE semantic_realms(name TEXT PRIMARY KEY, watch BLOB NOT NULL) WITHOUT ROWID",
     ),
 )
 _SAVE: Final = (
-    "INSERT OR REPLACE INTO semantic_entries(id, realm, frame, key, kept, marks, vector) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO semantic_entries VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT(id) DO UPDATE SET key = excluded.key, kept = excluded.kept, labels = excluded.labels"
 )
 _log: Final = logging.getLogger("agentflow.cache")
 
 
 class Learned(Struct, frozen=True):
-    """All that is in the file. `entries` come with their vectors, the oldest first."""
+    """All that is in the file, the oldest first."""
 
-    entries: Sequence[tuple[Entry, NDArray[np.float32]]] = ()
+    wordings: Sequence[tuple[Wording, NDArray[np.float32]]] = ()
     watches: dict[str, Watch] = {}
 
 
@@ -68,28 +74,26 @@ class Tables:
         self._broken = False
 
     async def read(self, most: int) -> Learned:
-        """The newest `most` entries."""
+        """The newest `most` wordings."""
         return await self._in_thread(self._read, most) or Learned()
 
-    async def add(self, entry: Entry, vector: NDArray[np.float32], gone: Iterable[Entry]) -> None:
-        row = (entry.id, entry.realm, entry.frame, entry.key, entry.kept, _packed(entry.marks), vector.tobytes())
+    async def add(self, wording: Wording, vector: NDArray[np.float32], gone: Iterable[Entry]) -> None:
+        """One more wording, with its entry as it is now."""
+        entry = _row(wording.entry)
+        row = (wording.id, wording.entry.id, _packed(wording.marks), vector.tobytes())
         left = [(each.id,) for each in gone]
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("DELETE FROM semantic_entries WHERE id = ?", left)
-            connection.execute(_SAVE, row)
+            connection.execute(_SAVE, entry)
+            connection.execute("INSERT OR REPLACE INTO semantic_wordings VALUES (?, ?, ?, ?)", row)
 
         await self._written(work)
 
     async def change(self, entry: Entry) -> None:
         """Its labels, or the name and digest of its answer, have changed."""
-        labels = [] if entry.evidence is None else [(each.similarity, each.right) for each in entry.evidence.labels]
-        row = (entry.key, entry.kept, _packed(labels), entry.id)
-        await self._written(
-            lambda connection: _run(
-                connection, "UPDATE semantic_entries SET key = ?, kept = ?, labels = ? WHERE id = ?", row
-            )
-        )
+        row = _row(entry)
+        await self._written(lambda connection: _run(connection, _SAVE, row))
 
     async def remove(self, entry: Entry) -> None:
         await self._written(
@@ -138,12 +142,14 @@ class Tables:
     def _read(self, most: int) -> Learned:
         connection = self._open()
         rows = connection.execute(
-            "SELECT id, realm, frame, key, kept, marks, vector, labels FROM semantic_entries ORDER BY id DESC LIMIT ?",
+            "SELECT w.id, w.marks, w.vector, e.id, realm, frame, key, kept, labels FROM semantic_wordings AS w"
+            " JOIN semantic_entries AS e ON e.id = w.entry ORDER BY w.id DESC LIMIT ?",
             (most,),
         ).fetchall()
         watches = connection.execute("SELECT name, watch FROM semantic_realms").fetchall()
+        entries: dict[int, Entry] = {}
         return Learned(
-            [_entry(*row) for row in reversed(rows)],
+            [_wording(entries, *row) for row in reversed(rows)],
             {name: msgspec.msgpack.decode(packed, type=Watch) for name, packed in watches},
         )
 
@@ -174,13 +180,21 @@ def _claim(connection: sqlite3.Connection, origin: str) -> None:
     connection.execute("INSERT OR REPLACE INTO semantic_facts VALUES ('origin', ?)", (origin,))
 
 
-def _entry(
-    id: int, realm: str, frame: bytes, key: str, kept: bytes, marks: bytes, vector: bytes, labels: bytes
-) -> tuple[Entry, NDArray[np.float32]]:
-    seen = [Label(*label) for label in msgspec.msgpack.decode(labels, type=list[tuple[float, bool]])]
-    evidence = Evidence(seen) if seen else None
-    entry = Entry(id, realm, frame, key, kept, msgspec.msgpack.decode(marks, type=Marks), evidence)
-    return entry, np.frombuffer(vector, np.float32)
+def _row(entry: Entry) -> tuple[object, ...]:
+    labels = [] if entry.evidence is None else [(each.similarity, each.right) for each in entry.evidence.labels]
+    return entry.id, entry.realm, entry.frame, entry.key, entry.kept, _packed(labels)
+
+
+def _wording(
+    entries: dict[int, Entry], id: int, packed: bytes, vector: bytes, number: int, *said: Any
+) -> tuple[Wording, NDArray[np.float32]]:
+    marks = msgspec.msgpack.decode(packed, type=Marks)
+    if number not in entries:
+        realm, frame, key, kept, labels = said
+        seen = [Label(*label) for label in msgspec.msgpack.decode(labels, type=list[tuple[float, bool]])]
+        evidence = Evidence(seen) if seen else None
+        entries[number] = Entry(number, realm, frame, key, kept, marks.anchored, evidence)
+    return Wording(id, entries[number], marks), np.frombuffer(vector, np.float32)
 
 
 def _packed(value: object) -> bytes:

@@ -38,7 +38,7 @@ from agentflow.llm.caller import current_caller
 from agentflow.llm.messages import Response
 from agentflow.mcp.performance.caching.semantic.decision import Per
 from agentflow.mcp.performance.caching.semantic.embedding import Embedder, Embedding, as_embedder
-from agentflow.mcp.performance.caching.semantic.entries import Entries, Entry
+from agentflow.mcp.performance.caching.semantic.entries import MOST_WORDINGS, Entries, Entry, Wording
 from agentflow.mcp.performance.caching.semantic.frame import framed
 from agentflow.mcp.performance.caching.semantic.index import unit
 from agentflow.mcp.performance.caching.semantic.realm import Decision, Promise, Realm, SemanticStatistics
@@ -51,6 +51,7 @@ from agentflow.mcp.performance.caching.semantic_tier import Asked, Verdict
 __all__ = ["VerifiedTier"]
 
 _NEIGHBOURS: Final = 8  # that are looked at, until one is found that no veto speaks against
+_SAME: Final = 0.99  # a cosine above which another wording would find nothing that this one does not
 _WAITING: Final = 1024  # questions whose answer has not come yet
 _CLOCK: Final = SystemClock()
 _log: Final = logging.getLogger("agentflow.cache")
@@ -164,7 +165,7 @@ class VerifiedTier:
         return self._realm(tenant).statistics()
 
     def __len__(self) -> int:
-        """How many questions are remembered."""
+        """How many wordings are remembered."""
         return len(self._entries)
 
     async def aclose(self) -> None:
@@ -176,17 +177,17 @@ class VerifiedTier:
     def _looked(self, frame: bytes, marks: Marks, vector: NDArray[np.float32]) -> tuple[_Waiting, str]:
         """The most similar question that no veto speaks against; else, why there is none."""
         reason, seen = "nothing_similar", 0.0
-        for entry, cosine in self._nearest(frame, vector):
+        for wording, cosine in self._nearest(frame, vector):
             if cosine < self._floor:
                 break
-            changed = veto(marks, entry.marks, self._vetoes)
+            changed = veto(marks, wording.marks, self._vetoes)
             if changed is None:
-                return _Waiting(frame, marks, vector, entry, min(cosine, 1.0)), ""
+                return _Waiting(frame, marks, vector, wording.entry, min(cosine, 1.0)), ""
             if not seen:
                 reason, seen = changed, min(cosine, 1.0)
         return _Waiting(frame, marks, vector, similarity=seen), reason
 
-    def _nearest(self, frame: bytes, vector: NDArray[np.float32]) -> list[tuple[Entry, float]]:
+    def _nearest(self, frame: bytes, vector: NDArray[np.float32]) -> list[tuple[Wording, float]]:
         try:
             return self._entries.nearest(frame, vector, _NEIGHBOURS)
         except ValueError:  # the embedding has changed its length
@@ -226,11 +227,14 @@ class VerifiedTier:
         if entry not in self._entries:  # it has left while the judge was thinking
             return True
         if realm.learn(entry, waiting.similarity, right):
-            self._fit(realm)
+            realm.fit(entry, self._entries.of_realm(realm.name))
         if decision != "similar":  # else it was to be given, and had gone: nobody has audited that
             await self._judged(realm, decision, right)
         if right:
             self._entries.rename(entry, key)
+            if len(entry.wordings) < MOST_WORDINGS and waiting.similarity < _SAME:
+                await self._reworded(entry, waiting)
+                return False
         elif decision == "similar":
             self._entries.remove(entry)
             if self._tables is not None:
@@ -248,10 +252,15 @@ class VerifiedTier:
 
     async def _remember(self, waiting: _Waiting, realm: Realm, key: str, answer: Response) -> None:
         kept = await self._judge.digest(answer)
-        entry = Entry(next(self._ids), realm.name, waiting.frame, key, kept, waiting.marks)
-        gone = self._entries.add(entry, waiting.vector)
+        entry = Entry(next(self._ids), realm.name, waiting.frame, key, kept, waiting.marks.anchored)
+        await self._reworded(entry, waiting)
+
+    async def _reworded(self, entry: Entry, waiting: _Waiting) -> None:
+        """The question is one more wording of the entry."""
+        wording = Wording(next(self._ids), entry, waiting.marks)
+        gone = self._entries.add(wording, waiting.vector)
         if self._tables is not None:
-            await self._tables.add(entry, waiting.vector, gone)
+            await self._tables.add(wording, waiting.vector, gone)
 
     async def _renewed(self, key: str, answer: Response) -> None:
         """What is kept under a name was replaced: labels were about another answer."""
@@ -262,10 +271,6 @@ class VerifiedTier:
         entry.evidence = None
         if self._tables is not None:
             await self._tables.change(entry)
-
-    def _fit(self, realm: Realm) -> None:
-        evidences = [entry.evidence for entry in self._entries.of_realm(realm.name) if entry.evidence is not None]
-        realm.population.fit(evidences)
 
     # ---- on and off ------------------------------------------------------------------------------------------
 
@@ -304,16 +309,19 @@ class VerifiedTier:
         if self._loaded:  # another question was quicker
             return
         self._loaded = True
-        for entry, vector in learned.entries:
-            self._entries.add(entry, vector)
-            self._ids = itertools.count(entry.id + 1)
+        newest = 0
+        for wording, vector in learned.wordings:
+            self._entries.add(wording, vector)
+            newest = max(newest, wording.id, wording.entry.id)
+        self._ids = itertools.count(newest + 1)
         for name, watch in learned.watches.items():
             self._realms[name] = Realm(name, self._promise, watch)
-        for name in {entry.realm for entry in self._entries}:
-            realm = self._realms.setdefault(name, Realm(name, self._promise))
-            labels = sum(len(entry.evidence.labels) for entry in self._entries.of_realm(name) if entry.evidence)
-            if labels and realm.population.note(labels):
-                self._fit(realm)
+        for entry in self._entries:
+            realm = self._realms.setdefault(entry.realm, Realm(entry.realm, self._promise))
+            if entry.evidence is not None:
+                realm.population(entry).note(len(entry.evidence.labels))
+        for realm in self._realms.values():
+            realm.refit(self._entries.of_realm(realm.name))
 
 
 def _name(frame: bytes, text: str) -> bytes:

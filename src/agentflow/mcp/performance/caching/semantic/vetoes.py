@@ -12,14 +12,16 @@ What is kept of a question are hashes: its words cannot be read from its marks, 
 The checks, in the order in which the first one that speaks is named:
 
 - number: digits of all scripts, fractions, roman and Chinese numerals, numbers in words; in their order, with sign
-- unit: what is measured or paid in, with any number
+- unit: what follows a number, and units and currencies that are asked for
 - date: months, days, times of the day
 - quote: text in quotation marks or backticks
 - code: identifiers, paths, addresses, flags, versions; with their case
 - symbol: operators and signs, such as == for !=
-- name: capitals where the language needs none, and what is written in capitals; in their order
+- name: words with capitals inside a sentence, or in capitals: the other question must have them too, in whatever
+  case, and in the same order
 - negation: how many words and prefixes negate
-- comparison: before and after, least and most, on and off, …: which of them, in their order
+- comparison: before and after, last and next, least and most must agree; of other opposites (on and off, buy and
+  sell, …) both questions must say the same if both say one
 - asked: when, where, who, why; only where both say one
 - word: the same text but for one or two words in one place, none of them a function word
 """
@@ -44,6 +46,8 @@ from agentflow.mcp.performance.caching.semantic.lexicon import (
     NEGATIONS,
     NUMBER_WORDS,
     STARTERS,
+    STRICT,
+    SWITCHED,
     UNITS,
 )
 
@@ -62,22 +66,31 @@ _CODE: Final = re.compile(
     r"\b\w+://\S+|\b[\w.+-]+@[\w-]+\.\w+|(?<!\w)--?[A-Za-z][\w-]*|(?:[\w.~-]*/)+[\w.-]+|\b\w+(?:\.\w+)+\b|\b\w+\(\)"
     r"|\b\w*[a-zà-þ]\w*[A-ZÀ-Þ]\w*|\b\w*_\w*|\b(?=\w*\d)(?=\w*[^\W\d_])\w+|[@#][\w-]+|\b\w+[+#]{1,2}(?!\w)"
 )
-_SYMBOL: Final = re.compile(r"[<>=!+*/%^&|~≤≥≠≈×÷∑√∈∉∪∩→←]+|(?<=\s)[-−](?=\s)")
+_SYMBOL: Final = re.compile(r"!=+|[<>=+*/%^&|~≤≥≠≈×÷∑√∈∉∪∩→←]+|(?<=\d\s)[-−](?=\s\d)")
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*[.]?", re.UNICODE)
 _CJK: Final = re.compile(r"[぀-ヿ㐀-鿿가-힯฀-๿]")
 _TOKEN: Final = re.compile(r"[぀-ヿ㐀-鿿฀-๿]|[^\W_]+(?:['’][^\W_]+)*|[^\s\w]")
 
 
 class Marks(Struct, frozen=True, array_like=True):
-    """The hashes of what may not change. `exact` holds one for each check that asks for equality, in their order;
-    `asked` the word of interrogation; `words` one for each word, negative for words that mean little alone."""
+    """The hashes of what may not change. `exact` holds one for each check that asks for equality; `names` those of
+    names, in their order; `poles` the pairs of opposites, each with a hash of what is said of it; `asked` the word of
+    interrogation; `words` one for each word, negative for words that mean little alone."""
 
     exact: tuple[int, ...]
+    names: tuple[int, ...]
+    poles: tuple[tuple[int, int], ...]
     asked: int
     words: tuple[int, ...]
 
+    @property
+    def anchored(self) -> bool:
+        """Whether there are numbers, dates, quotes, code or names in it."""
+        number, _, date, quote, code, _, _ = self.exact
+        return bool(number or date or quote or code or self.names)
 
-_EXACT: Final = VETOES[:-2]
+
+_EXACT: Final = ("number", "unit", "date", "quote", "code", "symbol", "negation")
 _RUN: Final = 2  # words that may be exchanged in one place for it to be a veto
 
 
@@ -87,9 +100,15 @@ def marks_of(text: str) -> Marks:
     spoken = [(match.start(), match.group()) for match in _WORD.finditer(text)]
     folded = [_bare(word) for _, word in spoken]
     found = _found(text, spoken, folded)
-    words = tuple([_word_hash(word) for word in _TOKEN.findall(text.casefold())])
+    said = _directions(text, folded)
     asked = next((ASKS[word] for word in folded if word in ASKS), "")
-    return Marks(tuple([_hash(found[name]) for name in _EXACT]), _hash([asked] if asked else []), words)
+    return Marks(
+        tuple([_hash(found[name]) for name in _EXACT]),
+        tuple([abs(_word_hash(name)) for name in _names(text, spoken, " ".join(found["code"]))]),
+        tuple([(_hash([pair]), _hash(said[pair])) for pair in sorted(said)]),
+        _hash([asked] if asked else []),
+        tuple([_word_hash(word) for word in _TOKEN.findall(_OWNED.sub("", text.casefold()))]),
+    )
 
 
 def veto(one: Marks, other: Marks, checks: Iterable[str] = VETOES) -> str | None:
@@ -98,11 +117,38 @@ def veto(one: Marks, other: Marks, checks: Iterable[str] = VETOES) -> str | None
     for name, mine, its in zip(_EXACT, one.exact, other.exact, strict=True):
         if mine != its and name in wanted:
             return f"{name}_changed"
+    if "name" in wanted and _renamed(one, other):
+        return "name_changed"
+    if "comparison" in wanted and _turned(dict(one.poles), dict(other.poles)):
+        return "comparison_changed"
     if "asked" in wanted and one.asked and other.asked and one.asked != other.asked:
         return "asked_changed"
     if "word" in wanted and _swapped(one.words, other.words):
         return "word_changed"
     return None
+
+
+def _renamed(one: Marks, other: Marks) -> bool:
+    """Whether a name of the one is not in the other, or they stand in another order."""
+    if one.names == other.names:
+        return False
+    mine, its = [abs(word) for word in one.words], [abs(word) for word in other.words]
+    if not (set(one.names) <= set(its) and set(other.names) <= set(mine)):
+        return True
+    both = set(one.names) | set(other.names)
+    return _order(mine, both) != _order(its, both)
+
+
+def _order(words: Iterable[int], wanted: set[int]) -> list[int]:
+    return list(dict.fromkeys(word for word in words if word in wanted))
+
+
+def _turned(one: Mapping[int, int], other: Mapping[int, int]) -> bool:
+    """Whether opposites were exchanged."""
+    return any(
+        one.get(pair) != other.get(pair) and (pair in _STRICT or (pair in one and pair in other))
+        for pair in {*one, *other}
+    )
 
 
 def _swapped(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
@@ -124,19 +170,14 @@ def _swapped(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def _found(text: str, spoken: Sequence[tuple[int, str]], folded: Sequence[str]) -> Mapping[str, list[str]]:
-    numbers = _numbers(text, spoken)
-    code = _code(text)
-    units = _units(text, folded)
     return {
-        "number": numbers,
-        "unit": units if numbers else [unit for unit in units if unit in _ALWAYS],
+        "number": _numbers(text, spoken),
+        "unit": _units(text, spoken),
         "date": [DATES[word] for word in folded if word in DATES],
         "quote": _quotes(text),
-        "code": code,
+        "code": _code(text),
         "symbol": _SYMBOL.findall(text),
-        "name": _names(text, spoken, " ".join(code)),
         "negation": ["not"] * _negations(text, folded),
-        "comparison": _directions(text, folded),
     }
 
 
@@ -145,6 +186,7 @@ _ALWAYS: Final = frozenset("usd eur gbp jpy cny chf inr rub krw btc c f k kwh km
 _SPACELESS: Final = tuple([word for word in DIRECTIONS if _CJK.search(word)])
 _SIGNS: Final = re.compile(r"[%‰$€£¥₹₽₩₿]|°\s?[CFcf]")
 _MEASURED: Final = re.compile(r"[-+]?\d+(?:[.,]\d+)*([^\W\d_]+)")
+_OWNED: Final = re.compile(r"['’]s\b")
 
 
 def _bare(word: str) -> str:
@@ -159,6 +201,8 @@ def _numbers(text: str, spoken: Sequence[tuple[int, str]]) -> list[str]:
         for offset, piece in _pieces(_bare(word)):
             if piece in NUMBER_WORDS:
                 found.append((start + offset, NUMBER_WORDS[piece]))
+            elif offset and piece == "one":
+                found.append((start + offset, "1"))
     if not text.isascii():
         for place, sign in enumerate(text):
             if not sign.isdecimal() and (value := unicodedata.numeric(sign, None)) is not None:
@@ -180,11 +224,21 @@ def _digits(number: str) -> str:
     return number.replace("−", "-").replace(" ", "").removeprefix("+")
 
 
-def _units(text: str, folded: Sequence[str]) -> list[str]:
-    """Units as words (joined to a number too: letters end where digits do), and as signs."""
-    marks = [UNITS[word] for word in folded if word in UNITS]
-    marks += [UNITS[sign.replace(" ", "").casefold()] for sign in _SIGNS.findall(text)]
-    return sorted(marks)
+def _units(text: str, spoken: Sequence[tuple[int, str]]) -> list[str]:
+    """Units right after a number in their order, then those that name themselves, as words and as signs."""
+    counted, others = [], [UNITS[sign.replace(" ", "").casefold()] for sign in _SIGNS.findall(text)]
+    before, end = "", 0
+    for start, spelled in spoken:
+        word = _bare(spelled)
+        unit = UNITS.get(word)
+        if unit is not None:
+            between = text[end:start].strip()
+            if between[-1:].isdecimal() or (not between and before in NUMBER_WORDS):
+                counted.append(f"{unit} counted")
+            elif unit in _ALWAYS and len(word) > 1:
+                others.append(unit)
+        before, end = word, start + len(spelled)
+    return counted + sorted(others)
 
 
 def _quotes(text: str) -> list[str]:
@@ -215,17 +269,30 @@ def _measure(word: str) -> bool:
 def _names(text: str, spoken: Sequence[tuple[int, str]], code: str) -> list[str]:
     """Words with a capital that no beginning of a sentence explains, and words in capitals; in their order."""
     found = []
-    for start, spelled in spoken:
+    for place, (start, spelled) in enumerate(spoken):
         if not spelled[0].isupper() or spelled.startswith(("I'", "I’")) or spelled in ("I", "I."):
             continue
         word = _bare(spelled)
         if word in DATES or word in NUMBER_WORDS or (code and spelled.rstrip(".") in code):
             continue
-        first = word.split("'")[0]
-        if (word in STARTERS or first in STARTERS) and _begins(text, start):
+        capitals = len(spelled) > 1 and spelled.rstrip(".").isupper()
+        if word.split("'")[0] in STARTERS and not capitals:
             continue
-        found.append(word.removesuffix("'s"))
+        if capitals or not _begins(text, start) or _is_named(word, spoken[place + 1 : place + 2]):
+            found.append(_OWNED.sub("", word))
     return found
+
+
+def _is_named(word: str, following: Sequence[tuple[int, str]]) -> bool:
+    """Whether a word at the beginning of a sentence is a name: an owner, or followed by another capital."""
+    if word.endswith("'s"):
+        return True
+    return any(
+        after[0].isupper() and _bare(after) not in DATES and _bare(after) not in STARTERS for _, after in following
+    )
+
+
+_NO_NAMES: Final = STARTERS | DATES.keys()
 
 
 def _begins(text: str, start: int) -> bool:
@@ -238,9 +305,17 @@ def _negations(text: str, folded: Sequence[str]) -> int:
     return counted if text.isascii() else counted + sum(text.count(mark) for mark in NEGATION_MARKS)
 
 
-def _directions(text: str, folded: Sequence[str]) -> list[str]:
-    found = [DIRECTIONS[word] for word in folded if word in DIRECTIONS]
-    return found if text.isascii() else found + [DIRECTIONS[mark] for mark in _SPACELESS if mark in text]
+def _directions(text: str, folded: Sequence[str]) -> Mapping[str, list[str]]:
+    """What is said of each pair of opposites, in its order, repetitions left out."""
+    found: dict[str, list[str]] = {}
+    said = [DIRECTIONS[word] for word in folded if word in DIRECTIONS]
+    said += ["switch+" if match == "on" else "switch-" for match in SWITCHED.findall(text.casefold())]
+    said += [] if text.isascii() else [DIRECTIONS[mark] for mark in _SPACELESS if mark in text]
+    for direction in said:
+        pair = found.setdefault(direction[:-1], [])
+        if pair[-1:] != [direction[-1]]:
+            pair.append(direction[-1])
+    return found
 
 
 # ---- hashes --------------------------------------------------------------------------------------------------
@@ -261,3 +336,6 @@ def _word_hash(word: str) -> int:
 
 def _number(text: str, size: int) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()) >> 1
+
+
+_STRICT: Final = frozenset([_hash([pair]) for pair in STRICT])

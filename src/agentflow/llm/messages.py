@@ -38,6 +38,7 @@ from agentflow.llm.content import (
 from agentflow.llm.storing import stored
 
 __all__ = [
+    "RESIDENCY",
     "Alternative",
     "EmbeddingRequest",
     "Embeddings",
@@ -56,6 +57,9 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound="_Value")
+
+RESIDENCY: Final = "residency"
+"""The key of a request's metadata by which a call demands places: `.metadata(residency="eu,ch")`."""
 
 
 class _Value(Struct, frozen=True, omit_defaults=True):
@@ -208,6 +212,13 @@ class Request(_Value, frozen=True):
     def prompt(self) -> str:
         """The last user turn's words, for providers that take plain text."""
         return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What of the metadata the provider gets: all but a demand for places, which is obeyed here."""
+        if RESIDENCY not in self.metadata:
+            return self.metadata
+        return {name: value for name, value in self.metadata.items() if name != RESIDENCY}
 
     def replace_model(self, model: str) -> Request:
         return replace(self, model=model)

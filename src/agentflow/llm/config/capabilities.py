@@ -15,9 +15,9 @@ from agentflow.errors import UnsupportedError
 from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.config.schema import Capability
 from agentflow.llm.content import Audio, Content, Document, Image, ToolResult
-from agentflow.llm.messages import EmbeddingRequest, Request, Thinking
+from agentflow.llm.messages import RESIDENCY, EmbeddingRequest, Request, Thinking
 
-__all__ = ["RESIDENCY", "Able", "check", "places"]
+__all__ = ["Able", "check", "places"]
 
 Able = Callable[[Capability], Sequence[str]]
 """The names of the models that can do something: `ModelRegistry.models_with`."""
@@ -33,9 +33,6 @@ _ASKED: Final[dict[Capability, str]] = {
     "embed": "for embeddings",
 }
 _MOST_NAMES: Final = 5
-
-RESIDENCY: Final = "residency"
-"""The key of a request's metadata by which a call demands places: `.metadata(residency="eu,ch")`."""
 
 
 def check(request: Request | EmbeddingRequest, config: ModelConfig, able: Able | None = None) -> None:

@@ -86,7 +86,7 @@ def _body(request: Request) -> dict[str, Json]:
         "tool_choice": _tool_choice(request),
         "thinking": plan.thinking,
         "output_config": _output_config(request.output, plan.effort) or None,
-        "metadata": dict(request.metadata) or None,
+        "metadata": dict(request.labels) or None,
         "cache_control": _cache(request),
     }
     body.update({name: value for name, value in given.items() if value is not None})
@@ -101,7 +101,7 @@ def _check(request: Request) -> None:
         raise _refused("this API gives no log probabilities", request.model)
     if request.output is not None and request.output.schema is None:
         raise _refused("this API gives JSON only to a schema: name one in `output`", request.model)
-    if unknown := sorted(set(request.metadata) - {"user_id"}):  # the API answers them with a 400 that says less
+    if unknown := sorted(set(request.labels) - {"user_id"}):  # the API answers them with a 400 that says less
         raise _refused(f"this API's metadata is user_id alone, and not {', '.join(unknown)}", request.model)
 
 

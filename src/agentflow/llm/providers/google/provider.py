@@ -130,8 +130,8 @@ def body_of(request: Request) -> dict[str, Json]:
         body["toolConfig"] = {"functionCallingConfig": choice}
     if settings := _settings(request):
         body["generationConfig"] = settings
-    if request.metadata:
-        body["labels"] = request.metadata
+    if request.labels:
+        body["labels"] = request.labels
     return merged(body, request.params)
 
 

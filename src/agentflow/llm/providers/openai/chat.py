@@ -55,10 +55,10 @@ class ChatApi:
             body.update(self._thinking(request, request.thinking))
         if request.cache is not None:
             body.update(self._cache(request.cache))
-        if request.metadata and self._knows(request, "metadata"):
+        if request.labels and self._knows(request, "metadata"):
             if self.dialect.metadata_needs_store and request.params.get("store") is not True:
                 raise self._refused(request, "OpenAI labels only what it may keep: add .param('store', True)")
-            body["metadata"] = dict(request.metadata)
+            body["metadata"] = dict(request.labels)
         merged(body, request.params)
         return Wire(_PATH, self._streamed(body) if stream else _unstreamed(body))
 

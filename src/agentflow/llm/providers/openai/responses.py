@@ -104,7 +104,7 @@ def _body(request: Request, name: str) -> dict[str, Json]:
         "reasoning": _reasoning(request.thinking) if request.thinking else None,
         "include": _include(request) or None,
         "top_logprobs": request.logprobs or None,
-        "metadata": dict(request.metadata) or None,
+        "metadata": dict(request.labels) or None,
         **_cache(request),
     }
     body.update({name: value for name, value in named.items() if value is not None})

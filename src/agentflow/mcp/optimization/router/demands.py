@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from agentflow.llm.config.capabilities import RESIDENCY, places
+from agentflow.llm.config.capabilities import places
 from agentflow.llm.config.schema import Capability
 from agentflow.llm.content import Audio, Content, Document, Image, ToolResult
 from agentflow.llm.estimate import estimated_tokens, text_tokens
-from agentflow.llm.messages import Request, Thinking, Tool
+from agentflow.llm.messages import RESIDENCY, Request, Thinking, Tool
 
 __all__ = ["Demands", "demands"]
 

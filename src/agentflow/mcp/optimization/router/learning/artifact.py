@@ -156,7 +156,7 @@ def _facts(policy: LearnedPolicy) -> dict[str, object]:
         "neighbours": known.neighbours.count,
         "least_alike": known.least_alike,
         "scales": {"tokens": known.tokens.scale, "costs": known.costs.scale},
-        "explore": policy.explore,
+        "explored": policy.validated.explored,
     }
 
 
@@ -178,13 +178,12 @@ def _policy(facts: dict[str, Any], arrays: Arrays, embed: Embedder | None) -> Le
     )
     return LearnedPolicy(
         _knowledge(facts, models, arrays, embed),
-        Validated(**_of(arrays, "validated")),
+        Validated(**_of(arrays, "validated"), explored=facts["explored"]),
         hull,
         objective,
         Aim(**facts["aim"]),
         Verdict(**facts["verdict"]),
         facts["source"],
-        facts["explore"],
     )
 
 

@@ -26,7 +26,8 @@ ASSUMED_TOKENS = 200.0
 @dataclass(frozen=True, slots=True, eq=False)
 class Validated:
     """Everything is (rows × models) but `input_tokens` and `blocks`. `tokens` and `costs` are what was, NaN where that
-    is unknown; `said_tokens` and `said_costs` what was forecast."""
+    is unknown; `said_tokens` and `said_costs` what was forecast. `explored` is the share of rows in which every model
+    had a chance to answer."""
 
     forecast: Matrix
     quality: Matrix
@@ -36,6 +37,7 @@ class Validated:
     said_costs: Matrix
     input_tokens: Matrix
     blocks: NDArray[np.int64]
+    explored: float = 1.0
 
     def priced(self, models: tuple[str, ...], prices: Prices) -> Experience:
         """Raises ConfigurationError for a model of which neither a price nor a cost is known."""

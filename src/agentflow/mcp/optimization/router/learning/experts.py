@@ -27,7 +27,7 @@ __all__ = ["CrossFitted", "Encodings", "Experts", "Read", "cross_fitted", "encod
 
 _VOCABULARY: Final = 20_000
 _DIMENSIONS: Final = 64
-_MOST_NEIGHBOURS: Final = 12_000  # so many are looked at within half a millisecond
+_MOST_NEIGHBOURS: Final = 8_192  # so many are looked at within half a millisecond
 _COUNTS: Final = (25, 50, 100, 200, 400)
 _RIDGE_WORDS: Final = 3.3
 _RIDGE_SHAPE: Final = 100.0

@@ -26,6 +26,7 @@ _RESAMPLES: Final = 800
 _LAMBDAS: Final = 25
 _COSTS: Final = 21
 _FEWEST_ROWS: Final = 60
+_LEAST_EXPLORED: Final = 0.05
 _FEWEST_BLOCKS: Final = 8
 
 
@@ -57,8 +58,17 @@ class Verdict:
     reason: str
 
 
-def judge(experience: Experience, aim: Aim, *, confidence: float = 0.95, seed: int = 0) -> Verdict:
-    """`aim` holds the λs that were solved for; the first resample is the sample itself."""
+def judge(
+    experience: Experience, aim: Aim, *, explored: float = 1.0, confidence: float = 0.95, seed: int = 0
+) -> Verdict:
+    """`aim` holds the λs that were solved for; the first resample is the sample itself.
+
+    `explored` is the share of rows in which every model had a chance: where that is next to none, nobody knows what
+    another choice would have got, and what was learned from would only confirm itself.
+    """
+    if explored < _LEAST_EXPLORED:
+        why = f"the hull stays: only {explored:.0%} of the log was decided by chance, so other choices cannot be judged"
+        return Verdict(False, nan, nan, nan, nan, confidence, why)
     apart = len(np.unique(experience.blocks))
     if len(experience.forecast) < _FEWEST_ROWS or apart < _FEWEST_BLOCKS:
         few = f"the hull stays: {len(experience.forecast)} rows in {apart} parts are too few to tell"

@@ -12,6 +12,7 @@ them to ask. A text that is less like its neighbours than 99 % of all were gets 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,7 @@ from agentflow.mcp.optimization.router.learning.lengths import Lengths
 from agentflow.mcp.optimization.router.learning.space import Encoded, Floats, TextSpace
 from agentflow.mcp.optimization.router.learning.table import Matrix
 
-__all__ = ["EXPERTS", "Guess", "Head", "Knowledge", "Neighbours", "blended"]
+__all__ = ["EXPERTS", "Guess", "Head", "Knowledge", "Neighbours", "blended", "calibrated"]
 
 EXPERTS: Final = ("words", "shape", "place", "near")
 _SHRINK: Final = 5.0
@@ -54,7 +55,8 @@ class Neighbours:
 
     def near(self, vector: Floats) -> tuple[Floats, float, float]:
         """The shrunken mean gain of each model; how alike the nearest ten are; and for how many outcomes they count."""
-        alike = np.einsum("ij,i->j", self.vectors, vector)  # `@` would wake threads, which wait for a busy machine
+        # `@` would wake threads, and waiting for them takes long on a busy machine.
+        alike = np.einsum("ij,i->j", self.vectors, vector)
         if alike.size > self.count:
             nearest = np.argpartition(alike, alike.size - self.count)[-self.count :]
         else:
@@ -64,7 +66,7 @@ class Neighbours:
         total = weights @ self.known[nearest]
         gain = (weights @ self.gains[nearest]) / (total + _SHRINK)
         closest = np.partition(said, said.size - _CLOSE)[-_CLOSE:] if said.size > _CLOSE else said
-        return gain, float(closest.mean()), float(total.mean())
+        return gain, float(closest.sum()) / closest.size, float(total.sum()) / total.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,32 +99,32 @@ class Knowledge:
     def guess(self, text: Encoded) -> Guess:
         gain, alike, outcomes = self.neighbours.near(text.vector)
         if alike < self.least_alike:
-            return Guess(self.base, _error(self.base, _FEWEST, np.zeros_like(self.base)), True)
-        said = np.stack(
-            [
-                _chance(np.einsum("i,ij->j", text.weights, self.words.weights[text.pieces]) + self.words.bias),
-                _chance(self.shape.scores(text.shape)),
-                _chance(self.place.scores(text.vector)),
-                self.base + gain,
-            ]
-        )
+            return Guess(self.base, np.sqrt(self.base * (1 - self.base) / _FEWEST), True)
+        said = np.empty((len(EXPERTS), self.base.size))
+        said[0] = np.einsum("i,ij->j", text.weights, self.words.weights[text.pieces]) + self.words.bias
+        said[1] = self.shape.scores(text.shape)
+        said[2] = self.place.scores(text.vector)
+        said[:3] = 1 / (1 + np.exp(-said[:3]))
+        said[3] = self.base + gain
         mixed = blended(said, self.base, self.common, self.apart)
-        quality = np.array([each(mixed[place]) for place, each in enumerate(self.calibrations)])
-        return Guess(quality, _error(quality, _FEWEST + outcomes, said.std(axis=0) / 2), False)
+        quality = calibrated(mixed, self.calibrations)
+        middle = said.sum(axis=0) / len(EXPERTS)
+        spread = np.square(said - middle).sum(axis=0) / (4 * len(EXPERTS))
+        return Guess(quality, np.sqrt(quality * (1 - quality) / (_FEWEST + outcomes) + spread), False)
 
 
 def blended(said: Matrix, base: Matrix, common: Matrix, apart: Matrix) -> Matrix:
     """(…, experts, models) → (…, models): the base rates, moved by what all models share and by what parts them."""
     moved = said - base
-    shared = moved.mean(axis=-1, keepdims=True)
-    mixed = base + (common @ shared) + np.einsum("e,...em->...m", apart, moved - shared)
-    return np.asarray(np.clip(mixed, _LEAST, 1 - _LEAST))
+    shared = moved.sum(axis=-1, keepdims=True) / base.size
+    mixed = base + common @ shared + apart @ (moved - shared)
+    return np.asarray(np.minimum(np.maximum(mixed, _LEAST), 1 - _LEAST))
 
 
-def _chance(scores: Floats) -> Matrix:
-    return np.asarray(1 / (1 + np.exp(-np.clip(scores.astype(float), -40, 40))))
-
-
-def _error(quality: Matrix, outcomes: float, spread: Matrix) -> Matrix:
-    """Of a mean of so many outcomes, and of experts that disagree by so much."""
-    return np.asarray(np.sqrt(quality * (1 - quality) / outcomes + np.square(spread)))
+def calibrated(mixed: Matrix, calibrations: Sequence[Calibration]) -> Matrix:
+    """(…, models) → (…, models)."""
+    found = mixed.copy()
+    for place, each in enumerate(calibrations):
+        if each.kind != "none":
+            found[..., place] = each(mixed[..., place])
+    return found

@@ -3,15 +3,13 @@
     quality 0.62 / 0.91, cost $0.0002 / $0.006 ──max λ·quality − cost──▶ "large", because 0.29 more is worth $0.0087
 
 It decides only where the gate said so (see `gate`); else the hull decides, and the forecasts are still there to be
-looked at. With `explore`, models are drawn by Thompson sampling: each as often as it may be the best, given what is
-known. Every choice carries its exact propensity.
+looked at. Every choice carries its exact propensity. What explores is the router, with these forecasts' intervals.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from agentflow.errors import ConfigurationError
-from agentflow.mcp.optimization.router.learning.curve import MOST, Aim, curve_of, solve
+from agentflow.mcp.optimization.router.learning.curve import Aim, curve_of, solve
 from agentflow.mcp.optimization.router.learning.experience import ASSUMED_TOKENS, Validated
 from agentflow.mcp.optimization.router.learning.gate import Verdict, judge
 from agentflow.mcp.optimization.router.learning.hull_policy import HullPolicy
@@ -31,7 +29,6 @@ from agentflow.mcp.optimization.router.learning.table import Matrix, token_estim
 __all__ = ["LearnedPolicy"]
 
 _NORMAL_90: Final = 1.645
-_DRAWS: Final = 512
 _DEAREST: Final = 1e6
 
 
@@ -46,7 +43,6 @@ class LearnedPolicy:
     aim: Aim
     verdict: Verdict
     source: str
-    explore: bool = False
 
     @property
     def name(self) -> str:
@@ -54,7 +50,7 @@ class LearnedPolicy:
 
     @property
     def digest(self) -> str:
-        said = f"{self.source}|{self.objective}|{self.aim}|{self.verdict.deployed}|{self.explore}|{self.hull.digest}"
+        said = f"{self.source}|{self.objective}|{self.aim}|{self.verdict.deployed}|{self.hull.digest}"
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @property
@@ -73,8 +69,6 @@ class LearnedPolicy:
         if not places:
             raise ConfigurationError(f"the policy knows {', '.join(self.models)}, and none of them is allowed")
         forecasts, guess = self._look(text, places, prices, input_tokens)
-        if self.explore:
-            return self._explored(text, forecasts, rng)
         if self.verdict.deployed and not guess.novel:
             return self._learned(forecasts, rng)
         why = "the text is like nothing that was learned from" if self.verdict.deployed else self.verdict.reason
@@ -91,11 +85,13 @@ class LearnedPolicy:
             quality=tuple(map(float, experience.quality.mean(axis=0))),
             cost=tuple(map(float, experience.cost.mean(axis=0))),
         )
-        return replace(self, objective=objective, aim=aim, hull=hull, verdict=judge(experience, aim))
-
-    def exploring(self, explore: bool = True) -> LearnedPolicy:
-        """The same policy that explores, or does not."""
-        return replace(self, explore=explore)
+        return replace(
+            self,
+            objective=objective,
+            aim=aim,
+            hull=hull,
+            verdict=judge(experience, aim, explored=self.validated.explored),
+        )
 
     # ---- one decision ----------------------------------------------------------------------------------------
 
@@ -150,14 +146,6 @@ class LearnedPolicy:
         reason = _reason(model, forecasts, self.aim.high if model == high else self.aim.low)
         return Choice(model, chances[model], reason, "learned", chances, forecasts)
 
-    def _explored(self, text: str, forecasts: Mapping[str, Forecast], rng: random.Random) -> Choice:
-        """Thompson sampling. How often each model wins is found with draws that the text alone determines, and one is
-        drawn by these chances: so the propensity is exact."""
-        chances = thompson(forecasts, self.aim.high, zlib.crc32(text.encode("utf-8", "surrogatepass")))
-        [model] = rng.choices(list(chances), list(chances.values()))
-        reason = f"{model} may be the best one with probability {chances[model]:.2f}, and is tried as often"
-        return Choice(model, chances[model], reason, "explored", chances, forecasts)
-
 
 def best(forecasts: Mapping[str, Forecast], value: float) -> str:
     """The model of the highest value · quality − cost; the cheaper of two that are worth the same."""
@@ -167,19 +155,6 @@ def best(forecasts: Mapping[str, Forecast], value: float) -> str:
         return value * found.quality - found.cost_usd, -found.cost_usd
 
     return max(forecasts, key=worth)
-
-
-def thompson(forecasts: Mapping[str, Forecast], value: float, seed: int) -> dict[str, float]:
-    """How often each model is worth most when its quality is drawn from the Beta distribution with its mean and its
-    interval. No model's chance is 0: what was never tried cannot be learned. (Thompson, 1933)"""
-    random_source = np.random.default_rng(seed)
-    means = np.clip([each.quality for each in forecasts.values()], 0.01, 0.99)
-    errors = np.maximum([(each.high - each.low) / (2 * _NORMAL_90) for each in forecasts.values()], 1e-3)
-    strength = np.maximum(means * (1 - means) / errors**2 - 1, 2.0)
-    drawn = random_source.beta(means * strength, (1 - means) * strength, size=(_DRAWS, len(means)))
-    worth = min(value, MOST) * drawn - np.array([each.cost_usd for each in forecasts.values()])
-    wins = np.bincount(worth.argmax(axis=1), minlength=len(means)) + 1.0
-    return dict(zip(forecasts, map(float, wins / wins.sum()), strict=True))
 
 
 def _reason(model: str, forecasts: Mapping[str, Forecast], value: float) -> str:

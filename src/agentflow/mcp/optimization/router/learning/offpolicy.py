@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agentflow.mcp.optimization.router.learning.table import Matrix
 
-__all__ = ["LEAST_PROPENSITY", "doubly_robust", "ips", "propensities", "snips"]
+__all__ = ["LEAST_PROPENSITY", "doubly_robust", "explored_share", "ips", "propensities", "snips"]
 
 LEAST_PROPENSITY: Final = 0.02
 """A weight is at most its inverse: a little bias for a lot less variance."""
@@ -56,3 +56,10 @@ def propensities(quality: Matrix, logged: Matrix) -> Matrix:
     known = ~np.isnan(quality)
     share = known.mean(axis=0)
     return np.where(np.isnan(logged), np.maximum(share, LEAST_PROPENSITY), logged)
+
+
+def explored_share(quality: Matrix, propensity: Matrix) -> float:
+    """The share of rows of which all is known, or in which chance had at least a fiftieth part."""
+    known = ~np.isnan(quality)
+    certain = (known & (propensity > 1 - LEAST_PROPENSITY)).any(axis=1)
+    return float((known.all(axis=1) | ~certain).mean())

@@ -68,10 +68,12 @@ class TextSpace:
     def weigh(self, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
         """The known pieces among these buckets, and their weights."""
         known = self.slots[found]
-        counts = np.bincount(known[known >= 0], minlength=self.ids.size)
-        pieces = np.flatnonzero(counts)
-        weights = (1 + np.log(counts[pieces], dtype=np.float32)) * self.idf[pieces]
-        return pieces, unit(weights)
+        known = known[known >= 0]
+        known.sort()
+        first = np.flatnonzero(np.diff(known, prepend=-1))
+        pieces = known[first].astype(np.int64)
+        counts = np.diff(first, append=known.size).astype(np.float32)
+        return pieces, unit((1 + np.log(counts)) * self.idf[pieces])
 
     def standard(self, shapes: Floats) -> Floats:
         """Within four deviations: what is far outside of all that was seen shall not decide alone."""

@@ -24,10 +24,15 @@ from agentflow.mcp.optimization.router.learning.experience import ASSUMED_TOKENS
 from agentflow.mcp.optimization.router.learning.experts import Read, cross_fitted, encodings, experts_of
 from agentflow.mcp.optimization.router.learning.gate import Verdict
 from agentflow.mcp.optimization.router.learning.hull_policy import HullPolicy
-from agentflow.mcp.optimization.router.learning.knowledge import EXPERTS, Knowledge, blended
+from agentflow.mcp.optimization.router.learning.knowledge import EXPERTS, Knowledge, blended, calibrated
 from agentflow.mcp.optimization.router.learning.learned import LearnedPolicy
 from agentflow.mcp.optimization.router.learning.lengths import Lengths, fit_lengths
-from agentflow.mcp.optimization.router.learning.offpolicy import LEAST_PROPENSITY, doubly_robust, propensities
+from agentflow.mcp.optimization.router.learning.offpolicy import (
+    LEAST_PROPENSITY,
+    doubly_robust,
+    explored_share,
+    propensities,
+)
 from agentflow.mcp.optimization.router.learning.policy import Objective, Prices
 from agentflow.mcp.optimization.router.learning.space import Embedder
 from agentflow.mcp.optimization.router.learning.table import Matrix, OutcomeTable, prompt_key
@@ -86,7 +91,7 @@ def train(
         judged.models, given.space, base, experts.words, experts.shape, experts.place, experts.neighbours,
         common, apart, calibrations, least, tokens, costs,
     )  # fmt: skip
-    forecast = _calibrated(mixed, calibrations, folds, judged.quality, weight)
+    forecast = calibrated(mixed, calibrations)
     forecast = np.where((fitted.alike < least)[:, None], base, forecast)
     validated = Validated(
         forecast,
@@ -97,6 +102,7 @@ def train(
         _cross_lengths(columns, judged.cost, folds),
         judged.input_tokens,
         blocks,
+        explored_share(judged.quality, chance),
     )
     return _aimed(knowledge, validated, said, prices or {}, judged)
 
@@ -188,16 +194,6 @@ def _calibrations(mixed: Matrix, quality: Matrix, weight: Matrix, folds: NDArray
     return tuple(
         best_calibration(mixed[:, place], quality[:, place], weight[:, place], folds) for place in range(mixed.shape[1])
     )
-
-
-def _calibrated(
-    mixed: Matrix,
-    calibrations: tuple[Calibration, ...],
-    folds: NDArray[np.int64],
-    quality: Matrix,
-    weight: Matrix,
-) -> Matrix:
-    return np.stack([each(mixed[:, place]) for place, each in enumerate(calibrations)], axis=1)
 
 
 def _cross_lengths(columns: Matrix, amounts: Matrix, folds: NDArray[np.int64]) -> Matrix:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.support.chat_recordings import CHAT, api_for, as_request, is_chat, plain_reading
+from tests.support.recordings import recordings
 
 from agentflow.errors import UnboundedCostError
 from agentflow.llm.config.prices import Price, Rates
@@ -177,3 +181,25 @@ def test_embeddings_cost_what_they_read() -> None:
     price = Price.flat(Rates(0.1))
     texts = EmbeddingRequest("e", ("ab" * 50, "c"))
     assert charged(101 * 0.1 / 1e6) <= most(texts, Tariff("e", [price])) <= charged(200 * 0.1 / 1e6)
+
+
+# ---- what real tokenizers make of real prompts
+
+
+@pytest.mark.shared
+def test_no_recorded_prompt_has_more_tokens_than_its_bound(shared: Path) -> None:
+    """What the providers themselves have counted, tools, schemas and their hidden instructions included."""
+    counted = 0
+    for recording in recordings(shared / "cassettes", CHAT):
+        if recording.status != 200 or not is_chat(recording):
+            continue
+        asked, usage = as_request(recording.request, api_for(recording)), plain_reading(recording).usage
+        if usage is None:
+            continue
+        try:
+            bound = most(replace(asked, max_tokens=1), Tariff("m", [Price.flat(Rates(1_000.0, 0.0))]))
+        except UnboundedCostError:
+            continue  # pictures, and tools of the provider's own
+        counted += 1
+        assert usage[0] <= bound / 1e6, recording.file
+    assert counted > 30

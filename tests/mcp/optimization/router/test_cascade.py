@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from tests.support.routing import CHEAP, DEAR, PERSON, Known, Watched, answer, ask, priced, says
 
 from agentflow.errors import BadRequestError, ModelConnectionError, OverloadedError, StreamInterruptedError
+from agentflow.llm.caller import Caller, asking_as
 from agentflow.llm.config.prices import Price, Rates
 from agentflow.llm.messages import Request, Response, StreamChunk, TokenLogprob, Usage
 from agentflow.llm.providers.scripted import ScriptedProvider
 from agentflow.llm.streaming.join import join
-from agentflow.mcp.optimization.router import Accept, Candidate, Cascade, ModelRouter, Rule
+from agentflow.mcp.optimization.router import Accept, Canary, Candidate, Cascade, ModelRouter, Rule
 from agentflow.mcp.optimization.router.learning.policy import Forecast
 
 MIDDLE = Price.flat(Rates.stated(0.5, 2.0))
@@ -64,6 +65,17 @@ async def test_a_policy_says_where_a_cascade_begins() -> None:
     models = {"large": priced("l", DEAR), "small": priced("s", CHEAP), "middle": priced("m", MIDDLE)}
     found = ModelRouter(models, cascade=Cascade(), policy=Known(forecasts)).explain(ask())
     assert (found.chosen, found.stages, found.by) == ("middle", ("middle", "large"), "learned")
+
+
+async def test_a_policy_on_trial_says_where_a_cascade_begins_too() -> None:
+    forecasts = {"small": Forecast(0.2, 0.1, 0.3, 0.001), "large": Forecast(0.9, 0.8, 1.0, 0.01)}
+    models = {"large": priced("l", DEAR), "small": priced("s", CHEAP)}
+    router = ModelRouter(models, cascade=Cascade(), canary=Canary(Known(forecasts), 0.5))
+    assert router.trial is not None
+    for tenant in map("t{}".format, range(10)):
+        with asking_as(Caller(tenant)):
+            found = router.explain(ask())
+        assert found.chosen == ("large" if router.trial.arm(tenant) == "canary" else "small")
 
 
 async def test_a_rule_that_names_one_model_leaves_no_cascade() -> None:

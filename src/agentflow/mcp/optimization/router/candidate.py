@@ -8,9 +8,8 @@ What nobody has said is unknown: nothing is checked against it, and an unknown p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -21,7 +20,7 @@ from agentflow.llm.config.schema import Capability
 from agentflow.llm.messages import Response, StreamChunk
 from agentflow.llm.providers.base import LLMProvider
 
-__all__ = ["Candidate", "Pool", "Source", "given", "named"]
+__all__ = ["Candidate", "Pool", "given"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +61,19 @@ class Candidate:
         )
 
 
-class Source(Protocol):
-    """Where a router has its candidates from: what is known of one, and the provider that asks it."""
-
-    def describe(self, name: str, /) -> ModelConfig: ...
-
-    def ask(self, name: str, /) -> LLMProvider:
-        """Raises ConfigurationError for one that cannot be asked, such as one without a key."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The candidates of a router, by name, in the order in which they were stated.
 
-    `describe` and `ask` are as in `Source`. `owned` are the providers that end with the router.
+    `describe` says what is known of one, `ask` gives the provider that asks it, and raises ConfigurationError for one
+    that cannot be asked. `owned` are the providers that end with the router, `qualities` what was stated of them.
     """
 
     names: tuple[str, ...]
     describe: Callable[[str], ModelConfig]
     ask: Callable[[str], LLMProvider]
     owned: tuple[LLMProvider, ...] = ()
+    qualities: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -116,18 +107,14 @@ class Pool:
             )
 
 
-def given(candidates: Iterable[tuple[str, Candidate]]) -> Pool:
+def given(candidates: Mapping[str, LLMProvider | Candidate]) -> Pool:
     """Candidates that were given as providers."""
-    known = dict(candidates)
+    known = {name: each if isinstance(each, Candidate) else Candidate(each) for name, each in candidates.items()}
     configs = {name: each.config(name) for name, each in known.items()}
     return Pool(
         tuple(known),
         configs.__getitem__,
         lambda name: known[name].provider,
         tuple({id(each.provider): each.provider for each in known.values()}.values()),
+        {name: each.quality for name, each in known.items() if each.quality is not None},
     )
-
-
-def named(names: Iterable[str], source: Source) -> Pool:
-    """Candidates that somebody else knows by their names."""
-    return Pool(tuple(names), source.describe, source.ask)

@@ -171,7 +171,7 @@ class Decider:
         """The stages from the chosen model on. Where nothing is aimed at, a cascade begins with its first."""
         known = self.stated.forecast(asked.text, found.allowed, found.prices, input_tokens=asked.input_tokens)
         ranked = cascade.ranked(found.allowed, lambda name: known[name].cost_usd)
-        aimless = self.policy is None and self.stated.objective is None and choice.kind != "session"
+        aimless = choice.kind == "stated" and self.stated.objective is None
         if aimless and len(ranked) > 1:
             odds = {name: float(name == ranked[0]) for name in found.allowed}
             choice = Choice(ranked[0], 1.0, "it is the first stage that may answer", "cascade", odds, known)

@@ -85,8 +85,8 @@ class ModelRouter:
         healthy: Callable[[str], bool] = _always,
         rng: random.Random | None = None,
     ) -> None:
-        pool = candidates if isinstance(candidates, Pool) else given(_candidates(candidates))
-        stated = dict(qualities or {}) | _qualities(candidates)
+        pool = candidates if isinstance(candidates, Pool) else given(candidates)
+        stated = {**pool.qualities, **(qualities or {})}
         pool.check(stated, "`qualities`")
         pool.check((cascade.stages if cascade else ()), "the cascade")
         for number, rule in enumerate(rules, 1):
@@ -291,17 +291,6 @@ class ModelRouter:
     def _embeds(self, name: str) -> bool:
         can = self._pool.describe(name).capabilities
         return isinstance(self._pool.ask(name), EmbeddingProvider) if can is None else "embed" in can
-
-
-def _candidates(candidates: Mapping[str, LLMProvider | Candidate]) -> list[tuple[str, Candidate]]:
-    return [(name, each if isinstance(each, Candidate) else Candidate(each)) for name, each in candidates.items()]
-
-
-def _qualities(candidates: Mapping[str, LLMProvider | Candidate] | Pool) -> dict[str, float]:
-    if isinstance(candidates, Pool):
-        return {}
-    stated = {name: each.quality for name, each in candidates.items() if isinstance(each, Candidate)}
-    return {name: quality for name, quality in stated.items() if quality is not None}
 
 
 def _objective(floor: float | None, budget: float | None, value: float | None) -> Objective | None:

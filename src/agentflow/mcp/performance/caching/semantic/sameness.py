@@ -101,8 +101,10 @@ def _normal(answer: Response) -> str:
 def _means(text: str, place: int) -> bool:
     """Whether a sign belongs to a number: 1.5, 1,000, -3, 10%, 3°, or is one of arithmetic or money."""
     sign, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
-    if sign in ".,:/":
+    if sign in ".,:":
         return before.isdigit() and after.isdigit()
     if sign in "-−":
         return after.isdigit() and not before.isalnum()
-    return sign in "%°$€£¥+*/=<>!^&|~"
+    if sign in "*/+":  # not where it marks what is bold, or begins a line of a list
+        return text[:place].rstrip()[-1:].isalnum() and text[place + 1 :].lstrip()[:1].isalnum()
+    return sign in "%°$€£¥=<>^&|~" or (sign == "!" and after == "=")

@@ -190,7 +190,9 @@ class VerifiedTier:
     def _nearest(self, frame: bytes, vector: NDArray[np.float32]) -> list[tuple[Wording, float]]:
         try:
             return self._entries.nearest(frame, vector, _NEIGHBOURS)
-        except ValueError:  # the embedding has changed its length
+        except ValueError:  # the embedding has changed its length: what was written with the old one is of no use
+            for entry in [each for each in self._entries if each.frame == frame]:
+                self._entries.remove(entry)
             return []
 
     async def _decided(self, waiting: _Waiting, realm: Realm) -> tuple[_Waiting, str]:

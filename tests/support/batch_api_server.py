@@ -120,7 +120,7 @@ class BatchApiServer:
         await self._runner.cleanup()
 
     def models_yml(self, **options: Json) -> str:
-        """JSON is YAML. `options` are those of a provider, by its kind."""
+        """JSON is YAML. `options` are those of a provider, by its kind; `budget` is one that all models are under."""
         providers = {
             kind: {
                 "kind": kind,
@@ -130,9 +130,10 @@ class BatchApiServer:
             }
             for kind in KINDS
         }
-        models = {
-            kind: {"provider": kind, "model_id": MODELS[kind], "price": PRICE, "max_tokens": 64} for kind in KINDS
-        }
+        entry: Json = {"price": PRICE, "max_tokens": 64}
+        if "budget" in options:
+            entry["budget"] = options["budget"]
+        models = {kind: {"provider": kind, "model_id": MODELS[kind], **entry} for kind in KINDS}
         return json.dumps({"defaults": {"retry": {"max_attempts": 2}}, "providers": providers, "models": models})
 
     # ---- the way of every call -------------------------------------------------------------------------------

@@ -40,9 +40,7 @@ def test_no_part_could_have_held_the_next_request_too(sizes: list[int], most: in
 def test_a_policy_splits_more_finely_than_the_provider_and_never_less() -> None:
     limits = BatchLimits(requests=100, bytes=10_000)
     assert len(list(parts_of([10] * 100, limits, BatchPolicy(part_requests=30)))) == 4
-    assert (
-        len(list(parts_of([10] * 100, limits, BatchPolicy(part_requests=1_000)))) == 3
-    )  # by bytes
+    assert len(list(parts_of([10] * 100, limits, BatchPolicy(part_requests=1_000)))) == 3  # by bytes
     assert len(list(parts_of([10] * 100, limits, BatchPolicy(), most=10))) == 10
 
 

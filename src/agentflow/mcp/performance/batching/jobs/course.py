@@ -9,7 +9,7 @@ have: it may be left at any point, by whatever means, and another one goes on fr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
@@ -113,6 +113,13 @@ class Course:
             async for settled in news:
                 yield settled
 
+    async def _drop(
+        self, part: PartRow, reason: str, *, settled: Sequence[Settling] = (), again: Sequence[int] = ()
+    ) -> None:
+        desk = self._desk
+        await desk.settle(part)
+        desk.store.finish(part, Event.DROP, at=desk.now(), reason=reason, settled=settled, again=again, counted=False)
+
     async def _gives_up(self, part: PartRow) -> bool:
         """Whether a part that was not sent never will be: the job is called off, or there is no time for it."""
         desk, job = self._desk, self._desk.job
@@ -120,7 +127,7 @@ class Course:
             error = BatchRequestError("cancelled", "the job was cancelled before this was sent", job=desk.id)
             rows = desk.store.requests(desk.id, part=part.id, states=("open",))
             settled = [Settling(row.seq, "cancelled", error=error_text(error)) for row in rows]
-            desk.store.finish(part, Event.DROP, at=desk.now(), reason="the job is cancelled", settled=settled)
+            await self._drop(part, "the job is cancelled", settled=settled)
             await desk.told(part, desk.store.part(part.id), "the job is cancelled")
             return True
         rows = desk.store.requests(desk.id, part=part.id, states=("open", "asking"))
@@ -135,7 +142,7 @@ class Course:
         if not reason:
             return False
         again = [row.seq for row in rows]
-        desk.store.finish(part, Event.DROP, at=desk.now(), reason=reason, again=again, counted=False)
+        await self._drop(part, reason, again=again)
         if rows and job.direct is None:
             desk.store.go_direct(desk.id, desk.now(), reason)
         await desk.told(part, desk.store.part(part.id), reason, chance=likely)
@@ -198,7 +205,7 @@ class Course:
             return
         rows = desk.store.requests(desk.id, part=part.id, states=("open", "asking"))
         again = [row.seq for row in rows]
-        desk.store.finish(part, Event.DROP, at=desk.now(), reason=reason, again=again, counted=False)
+        await self._drop(part, reason, again=again)
         await desk.told(part, desk.store.part(part.id), reason)
 
     async def _tell_risk(self, reason: str) -> None:

@@ -13,7 +13,9 @@ from agentflow.llm.config.model import ModelConfig
 from agentflow.llm.messages import Response
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.providers.batches.endpoint import BatchEndpoint, BatchItem, BatchOrder
+from agentflow.mcp.performance.batching.jobs.funding import Funding
 from agentflow.mcp.performance.batching.jobs.ids import batch_name
+from agentflow.mcp.performance.batching.jobs.outcomes import read_request
 from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy
 from agentflow.mcp.performance.batching.jobs.rows import JobRow, PartRow, Settling
 from agentflow.mcp.performance.batching.jobs.states import Event
@@ -35,6 +37,7 @@ class Desk:
     clock: Clock
     policy: BatchPolicy
     caller: Caller = field(default_factory=Caller)
+    funding: Funding | None = None
 
     @property
     def job(self) -> JobRow:
@@ -76,6 +79,19 @@ class Desk:
         if job.tenant is not None:
             facts["tenant"] = job.tenant
         await self.caller.tell("batch_job", facts)
+
+    async def hold(self, part: PartRow) -> str | None:
+        """What is reserved for the part in the budget of its model, None without one. Raises BudgetExceededError."""
+        if self.funding is None or part.hold is not None:
+            return part.hold
+        rows = self.store.requests(self.id, part=part.id)
+        return await self.funding.hold([read_request(row.request) for row in rows], self.caller)
+
+    async def settle(self, part: PartRow) -> None:
+        """Tell the budget what the part has cost. Where nobody knows, what is reserved stays spent."""
+        cost = self.store.bill(part)
+        if self.funding is not None and part.hold is not None and cost is not None:
+            await self.funding.settle(part.hold, cost)
 
     def cost(self, response: Response) -> float | None:
         """USD, with the discount of a batch; None where nobody knows the price."""

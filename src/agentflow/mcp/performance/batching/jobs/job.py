@@ -30,6 +30,7 @@ from agentflow.mcp.performance.batching.jobs.asking import Asked, digest_of, wri
 from agentflow.mcp.performance.batching.jobs.course import Course
 from agentflow.mcp.performance.batching.jobs.desk import Desk
 from agentflow.mcp.performance.batching.jobs.forecast import chance_of
+from agentflow.mcp.performance.batching.jobs.funding import funding_of
 from agentflow.mcp.performance.batching.jobs.ids import checked_id, new_job_id
 from agentflow.mcp.performance.batching.jobs.policy import BatchPolicy, parts_of
 from agentflow.mcp.performance.batching.jobs.result import BatchResult, BatchStatus, result_of, status_of
@@ -186,15 +187,15 @@ class BatchJob:
     async def _course(
         self, *, until_sent: bool = False, to_the_end: bool = False, once: bool = False
     ) -> AsyncGenerator[int, None]:
-        course = Course(
-            _watched(_desk(self._store, self._id, self._registry)),
-            until_sent=until_sent,
-            to_the_end=to_the_end,
-            once=once,
-        )
-        async with aclosing(course.run()) as news:
-            async for settled in news:
-                yield settled
+        desk = _watched(_desk(self._store, self._id, self._registry))
+        course = Course(desk, until_sent=until_sent, to_the_end=to_the_end, once=once)
+        try:
+            async with aclosing(course.run()) as news:
+                async for settled in news:
+                    yield settled
+        finally:
+            if desk.funding is not None:
+                await desk.funding.aclose()
 
     # ---- looking ---------------------------------------------------------------------------------------------
 
@@ -269,6 +270,7 @@ def _desk(store: Store, id: str, registry: ModelRegistry) -> Desk:
         config,
         registry.clock,
         BatchPolicy.from_json(job.policy),
+        funding=funding_of(registry, config),
     )
 
 

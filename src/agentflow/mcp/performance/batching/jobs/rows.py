@@ -33,7 +33,8 @@ class JobRow:
 @dataclass(frozen=True, slots=True)
 class PartRow:
     """`intent` is when its submission was last intended, `asked` how often it was asked after without news, `due` when
-    it is next, `rejected` the batches that turned out to be somebody else's."""
+    it is next, `hold` what is reserved for it in a budget, `rejected` the batches that turned out to be somebody
+    else's."""
 
     id: str
     job: str
@@ -50,6 +51,7 @@ class PartRow:
     failed: int | None
     asked: int
     due: float
+    hold: str | None
     rejected: tuple[str, ...]
 
 

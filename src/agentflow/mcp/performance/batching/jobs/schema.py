@@ -21,7 +21,8 @@ STEPS: Final[Steps] = (
             id TEXT PRIMARY KEY, job TEXT NOT NULL REFERENCES batch_jobs(id), number INTEGER NOT NULL,
             state TEXT NOT NULL, requests INTEGER NOT NULL, file TEXT, batch TEXT, outcome TEXT,
             intent REAL, submitted REAL, ended REAL, done INTEGER, failed INTEGER,
-            asked INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0, rejected TEXT NOT NULL DEFAULT '[]')""",
+            asked INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0, hold TEXT,
+            rejected TEXT NOT NULL DEFAULT '[]')""",
         "CREATE INDEX batch_parts_of_job ON batch_parts(job, number)",
         # state: open, asking (directly), answered, failed, cancelled; settled: in which order they were
         """CREATE TABLE batch_requests(

@@ -91,7 +91,8 @@ async def _look_for_file(desk: Desk, part: PartRow, order: BatchOrder) -> None:
 
 
 async def _submit(desk: Desk, part: PartRow, order: BatchOrder) -> None:
-    part = await desk.move(part, Event.SUBMIT, "it is submitted next", intent=desk.now())
+    hold = await desk.hold(part)
+    part = await desk.move(part, Event.SUBMIT, "it is submitted next", intent=desk.now(), hold=hold)
     try:
         batch = await desk.endpoint.create(order, part.file)
     except _NOT_NOW:
@@ -164,6 +165,7 @@ async def _refused(desk: Desk, part: PartRow, error: ModelError) -> None:
     told = BatchRefusedError(f"the provider refuses the batch: {error}", job=desk.id, code=error.code)
     rows = desk.store.requests(desk.id, part=part.id, states=("open", "asking"))
     settled = [Settling(row.seq, "failed", "batch", error=error_text(told)) for row in rows]
+    await desk.settle(part)
     desk.store.finish(part, Event.REFUSED, at=desk.now(), reason=str(error), settled=settled)
     await desk.told(part, desk.store.part(part.id), str(error))
 

@@ -39,12 +39,12 @@ __all__ = ["Store"]
 _JOB: Final = "id, model, provider, model_id, created, deadline, tenant, policy, digest, direct, cancelled"
 _PART: Final = (
     "id, job, number, state, requests, file, batch, outcome, intent, submitted, ended, done, failed, asked, due, "
-    "rejected"
+    "hold, rejected"
 )
 _REQUEST: Final = "seq, custom_id, path, body, request, state, part, attempts, at_risk"
 _SETTLED: Final = "seq, custom_id, state, via, answer, error, cost, attempts, at_risk, billed_twice, settled"
 _MOST_JOBS: Final = 1_000
-_FACTS: Final = frozenset({"file", "batch", "outcome", "intent", "submitted", "ended", "done", "failed", "due"})
+_FACTS: Final = frozenset({"file", "batch", "outcome", "intent", "submitted", "ended", "done", "failed", "due", "hold"})
 
 
 class Store:
@@ -318,6 +318,16 @@ class Store:
         *numbers, cost, unpriced, second = [value or 0 for value in row]
         values: list[Any] = [*map(int, numbers), None if unpriced else float(cost), float(second)]
         return Counts(*values)
+
+    def bill(self, part: PartRow) -> float | None:
+        """What a part has cost, in US dollars, answers that were there already included; None where a price is
+        unknown."""
+        [[cost, unpriced]] = self._connection.execute(
+            "SELECT sum(CASE via WHEN 'batch' THEN coalesce(cost, 0) ELSE coalesce(second_cost, 0) END), "
+            "sum(via = 'batch' AND state = 'answered' AND cost IS NULL) FROM batch_requests WHERE part = ?",
+            (part.id,),
+        )
+        return None if unpriced else float(cost or 0.0)
 
     # ---- what is learned -------------------------------------------------------------------------------------
 

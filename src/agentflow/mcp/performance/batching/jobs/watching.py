@@ -117,6 +117,7 @@ async def _close(desk: Desk, part: PartRow, batch: Batch, harvest: Harvest) -> i
     most = -(-part.requests // 2) if full else part.requests  # what was too much at once goes in halves
     direct = job.direct is not None or part.state is State.CANCELLING or _was_called_off(desk, part)
     settled = [_final(desk, each, job.cancelled is not None) for each in final]
+    await desk.settle(part)
     desk.store.finish(
         part,
         _ENDS[batch.outcome or "completed"],

@@ -53,7 +53,7 @@ from router_baselines import Matrix, factorised, nearest
 KNOWN_COSTS = {"mistralai/Mixtral-8x7B-Instruct-v0.1": 0.00024, "gpt-4-1106-preview": 0.0247}
 ROUTERS = ("deployed", "learned", "kNN", "MF", "hull")
 MEASURES = ("APGR", "CPT50", "CPT80", "near-best cost", "ECE", "over hull")
-MOST_JUDGED = 4_000
+MOST_JUDGED = 2_500
 
 Scores = dict[str, dict[str, float]]  # router → measure → value
 
@@ -154,17 +154,18 @@ def scores_of(split: Split, seed: int) -> dict[str, Scores]:
     policy = train(split.learn, training, read=read)
     held = held_rows(split, seed)
     own = vectors_of(policy, split.learn.texts)
+    asked = np.concatenate([vectors_of(policy, table.texts) for table in split.judged.values()])
+    ends = np.cumsum([len(table) for table in split.judged.values()])[:-1]
+    rivals = {
+        "kNN": np.split(nearest(own, split.learn.quality, held, asked), ends),
+        "MF": np.split(factorised(own, split.learn.quality, held, asked, seed), ends),
+    }
     found = {}
-    for name, table in split.judged.items():
-        asked = vectors_of(policy, table.texts)
+    for place, (name, table) in enumerate(split.judged.items()):
         forecast, expected = forecasts_of(policy, table.texts, {})
         mean = np.tile(split.learn.cost.mean(axis=0), (len(table), 1))
-        rivals = {
-            "kNN": nearest(own, split.learn.quality, held, asked),
-            "MF": factorised(own, split.learn.quality, held, asked, seed),
-        }
         scores = {"learned": measured(forecast, expected, table)}
-        scores |= {rival: measured(said, mean, table) for rival, said in rivals.items()}
+        scores |= {rival: measured(said[place], mean, table) for rival, said in rivals.items()}
         scores["hull"] = of_hull(split.learn, table)
         scores["deployed"] = scores["learned"] if policy.verdict.deployed else scores["hull"]
         scores["deployed"] = {**scores["deployed"], "trusted": float(policy.verdict.deployed)}
@@ -296,6 +297,8 @@ def all_seeds(tables: dict[str, OutcomeTable], seeds: int, workers: int) -> Iter
     if workers == 1:
         yield from (of_seed(tables, seed) for seed in range(seeds))
         return
+    for text in {text for table in tables.values() for text in table.texts}:
+        read(text)  # once, before there are several processes
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(of_seed, [tables] * seeds, range(seeds))
 

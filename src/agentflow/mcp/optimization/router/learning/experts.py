@@ -237,12 +237,13 @@ def logistic(columns: Any, quality: Matrix, weight: Matrix, ridge: float) -> Hea
 
     def loss(flat: Matrix) -> tuple[float, Matrix]:
         now = flat.reshape(width + 1, many)
-        scores = np.asarray(columns @ now[:-1]) + now[-1]
+        scores = np.asarray(columns @ now[:-1].astype(np.float32)) + now[-1]  # no copy of the matrix in doubles
         slope = counted * (sigmoid(scores) - label)
         value = float((counted * (np.logaddexp(0, scores) - label * scores)).sum()) + ridge / 2 * float(
             np.square(now[:-1]).sum()
         )
-        return value, np.concatenate([np.asarray(turned @ slope) + ridge * now[:-1], slope.sum(axis=0)[None]]).ravel()
+        weights_slope = np.asarray(turned @ slope.astype(np.float32)) + ridge * now[:-1]
+        return value, np.concatenate([weights_slope, slope.sum(axis=0)[None]]).ravel()
 
     best, _, _ = fmin_l_bfgs_b(loss, start.ravel(), maxiter=30, factr=1e10)
     found = best.reshape(width + 1, many)

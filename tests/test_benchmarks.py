@@ -98,6 +98,14 @@ def test_robustness_measures_every_guard_and_tries_their_edges(tmp_path: Path) -
     assert measured(report, "edges at which a guard does the wrong thing") == 0
 
 
+def test_router_overhead_measures_decisions_and_calls(tmp_path: Path) -> None:
+    """LiteLLM takes part where it may install itself; the tiny run learns no policy."""
+    report = run("router_overhead", tmp_path, "--alone")
+    assert measured(report, "router: the slowest decision") is not None
+    assert measured(report, "router: added to a call") is not None
+    assert report["raw"]["litellm"] is None
+
+
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))

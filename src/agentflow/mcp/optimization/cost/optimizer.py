@@ -60,7 +60,7 @@ class CostOptimizer:
         likeness: float = 0.95,
         level: float = 0.95,
     ) -> Findings:
-        """What could be done otherwise, as `Terms` says. Takes about 2 s for 100,000 calls.
+        """What could be done otherwise, as `Terms` says. Takes about a second for 10,000 calls.
 
         Raises ConfigurationError for terms that are impossible. A log without calls has no proposals, and a note.
         """

@@ -14,36 +14,43 @@ import numpy as np
 
 from agentflow.mcp.optimization.cost.cells import prompt_costs, ratio_of_words
 from agentflow.mcp.optimization.cost.replay import State
-from agentflow.mcp.optimization.cost.table import Floats, Table
+from agentflow.mcp.optimization.cost.table import Floats, Ints, Table
 
 __all__ = ["Rerouting", "mixed", "swapped"]
 
 
 @dataclass(frozen=True, eq=False)
 class Rerouting:
-    """A change. `shares` is segments × from × to; each row adds up to 1, and what is not to be moved stays."""
+    """A change. `shares` is segments × from × to; each row adds up to 1, and what is not to be moved stays.
+
+    The rest is worked out beforehand, for the `calls` that are moved: the share that `stays`, the shares that `go` to
+    each model, what the prompt costs there, how many tokens are said here; by model, what a token costs that is said,
+    and what a batch costs of the usual price.
+    """
 
     shares: Floats
+    calls: Ints
+    stays: Floats
+    go: Floats
     prompts: Floats
+    words: Floats
     said: Floats
     batch: Floats
 
     def replay(self, table: Table, state: State) -> None:
-        words = ratio_of_words(table, state.seen)[table.segment, table.model]
-        shares = self.shares[table.segment, table.model]
-        stays = shares[np.arange(len(table)), table.model]
-        moved = state.sent & (stays < 1.0)
-        if not moved.any():
+        sent = state.sent[self.calls]
+        calls = self.calls[sent]
+        if not len(calls):
             return
-        there = self.prompts + table.output[:, None] * words * self.said
-        shares = shares.copy()
-        shares[np.arange(len(table)), table.model] = 0.0
-        cost = stays * state.cost + (shares * there).sum(axis=1)
-        batched = stays * state.cost * state.batch + (shares * there * self.batch).sum(axis=1)
+        ratio = ratio_of_words(table, state.seen)[table.segment[calls], table.model[calls]]
+        there = self.go[sent] * (self.prompts[sent] + self.words[sent, None] * ratio * self.said)
+        here = self.stays[sent] * state.cost[calls]
+        cost = here + there.sum(axis=1)
+        batched = here * state.batch[calls] + (there * self.batch).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            state.batch = np.where(moved, batched / cost, state.batch)
-        state.cost = np.where(moved, cost, state.cost)
-        state.stays = np.where(moved, state.stays * stays, state.stays)
+            state.batch[calls] = batched / cost
+        state.cost[calls] = cost
+        state.stays[calls] *= self.stays[sent]
 
 
 def mixed(table: Table, mix: Floats) -> Rerouting:
@@ -65,7 +72,15 @@ def swapped(table: Table, swaps: dict[tuple[int, int], int]) -> Rerouting:
 
 def _rerouting(table: Table, shares: Floats) -> Rerouting:
     prompts, said = prompt_costs(table)
-    return Rerouting(np.array(shares), prompts, said, np.array([_batch(table, name) for name in table.models]))
+    rows = np.array(shares)[table.segment, table.model]
+    each = np.arange(len(table))
+    stays = rows[each, table.model]
+    rows[each, table.model] = 0.0
+    calls = np.flatnonzero(stays < 1.0)
+    batch = np.array([_batch(table, name) for name in table.models])
+    return Rerouting(
+        np.array(shares), calls, stays[calls], rows[calls], prompts[calls], table.output[calls], said, batch
+    )
 
 
 def _batch(table: Table, name: str) -> float:

@@ -190,6 +190,46 @@ async def test_a_candidate_that_cannot_be_configured_is_passed_over_and_one_that
     assert (await keyless.execute(ask())).text == "large"
 
 
+@settings(max_examples=80)
+@given(st.lists(st.sampled_from(["ok", "busy", "bad"]), min_size=1, max_size=5), st.booleans(), st.booleans())
+def test_models_are_asked_once_each_from_the_best_on_until_one_answers_or_the_request_is_at_fault(
+    outcomes: list[str], backwards: bool, streaming: bool
+) -> None:
+    asked: list[str] = []
+
+    def model(name: str, outcome: str) -> ScriptedProvider:
+        def say(request: Request) -> object:
+            asked.append(name)
+            return {"ok": f"from {name}", "busy": OverloadedError(name), "bad": BadRequestError(name)}[outcome]
+
+        return ScriptedProvider(say)  # type: ignore[arg-type]
+
+    names = [f"m{number}" for number in range(len(outcomes))]
+    worth = {name: (number if backwards else len(names) - number) / 10 for number, name in enumerate(names)}
+    models = {
+        name: Candidate(model(name, outcome), price=CHEAP, quality=worth[name])
+        for name, outcome in zip(names, outcomes, strict=True)
+    }
+    router = ModelRouter(models, value=1.0)
+
+    async def main() -> str:
+        if streaming:
+            return "".join([chunk.content async for chunk in router.execute_streaming(ask())])
+        return (await router.execute(ask())).text
+
+    order = sorted(names, key=lambda name: -worth[name])
+    ends = [name for name in order if outcomes[names.index(name)] != "busy"]
+    wanted = order[: order.index(ends[0]) + 1] if ends else order
+    last = outcomes[names.index(wanted[-1])]
+    if last == "ok":
+        assert asyncio.run(main()) == f"from {wanted[-1]}"
+    else:
+        with pytest.raises(ModelError, match=wanted[-1]) as failure:
+            asyncio.run(main())
+        assert isinstance(failure.value, BadRequestError if last == "bad" else OverloadedError)
+    assert asked == wanted
+
+
 async def test_cancellation_goes_through_and_nobody_else_is_asked() -> None:
     started = asyncio.Event()
 

@@ -60,6 +60,7 @@ S = TypeVar("S", bound="_Value")
 
 RESIDENCY: Final = "residency"
 """The key of a request's metadata by which a call demands places: `.metadata(residency="eu,ch")`."""
+_OURS: Final = (RESIDENCY, "agentflow_")
 
 
 class _Value(Struct, frozen=True, omit_defaults=True):
@@ -215,10 +216,11 @@ class Request(_Value, frozen=True):
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """What of the metadata the provider gets: all but a demand for places, which is obeyed here."""
-        if RESIDENCY not in self.metadata:
+        """What of the metadata the provider gets: a demand for places is obeyed here, and so is whatever begins with
+        `agentflow_`."""
+        if not self.metadata:
             return self.metadata
-        return {name: value for name, value in self.metadata.items() if name != RESIDENCY}
+        return {name: value for name, value in self.metadata.items() if not name.startswith(_OURS)}
 
     def replace_model(self, model: str) -> Request:
         return replace(self, model=model)

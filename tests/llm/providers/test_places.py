@@ -1,4 +1,4 @@
-"""A call's demand for places is obeyed here and told to no provider, of which some would refuse it."""
+"""A call's demand for places, and labels for AgentFlow, are told to no provider, of which some would refuse them."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def bodies(kind: Any, **options: Any) -> Any:
 )
 def test_the_demand_is_not_sent(kind: Any, options: dict[str, Any]) -> None:
     body = bodies(kind, **options)
-    assert body(residency="eu") == body()
+    assert body(residency="eu", agentflow_kind="law") == body()
 
 
 def test_other_labels_go_with_it() -> None:
-    request = Request("m", (), metadata={"user_id": "u", "residency": "eu"})
+    request = Request("m", (), metadata={"user_id": "u", "residency": "eu", "agentflow_cache": "off"})
     assert request.labels == {"user_id": "u"}
     assert Request("m", (), metadata={"user_id": "u"}).labels == {"user_id": "u"}

@@ -10,7 +10,7 @@ import pytest
 from tests.support.batch_api_server import FULL_PRICE, Trouble
 from tests.support.batch_bench import BatchBench, Died
 
-from agentflow.errors import ConfigurationError
+from agentflow.errors import AuthenticationError, ConfigurationError
 from agentflow.mcp.performance.batching.jobs.job import BatchJob
 
 PROMPTS = [f"question {number}" for number in range(6)]
@@ -123,6 +123,17 @@ async def test_a_death_among_direct_calls_repeats_only_what_was_under_way(bench:
         twice = sum(bench.server.billed[prompt] == 2 for prompt in asked)
         assert twice <= at_risk <= 2
     assert 10 < edge < 39
+
+
+async def test_a_wrong_key_among_direct_calls_fails_no_request(bench: BatchBench) -> None:
+    bench.server.trouble["direct"] = [Trouble.UNKNOWN_KEY]
+    with await bench.submit(PROMPTS, model="openai", deadline=60.0) as job:
+        with pytest.raises(AuthenticationError):
+            await texts(job)
+        assert job.status().failed == 0
+        assert await texts(job) == ANSWERS
+        assert job.status().at_risk == 0
+    assert set(bench.server.billed.values()) == {1}
 
 
 async def test_an_unsure_submission_at_the_deadline_is_at_risk_until_it_is_known(bench: BatchBench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 import stat
 from contextlib import aclosing
@@ -26,10 +27,14 @@ from agentflow.errors import (
 )
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.caller import Caller, asking_as
+from agentflow.llm.content import Image
 from agentflow.llm.messages import Message, Request, Thinking
 from agentflow.mcp.performance.batching.jobs.job import BatchJob
 
 PROMPTS = ["one", "two", "three"]
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 Place = tuple[BatchBench, str]
 
 
@@ -89,6 +94,18 @@ async def test_what_the_model_cannot_be_asked_is_found_before_anything_is_stored
     with pytest.raises(Exception, match="one answer a request"):
         await bench.submit([asked], model="anthropic")
     assert not bench.store.exists()
+
+
+async def test_files_in_a_request_are_read_when_it_is_submitted(bench: BatchBench) -> None:
+    """And stand in the file of jobs: nobody reads them again, also where a deadline makes it a direct call."""
+    picture = bench.folder / "dot.png"
+    picture.write_bytes(PNG)
+    asked = Request("", (Message("user", ["What is this?", Image(picture)]),))
+    for deadline in (None, 10.0):
+        with await bench.submit([asked], model="anthropic", deadline=deadline) as job:
+            picture.unlink(missing_ok=True)
+            assert [result.text async for result in job.results()] == ["re: What is this?"]
+        picture.write_bytes(PNG)
 
 
 # ---- the file ------------------------------------------------------------------------------------------------
@@ -172,6 +189,14 @@ async def test_two_never_work_on_one_job(bench: BatchBench) -> None:
     assert not list(bench.folder.glob("*.lock"))
     job.close()
     other.close()
+
+
+async def test_a_bare_break_lets_go_of_the_job(bench: BatchBench) -> None:
+    job = await bench.submit(PROMPTS, model="openai", policy=replace(bench.policy, part_requests=1))
+    async for _ in job.results():
+        break
+    assert len([result async for result in job.results()]) == 3
+    job.close()
 
 
 async def test_leaving_in_the_middle_loses_nothing(bench: BatchBench) -> None:

@@ -8,6 +8,7 @@ have: it may be left at any point, by whatever means, and another one goes on fr
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
@@ -31,16 +32,19 @@ __all__ = ["Course", "hold"]
 _UNSENT: Final = (State.PLANNED, State.UPLOADING, State.UPLOADED)
 _SENDING: Final = (*_UNSENT, State.SUBMITTING)
 _SHORTEST: Final = 0.05  # seconds of sleep
+_TURNS: Final = 20  # of the event loop, in which results that were left by a bare `break` let go of the job
 
 
-def hold(store: Path, job: str) -> FileLock:
+async def hold(store: Path, job: str) -> FileLock:
     """The lock of a job, taken. Raises BatchHeldError where somebody else has it."""
     name = hashlib.sha256(job.encode()).hexdigest()[:12]
     lock = FileLock(store.with_name(f"{store.name}.{name}.lock"))
-    while lock.take():
-        if lock.stands():
-            return lock
-        lock.give_up()  # whoever had it was just giving it up, and its file is gone
+    for _ in range(_TURNS):
+        while lock.take():
+            if lock.stands():
+                return lock
+            lock.give_up()  # whoever had it was just giving it up, and its file is gone
+        await asyncio.sleep(0)
     raise BatchHeldError(job)
 
 
@@ -64,7 +68,7 @@ class Course:
         """Yields whenever requests were settled: how many. Raises BatchHeldError, and the ModelError that lets nothing
         be sent."""
         desk = self._desk
-        lock = hold(desk.store.path, desk.id)
+        lock = await hold(desk.store.path, desk.id)
         try:
             while not self._is_over():
                 for part in self._due():

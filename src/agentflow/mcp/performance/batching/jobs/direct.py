@@ -10,9 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from agentflow.core.robustness.attempt import Attempt, current_attempt
-from agentflow.errors import AgentFlowError, LimitExceededError
+from agentflow.errors import (
+    AgentFlowError,
+    AuthenticationError,
+    ConfigurationError,
+    LimitExceededError,
+    PermissionDeniedError,
+    QuotaExceededError,
+    RejectedError,
+)
 from agentflow.llm.caller import asking_as
 from agentflow.mcp.performance.batching.jobs.desk import Desk
 from agentflow.mcp.performance.batching.jobs.outcomes import error_text, read_request, response_text
@@ -20,11 +29,22 @@ from agentflow.mcp.performance.batching.jobs.rows import RequestRow, Settling
 
 __all__ = ["ask_directly"]
 
+# Nothing was paid, and what stands in the way is no fault of the request: it stays open.
+_NOT_ASKED: Final = (
+    ConfigurationError,
+    LimitExceededError,
+    RejectedError,
+    AuthenticationError,
+    PermissionDeniedError,
+    QuotaExceededError,
+)
+
 
 async def ask_directly(desk: Desk, rows: Sequence[RequestRow], risky: frozenset[str]) -> AsyncGenerator[int, None]:
     """Yields whenever some are settled. A request of a part in `risky` may be answered, and billed, by its batch, too.
 
-    A limit that is used up is raised once what is under way has come; what is not asked stays open.
+    A limit that is used up, a guard that lets nothing through or a wrong key is raised once what is under way has come;
+    what was not asked stays open.
     """
     waiting = list(reversed(rows))
     running: set[asyncio.Task[Settling]] = set()
@@ -58,7 +78,7 @@ async def _ask(desk: Desk, row: RequestRow, in_a_batch: bool) -> Settling:
     try:
         with asking_as(desk.caller):
             response = await desk.ask.execute(read_request(row.request))
-    except LimitExceededError:
+    except _NOT_ASKED:
         desk.store.stop_direct(desk.id, row.seq)
         raise
     except AgentFlowError as error:

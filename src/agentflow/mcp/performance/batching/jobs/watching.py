@@ -109,13 +109,13 @@ def _again(desk: Desk, part: PartRow, error: ModelError | None = None) -> None:
 async def _close(desk: Desk, part: PartRow, batch: Batch, harvest: Harvest) -> int:
     """The part's last state, with what is left of it planned anew in the same breath."""
     job = desk.job
-    left = [*harvest.leftovers, *_missing(desk, batch, harvest.missing), *_called_off(desk, harvest.cancelled)]
+    left = [*harvest.leftovers, *_missing(desk, part, batch, harvest.missing), *_called_off(desk, harvest.cancelled)]
     again = [each for each in left if job.cancelled is None and _is_asked_again(desk, each)]
     final = [each for each in left if each not in again]
     full = any(fault.code in _FULL for fault in batch.faults)
     rows = [each.row for each in again]
     most = -(-part.requests // 2) if full else part.requests  # what was too much at once goes in halves
-    direct = job.direct is not None or part.state is State.CANCELLING or _was_called_off(desk, part)
+    direct = job.direct is not None or _was_called_off(desk, part)
     settled = [_final(desk, each, job.cancelled is not None) for each in final]
     await desk.settle(part)
     desk.store.finish(
@@ -139,13 +139,14 @@ def _was_called_off(desk: Desk, part: PartRow) -> bool:
     return any(entry.part == part.id and entry.event == Event.CANCEL for entry in desk.store.journal(desk.id))
 
 
-def _missing(desk: Desk, batch: Batch, rows: Sequence[RequestRow]) -> list[Leftover]:
+def _missing(desk: Desk, part: PartRow, batch: Batch, rows: Sequence[RequestRow]) -> list[Leftover]:
     """Requests of which the batch says nothing. One that was refused or is gone has worked on none of them, or nobody
     knows; one that has ended well has lost answers that may have been paid for."""
     if batch.faults:
         blamed = {fault.index: fault for fault in batch.faults}
         every = None if any(index is not None for index in blamed) else blamed[None]
-        return [_refusal(desk, row, blamed.get(at) or every) for at, row in enumerate(rows)]
+        places = {row.seq: at for at, row in enumerate(desk.store.requests(desk.id, part=part.id))}
+        return [_refusal(desk, row, blamed.get(places[row.seq]) or every) for row in rows]
     error = BatchRequestError("missing", "the batch ended without a word of this request", job=desk.id)
     if batch.outcome == "expired":
         error = BatchRequestError("expired", "the provider's time was up before all was done", job=desk.id)

@@ -282,3 +282,19 @@ async def test_a_stream_does_not_run_far_ahead_of_its_readers() -> None:
         await asyncio.sleep(0)
     assert sent < 5_000
     await stream.aclose()
+
+
+async def test_readers_that_wait_do_not_wake_each_other() -> None:
+    """Two who have read all there is wait in peace: a loop that is kept busy would never come to the next chunk."""
+    model = held()
+    cache = cached(model)
+    tasks = [asyncio.create_task(read(cache)) for _ in range(3)]
+    await settled(lambda: len(model.calls) == 1)
+    (flight,) = cache._asking._flights._loops[asyncio.get_running_loop()].values()
+    await settled(lambda: len(flight._bells) == 3)
+    bells = list(flight._bells)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert flight._bells == bells
+    model.gate.set()  # type: ignore[union-attr]
+    assert {whole(chunks).text for chunks in await asyncio.gather(*tasks)} == {"answer 1 to Hi"}

@@ -51,6 +51,7 @@ class Flight:
         "_bells",
         "_flights",
         "_loop",
+        "_room",
         "_seats",
         "landing",
         "name",
@@ -66,6 +67,7 @@ class Flight:
         self._flights = flights
         self._seats: dict[Seat, None] = {}
         self._bells: list[asyncio.Future[None]] = []
+        self._room: asyncio.Future[None] | None = None  # what a stream waits for that is far ahead
         self._base = 0  # number of the first piece that is still here
         self.name = name
         self.payer: Seat | None = None  # who the cost is told to: whoever has waited the longest when it is known
@@ -86,7 +88,8 @@ class Flight:
         while (readers := [seat.read for seat in self._seats if seat.reads]) and (
             self._base + len(self.pieces) - max(readers) > _AHEAD
         ):
-            await self.news()
+            self._room = self._loop.create_future()
+            await self._room
 
     def forget(self) -> None:
         """It is too long to be kept: from here on, what all have read is dropped, and nobody else can join."""
@@ -130,8 +133,8 @@ class Flight:
             return
         if self.payer is seat and not self.landing.done():
             self.payer = next(iter(self._seats), None)
+        self.caught_up()
         if self._seats or self.unattended or self.landing.done() or self.task is None:
-            self.ring()
             return
         self._leave_the_list()
         self.task.cancel()
@@ -147,6 +150,12 @@ class Flight:
         for bell in bells:
             if not bell.done():
                 bell.set_result(None)
+
+    def caught_up(self) -> None:
+        """One who reads has read all there is, or has left: a stream that waits for that goes on. Nobody else is woken:
+        two who read would wake each other for ever."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     async def news(self) -> None:
         """Until something has happened."""
@@ -197,7 +206,7 @@ class Seat:
                         yield chunk
                 return
             else:
-                flight.ring()  # a stream that waits for its readers may go on
+                flight.caught_up()
                 await flight.news()
 
 

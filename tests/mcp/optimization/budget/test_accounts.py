@@ -77,6 +77,15 @@ async def test_a_reservation_is_made_in_all_accounts_or_in_none(make: Make) -> N
     await accounts.aclose()
 
 
+async def test_the_last_unit_can_be_taken_and_not_one_more(make: Make) -> None:
+    accounts = make()
+    assert (await accounts.reserve("c", 99, [charge()], now=START, lease=9)).granted
+    assert not (await accounts.reserve("d", 2, [charge()], now=START, lease=9)).granted
+    assert (await accounts.reserve("e", 1, [charge()], now=START, lease=9)).granted
+    assert not (await accounts.reserve("f", 1, [charge()], now=START, lease=9)).granted
+    await accounts.aclose()
+
+
 async def test_a_soft_limit_refuses_nothing(make: Make) -> None:
     accounts = make()
     verdict = await accounts.reserve("c", 500, [charge(hard=False)], now=START, lease=9)

@@ -106,6 +106,11 @@ def test_router_overhead_measures_decisions_and_calls(tmp_path: Path) -> None:
     assert report["raw"]["litellm"] is None
 
 
+def test_stack_overhead_measures_the_tail_with_and_without_all_of_it(tmp_path: Path) -> None:
+    report = run("stack_overhead", tmp_path)
+    assert measured(report, "whole stack: added") is not None
+
+
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -5,7 +5,7 @@ report.table("Chain", ["engine", "µs a node"], [["AgentFlow", "0.97"]])
 report.promise("a step of a chain", limit=0.5, measured=0.34, unit="× PocketFlow")
 report.finish(folder)                          prints Markdown, writes folder/flow_overhead.json
 
-python benchmarks/results.py build/benchmarks --write docs/benchmarks.md      one page out of all of them
+python benchmarks/results.py build/benchmarks --write docs/benchmarks.md      one page of PAGES
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "benchmarks"
-ORDER = ("flow_overhead", "llm_overhead", "config", "robustness", "observability", "durability", "soak")
+PAGES = {
+    "benchmarks.md": ("flow_overhead", "llm_overhead", "config", "robustness", "observability", "durability", "soak"),
+    "benchmarks_savings.md": (
+        "cache_overhead", "semantic_cache", "budget", "batching", "router_overhead", "cost_optimizer", "load_generator",
+        "stack_overhead",
+    ),
+}  # fmt: skip
+"""Which benchmarks stand on which page of docs/, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +200,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=OUTPUT, help="where the JSON files lie (%(default)s)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there instead of printing it")
     arguments = parser.parse_args()
-    reports = [load(file) for name in ORDER if (file := arguments.folder / f"{name}.json").exists()]
+    wanted = PAGES["benchmarks.md" if arguments.write is None else arguments.write.name]
+    reports = [load(file) for name in wanted if (file := arguments.folder / f"{name}.json").exists()]
     if not reports:
         parser.error(f"{arguments.folder} holds no results: run scripts/bench first")
     if arguments.write:
-        missing = [name for name in ORDER if name not in {report.name for report in reports}]
+        missing = [name for name in wanted if name not in {report.name for report in reports}]
         if missing:
             parser.error(f"the page would lose what {', '.join(missing)} measured: run these first")
         arguments.write.write_text(page(reports), "utf-8")

@@ -86,11 +86,13 @@ class Rules:
 
     def resets(self, account: str, now: float) -> float | None:
         """When there may be room again in an account; None for a run's, which is never reset."""
-        period = next((each for each in _PERIODS if account.endswith(f"/{each}")), None)
-        return None if period is None else self.windows.place(period, now).resets
+        for period in _PERIODS:
+            if account.endswith(f"/{period}"):
+                return self.windows.place(period, now).resets
+        return None
 
     def _windowed(self, whose: str, amounts: _Amounts, now: float) -> list[Charge]:
-        found = []
+        found: list[Charge] = []
         for period, limit in amounts:
             number, ends, _ = self.windows.place(period, now)
             found.append(Charge(f"{self.account}{whose}/{period}", number, ends, limit, self.hard))
@@ -98,8 +100,12 @@ class Rules:
 
 
 def _amounts(allowance: Allowance) -> _Amounts:
-    said = [(period, allowance.of(period)) for period in _PERIODS]
-    return tuple((period, allowed(limit)) for period, limit in said if limit is not None)
+    found: list[tuple[Period, int]] = []
+    for period in _PERIODS:
+        limit = allowance.of(period)
+        if limit is not None:
+            found.append((period, allowed(limit)))
+    return tuple(found)
 
 
 def checked(name: str, amount: float | None) -> None:

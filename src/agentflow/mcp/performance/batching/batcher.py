@@ -158,8 +158,9 @@ class RequestBatcher:
         """Others in its batch may have longer, so each has an eye on its own time."""
         if request.timeout is None:
             return await asked
+        limit = asyncio.timeout(request.timeout)
         try:
-            async with asyncio.timeout(request.timeout) as limit:
+            async with limit:
                 return await asked
         except TimeoutError:
             if not limit.expired():

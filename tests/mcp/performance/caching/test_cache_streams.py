@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -198,3 +200,26 @@ def test_whatever_was_said_comes_back(content: Any, streamed: bool, streaming: b
     first, second = asyncio.run(main())
     assert second.cache_hit == "exact"
     assert replace(second, cost=None, cache_hit=None) == replace(first, cost=None, cache_hit=None)
+
+
+async def test_a_stream_counts_by_what_it_takes_in_memory() -> None:
+    """A chunk of five letters is an object of hundreds of bytes, and the bound is one of memory."""
+
+    class Wordy(Costly):
+        async def execute_streaming(self, request: Request) -> AsyncGenerator[StreamChunk, None]:
+            for _ in range(200):
+                yield StreamChunk("word ")
+            yield END
+
+    cache = cached(Wordy())
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(20):
+            await read(cache, asked(str(number)))
+        await cache.aclose()
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.5 < cache.statistics().bytes / taken < 2

@@ -24,21 +24,23 @@ from agentflow.mcp.performance.caching.tally import Tally
 
 __all__ = ["Found", "Shelf"]
 
+_PIECE: Final = 350  # bytes that a chunk takes in memory beside its words, about
 _TELL: Final = 10.0  # seconds between two times that what was counted is told, where nothing is kept
 _HEED: Final = 1.0  # seconds between two looks whether another process has purged
 
 
 class Found:
     """What was found, as it may be handed out to its tenant. `packed` is what it is read from anew for everybody, where
-    somebody could change what he got."""
+    somebody could change what he got; `size` is how many bytes it takes here, about."""
 
-    __slots__ = ("_whole", "kept", "packed", "plain", "tenant")
+    __slots__ = ("_whole", "kept", "packed", "plain", "size", "tenant")
 
     def __init__(self, kept: Kept, packed: bytes, tenant: str | None) -> None:
         self.kept = kept
-        self.packed = packed
         self.tenant = tenant
         self.plain = kept.is_plain
+        self.packed = b"" if self.plain else packed
+        self.size = len(packed) + _PIECE * len(kept.pieces)
         self._whole: Response | None = None
 
     def answer(self, tier: str) -> Response:
@@ -84,7 +86,7 @@ class Shelf:
         found = None if packed is None else self._read(packed, name, tenant)
         if found is None or found.kept.gone <= self._clock.time():
             return None
-        self.memory.put(name, Item(found, len(found.packed), found.kept.cost or 0.0, found.kept.labels))
+        self._put(name, found)
         return found
 
     async def fresh(self, name: str, tenant: str | None) -> Found | None:
@@ -100,7 +102,7 @@ class Shelf:
         packed = pack(kept, self._keyring.of(tenant), name)
         if packed is None:
             return "unstorable"
-        held = self.memory.put(name, Item(Found(kept, packed, tenant), len(packed), kept.cost or 0.0, kept.labels))
+        held = self._put(name, Found(kept, packed, tenant))
         if self.store is not None:
             self._errands(self.store)
             seconds = kept.gone - self._clock.time()
@@ -128,6 +130,9 @@ class Shelf:
         if self.store is not None:
             await self.tell(self.store)
             await self.store.aclose()
+
+    def _put(self, name: str, found: Found) -> bool:
+        return self.memory.put(name, Item(found, found.size, found.kept.cost or 0.0, found.kept.labels))
 
     def _read(self, packed: bytes, name: str, tenant: str | None) -> Found | None:
         kept = unpack(packed, self._keyring.of(tenant), name)

@@ -61,9 +61,7 @@ _PIPED: Final = 160
 @click.option("--cooldown", type=float, help="Seconds after that are not counted.  [default: as --warmup]")
 @click.option("--drain", type=float, default=30.0, show_default=True, help="Seconds to wait for the last answers.")
 @click.option("--timeout", type=float, help="Seconds a call may take.")
-@click.option(
-    "--workers", type=click.IntRange(0, 256), default=1, show_default=True, help="Load processes; 0: none."
-)
+@click.option("--workers", type=click.IntRange(0, 256), default=1, show_default=True, help="Load processes; 0: none.")
 @click.option("--max-in-flight", type=click.IntRange(1), default=1000, show_default=True, help="Requests at once.")
 @click.option("--max-lag", type=float, default=0.02, show_default=True, help="Seconds that it may be late, at p99.")
 @click.option("--slo", metavar="LIMITS", help="What a good request keeps to, in seconds: ttft=2,tpot=0.2,e2e=30.")

@@ -124,14 +124,13 @@ def _comparison(comparison: Comparison, wide: bool) -> Table:
     table = _table([title, "before", "after", "change", *(["95 % interval"] if wide else []), "p", ""])
     for each in comparison.differences:
         style = _STYLES[each.verdict]
-        base = abs(each.before)
-        ends = [signed(end / base) if base else "" for end in (each.low, each.high)]
+        low, high = signed(each.share(each.low)), signed(each.share(each.high))
         table.add_row(
             each.metric,
             of_metric(each.metric, each.before),
             of_metric(each.metric, each.after),
-            _text(signed(each.relative) if each.change else "±0%", style),
-            *([f"{ends[0]} to {ends[1]}" if base else "–"] if wide else []),
+            _text(signed(each.relative), style),
+            *([f"{low} to {high}"] if wide else []),
             "<0.001" if each.holm < 0.001 else f"{each.holm:.3f}",
             _text(each.verdict, style),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -121,3 +122,18 @@ def test_two_models_of_one_benchmark_are_compared_request_by_request() -> None:
     assert found.relative == pytest.approx(0.2)
     assert found.verdict == "worse"
     assert found.low == pytest.approx(found.change, rel=0.3)
+
+
+def test_a_server_that_answers_again_is_better_than_one_that_never_did() -> None:
+    """Infinite latencies are compared as well; nothing of it is "not a number"."""
+    latencies = drawn(Random(1))
+    records = measures(latencies).records
+    hung = [
+        replace(each, error="Unfinished", ended=None, first=None) if each.index % 5 == 0 else each for each in records
+    ]
+    before = replace(measures(latencies), records=tuple(hung))
+    found = of(compared(before, measures(latencies), paired=True, dice=Random(0)), "p99.e2e")
+    assert math.isinf(found.before)
+    assert found.relative == -1.0
+    assert found.verdict == "better"
+    assert not any(map(math.isnan, (found.low, found.high, found.p, found.share(found.low))))

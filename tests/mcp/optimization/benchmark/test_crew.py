@@ -185,3 +185,15 @@ async def test_the_same_plan_in_this_process_asks_through_models_yml_as_well(ser
     )
     report = await benchmark.run()
     assert len(server.prompts) == len(report["known"].answered) == len(benchmark.plan())
+
+
+async def test_a_run_that_is_stopped_before_it_began_ends_at_once(server: Server) -> None:
+    benchmark = Benchmark(
+        "known", dataset=Dataset.of("a"), arrivals=Constant(5.0), duration=60.0, workers=1, config=server.address
+    )
+    running = asyncio.create_task(benchmark.run())
+    await asyncio.sleep(0)
+    benchmark.stop()
+    report = await running
+    assert server.prompts == []
+    assert not report.valid

@@ -18,9 +18,11 @@ from agentflow.mcp.optimization.benchmark import (
     Gamma,
     Objective,
     Poisson,
+    Trace,
 )
 from agentflow.mcp.optimization.benchmark.measures import PERCENTILES, Measures
 from agentflow.mcp.optimization.benchmark.percentiles import quantile
+from agentflow.mcp.optimization.benchmark.trace import Arrival
 
 STALL = (20.0, 25.0)
 
@@ -220,3 +222,11 @@ def test_a_provider_that_says_no_usage_is_estimated_and_the_report_says_so() -> 
     report = measured(Silent(clock), clock, duration=5.0)
     assert report["known"].estimated == len(report["known"].answered)
     assert any("estimated" in remark for remark in report.runs[0].remarks())
+
+
+def test_a_window_ends_with_the_trace_that_is_replayed() -> None:
+    clock = VirtualClock()
+    trace = Trace(tuple(Arrival(0.5 * number, 1, 1) for number in range(21)))
+    report = measured(KnownLatencies(clock), clock, arrivals=trace, duration=3600.0)
+    assert report["known"].window.end == 10.0
+    assert report["known"].offered == pytest.approx(2.0)

@@ -61,6 +61,8 @@ def plain(value: float | None) -> str:
 
 def signed(share: float) -> str:
     """A change: "+12.3%", "−4%"."""
+    if not share:
+        return "±0%"
     if math.isinf(share):
         return "+∞" if share > 0.0 else "−∞"
     return f"{'−' if share < 0.0 else '+'}{abs(share) * 100.0:.3g}%"

@@ -15,6 +15,7 @@ Every model gets the same questions at the same moments, so that they are compar
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ from agentflow.mcp.optimization.benchmark.generator import Generated, Generator,
 from agentflow.mcp.optimization.benchmark.measures import Measures, Window
 from agentflow.mcp.optimization.benchmark.objective import Objective
 from agentflow.mcp.optimization.benchmark.report import BenchmarkReport
+from agentflow.mcp.optimization.benchmark.trace import Trace
 
 __all__ = ["Asked", "Benchmark", "Progress"]
 
@@ -102,9 +104,11 @@ class Benchmark:
         usual = min(_SHARE * positive("duration", duration), _LONGEST)
         self.window = Window(*_edges(warmup, duration, usual))
         self._cooldown = _not_negative("cooldown", usual if cooldown is None else cooldown)
-        self._limits = Limits(
-            self.window.end + self._cooldown, _not_negative("drain", drain), max_in_flight, bool(checkers)
-        )
+        whole = self.window.end + self._cooldown
+        if isinstance(arrivals, Trace):  # what comes after its last arrival is no load
+            self.window = self.window.until(arrivals.duration)
+            whole = min(whole, math.nextafter(arrivals.duration, math.inf))
+        self._limits = Limits(whole, _not_negative("drain", drain), max_in_flight, bool(checkers))
         self._questions, self._arrivals = dataset, arrivals
         self._objective = objective or Objective()
         self._checkers = {name_of(checker): checker for checker in checkers}
@@ -219,6 +223,7 @@ class Benchmark:
             while True:
                 await self._clock.sleep(_TELLING)
                 watching(self._clock.monotonic() - start, generator.standing)
+                generator.standing.recent.clear()
 
         telling = asyncio.create_task(tell()) if self._watch is not None else None
         self._running = generator

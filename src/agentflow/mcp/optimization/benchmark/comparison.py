@@ -54,6 +54,7 @@ def _quality(measures: Measures, record: Record) -> float | None:
 
 
 METRICS: Final = (
+    # Means are of what came at all; what did not is counted by error_share, and infinitely late in the percentiles.
     Metric("mean.ttft", lambda measures, record: _finite(record.ttft)),
     Metric("p99.ttft", lambda measures, record: record.ttft, 0.99),
     Metric("mean.tpot", lambda measures, record: record.tpot),
@@ -95,8 +96,16 @@ class Difference:
 
     @property
     def relative(self) -> float:
-        """The change as a share of what was before; infinite from nothing."""
-        return self.change / abs(self.before) if self.before else math.copysign(math.inf, self.change or 1.0)
+        """The change as a share of what was before."""
+        return self.share(self.change)
+
+    def share(self, change: float) -> float:
+        """Any change as a share of what was before: infinite from nothing, all of it from what was infinite."""
+        if not change:
+            return 0.0
+        if math.isinf(self.before):
+            return math.copysign(1.0, change)
+        return change / abs(self.before) if self.before else math.copysign(math.inf, change)
 
 
 @dataclass(frozen=True, slots=True)

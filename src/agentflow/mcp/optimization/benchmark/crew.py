@@ -32,8 +32,8 @@ _PROGRAM: Final = "from agentflow.mcp.optimization.benchmark.worker import main;
 """Not `-m`: the messages must be of the module's classes, and not of those of `__main__`."""
 _HEAD_START: Final = 0.25
 """Seconds from the word to the common moment: enough for it to reach everybody."""
-_LAST_WORDS: Final = 10.0
-"""Seconds that a worker which was told to stop has to tell what it has."""
+_LAST_WORDS: Final = 60.0
+"""Seconds that a worker has to tell what it has, beyond the end of the run."""
 
 
 class Crew:
@@ -96,14 +96,15 @@ class Crew:
 
     async def _records_of(self, number: int, watch: Callable[[Standing], None]) -> Generated:
         limits = self._jobs[number].limits
-        async with asyncio.timeout(limits.duration + limits.drain + _HEAD_START + 6 * _LAST_WORDS):
-            while True:
-                message = await self._next(number)
-                if isinstance(message, Generated):
-                    return message
-                if isinstance(message, Standing):
+        patience = limits.duration + limits.drain + _HEAD_START + _LAST_WORDS
+        try:
+            async with asyncio.timeout(patience):
+                while not isinstance(message := await self._next(number), Generated):
                     self._standings[number] = message
                     watch(together(self._standings))
+                return message
+        except TimeoutError:
+            raise ProcessError(f"load process {number} told nothing within {patience:g} s of its start") from None
 
     async def _expect(self, number: int, kind: type) -> None:
         message = await self._next(number)

@@ -34,7 +34,7 @@ def _row(each: Difference, reach: float) -> Markup:
         element("th", each.metric),
         element("td", of_metric(each.metric, each.before), class_="number"),
         element("td", of_metric(each.metric, each.after), class_="number"),
-        element("td", signed(each.relative) if each.change else "±0%", class_=f"number {kind}"),
+        element("td", signed(each.relative), class_=f"number {kind}"),
         element("td", _bar(each, reach), class_=kind),
         element("td", "<0.001" if each.holm < 0.001 else f"{each.holm:.3f}", class_="number"),
         element("td", each.verdict, class_=kind),
@@ -43,17 +43,13 @@ def _row(each: Difference, reach: float) -> Markup:
 
 def _reach(comparison: Comparison) -> float:
     """How far the bars go: the largest relative change, cut where a single one would dwarf the others."""
-    ends = [abs(_relative(each, end)) for each in comparison.differences for end in (each.low, each.high)]
+    ends = [abs(each.share(end)) for each in comparison.differences for end in (each.low, each.high)]
     known = [end for end in ends if math.isfinite(end)]
     return min(2.0, max(known, default=0.0)) or 0.1
 
 
-def _relative(each: Difference, change: float) -> float:
-    return change / abs(each.before) if each.before else math.copysign(math.inf, change) if change else 0.0
-
-
 def _bar(each: Difference, reach: float) -> Markup:
-    low, middle, high = (_place(_relative(each, value), reach) for value in (each.low, each.change, each.high))
+    low, middle, high = (_place(each.share(value), reach) for value in (each.low, each.change, each.high))
     return element(
         "svg",
         element("line", x1=_WIDE / 2, x2=_WIDE / 2, y1=0, y2=18, class_="zero"),

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final
 from agentflow.clock import SystemClock
 from agentflow.errors import describe
 from agentflow.mcp.optimization.benchmark.asking import Target, asking_model, loaded
-from agentflow.mcp.optimization.benchmark.generator import Generator, Limits, Planned
+from agentflow.mcp.optimization.benchmark.generator import Generated, Generator, Limits, Planned
 from agentflow.mcp.optimization.benchmark.precise_loop import precise_loop
 
 __all__ = ["LENGTH", "Failed", "Go", "Job", "Ready", "Stop", "main", "packed"]
@@ -82,7 +82,8 @@ async def work(reader: asyncio.StreamReader, out: BinaryIO) -> None:
         _warm_up()
         _say(out, Ready())
         go = await _next(reader)
-        if not isinstance(go, Go):
+        if not isinstance(go, Go):  # stopped before it began, or nobody is there any more
+            _say(out, Generated([], [], 0.0))
             return
         listening = asyncio.create_task(_listen(reader, generator))
         telling = asyncio.create_task(_tell(generator, out))

@@ -86,6 +86,15 @@ async def test_the_last_unit_can_be_taken_and_not_one_more(make: Make) -> None:
     await accounts.aclose()
 
 
+async def test_a_slice_counts_until_the_latest_end_that_anybody_named(make: Make) -> None:
+    """Two processes whose clocks differ, and a run that has been remembered anew."""
+    accounts = make()
+    for name, ends in (("c", 1_000), ("d", 500)):
+        await accounts.reserve(name, 40, [charge(ends=START + ends)], now=START, lease=9_000)
+    assert not (await accounts.reserve("e", 40, [charge()], now=START + 700, lease=9)).granted
+    await accounts.aclose()
+
+
 async def test_a_soft_limit_refuses_nothing(make: Make) -> None:
     accounts = make()
     verdict = await accounts.reserve("c", 500, [charge(hard=False)], now=START, lease=9)

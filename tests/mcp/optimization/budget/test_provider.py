@@ -65,6 +65,10 @@ class Heard:
         assert kind == "budget"
         self.facts.append(facts)
 
+    def remark(self, kind: str, facts: dict[str, object]) -> None:
+        assert kind == "budget"
+        self.facts.append(facts)
+
     @property
     def decisions(self) -> list[object]:
         return [facts["decision"] for facts in self.facts]
@@ -192,11 +196,15 @@ async def test_a_caller_who_is_cancelled_leaves_the_bound_reserved() -> None:
         await asyncio.Event().wait()
         return "never"
 
-    asking = asyncio.ensure_future(budgeted(ScriptedProvider(wait), budget).execute(REQUEST))
+    heard = Heard()
+    with asking_as(heard.caller()):
+        asking = asyncio.ensure_future(budgeted(ScriptedProvider(wait), budget).execute(REQUEST))
     await asked.wait()
     asking.cancel()
     await asyncio.wait([asking])
     assert await reserved(budget) == pytest.approx(BOUND, rel=0.1)
+    assert heard.decisions == ["allowed", "held"]
+    assert await budget.correct(str(heard.facts[-1]["call"]), 0.0)
 
 
 # ---- streams

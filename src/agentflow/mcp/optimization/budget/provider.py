@@ -185,13 +185,20 @@ class _Call:
         known = cost_nothing(error) or (begun and self._meter.noted > 0)
         amount = self._meter.cost if known else None
         if not isinstance(error, Exception):
-            if amount is not None:
-                self._reservation.settle_soon(amount)  # nothing can be waited for
+            self._left(amount)
             return
         if amount is None:
             await self._hold(f"it may have been billed: {type(error).__name__}")
         else:
             await self._settle(amount, type(error).__name__)
+
+    def _left(self, amount: int | None) -> None:
+        """Its caller is gone, so nothing can be waited for."""
+        if amount is not None:
+            self._reservation.settle_soon(amount)
+        elif self._told.caller.watched:
+            reason = "it may have been billed: its caller has left"
+            self._told.remark("held", self._reservation.tightest, reason=reason, **self._facts())
 
     async def _settle(self, amount: int, reason: str) -> None:
         standings = await self._reservation.settle(amount)
@@ -231,14 +238,21 @@ class _Told:
         self._model = model
 
     async def say(self, decision: str, standing: Standing | None, **facts: object) -> None:
-        if not self.caller.watched:
-            return
+        if self.caller.watched:
+            await self.caller.tell("budget", self._all(decision, standing, facts))
+
+    def remark(self, decision: str, standing: Standing | None, **facts: object) -> None:
+        """The same, and nobody is waited for."""
+        if self.caller.scope is not None:
+            self.caller.scope.remark("budget", self._all(decision, standing, facts))
+
+    def _all(self, decision: str, standing: Standing | None, facts: Mapping[str, object]) -> Mapping[str, object]:
         told: dict[str, object] = {"model": self._model, "decision": decision, "account": "", **facts}
         if standing is not None:
             told.update(_facts_of(standing))
         if self.caller.tenant is not None:
             told["tenant"] = self.caller.tenant
-        await self.caller.tell("budget", told)
+        return told
 
     async def refused(self, account: str, error: Exception) -> None:
         facts: dict[str, object] = {"account": account, "reason": str(error)}

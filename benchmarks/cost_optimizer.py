@@ -48,9 +48,9 @@ NAMES = {
 class Plan:
     runs: int = 1_400
     splits: int = 50
-    companies: int = 100
+    companies: int = 60
     company_runs: int = 600
-    large: int = 20_000
+    large: int = 6_000
 
 
 TINY = Plan(runs=200, splits=2, companies=2, company_runs=150, large=150)

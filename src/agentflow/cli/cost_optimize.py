@@ -151,7 +151,9 @@ def _write(findings: Findings, report: Path | None, picture: Path | None, patch:
         write_whole(report, page_of(findings))
         written.append(report)
     if picture is not None:
-        findings.write_picture(picture)
+        from agentflow.mcp.optimization.cost.front_picture import write_front
+
+        write_front(findings, picture)
         written.append(picture)
     if patch is not None:
         from agentflow.mcp.optimization.cost.patch import patch_of

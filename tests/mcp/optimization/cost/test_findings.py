@@ -12,7 +12,15 @@ from tests.support.png import Picture
 
 from agentflow import ModelRegistry
 from agentflow.errors import ConfigurationError
-from agentflow.mcp.optimization.cost import Call, CostOptimizer, PriceSnapshot, UsageLog
+from agentflow.mcp.optimization.cost import (
+    Call,
+    CostOptimizer,
+    PriceSnapshot,
+    UsageLog,
+    write_patch,
+    write_picture,
+    write_report,
+)
 from agentflow.mcp.optimization.cost.findings import Findings
 from agentflow.mcp.optimization.cost.page import page_of
 from agentflow.mcp.optimization.cost.page_front import labels
@@ -88,7 +96,7 @@ def test_equal_prices_have_equal_digests_and_others_another() -> None:
 def test_the_patch_is_laid_over_models_yml_and_what_it_names_is_in_force(tmp_path: Path, findings: Findings) -> None:
     base = "\n".join(f"  {name}: {{provider: lab}}" for name in ("large", "middle", "small", "haiku"))
     (tmp_path / "models.yml").write_text(f"providers:\n  lab: {{kind: scripted}}\nmodels:\n{base}\n")
-    findings.write_patch(tmp_path / "patch.yml")
+    write_patch(findings, tmp_path / "patch.yml")
     text = (tmp_path / "patch.yml").read_text()
     registry = ModelRegistry.load(
         environ={"AGENTFLOW_CONFIG": str(tmp_path / "patch.yml")}, cwd=tmp_path, home=tmp_path
@@ -164,10 +172,12 @@ def test_names_beside_points_do_not_lie_over_each_other() -> None:
 
 
 def test_the_picture_is_drawn(tmp_path: Path, findings: Findings) -> None:
-    findings.write_report(tmp_path / "out.html", picture=tmp_path / "out.png")
+    write_report(findings, tmp_path / "out.html")
+    write_picture(findings, tmp_path / "out.png")
+    assert (tmp_path / "out.html").read_text(encoding="utf-8") == page_of(findings)
     picture = Picture((tmp_path / "out.png").read_bytes())
     assert (picture.width, picture.height) == (1152, 691)
-    found_in().write_picture(tmp_path / "none.png")
+    write_picture(found_in(), tmp_path / "none.png")
     assert (tmp_path / "none.png").stat().st_size > 5_000
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,19 @@ def test_the_time_that_a_log_covers_is_never_less_than_an_hour() -> None:
     assert log.seconds == 3_600.0
     assert log.is_short
     assert UsageLog([]).days == pytest.approx(1 / 24)
+
+
+def test_reading_a_log_loads_no_numpy_and_an_analysis_without_it_says_what_to_install() -> None:
+    program = (
+        "import sys\n"
+        "from agentflow.errors import MissingExtraError\n"
+        "from agentflow.mcp.optimization.cost import CostOptimizer, UsageLog\n"
+        "log = UsageLog([])\n"
+        "assert not {'numpy', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "import importlib.util, agentflow.mcp.optimization.cost.optimizer as optimizer\n"
+        "optimizer.find_spec = lambda name: None\n"
+        "try: CostOptimizer(log)\n"
+        "except MissingExtraError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install 'agentflow-engine[learn]'" in done.stdout

@@ -18,10 +18,11 @@ from agentflow.mcp.optimization.cost.findings import Findings, Front, FrontPoint
 from agentflow.mcp.optimization.cost.forecast import FEWEST_RUNS, Estimate
 from agentflow.mcp.optimization.cost.mixing import Mix, alone, front, present_mix
 from agentflow.mcp.optimization.cost.price_snapshot import PriceSnapshot
-from agentflow.mcp.optimization.cost.proposal import Proposal, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal
 from agentflow.mcp.optimization.cost.replay import saving
 from agentflow.mcp.optimization.cost.spend import drift, spend_by
 from agentflow.mcp.optimization.cost.table import Table, table_of
+from agentflow.mcp.optimization.cost.terms import Terms
 from agentflow.mcp.optimization.cost.usage_log import UsageLog
 
 __all__ = ["analysed"]

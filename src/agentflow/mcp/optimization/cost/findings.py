@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from agentflow.mcp.optimization.cost.forecast import Estimate
 from agentflow.mcp.optimization.cost.mixing import Mix
 from agentflow.mcp.optimization.cost.price_snapshot import PriceSnapshot
-from agentflow.mcp.optimization.cost.proposal import Proposal, QualityChange, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal, QualityChange
 from agentflow.mcp.optimization.cost.spend import SpendRow
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["Findings", "Front", "FrontPoint"]
 
@@ -70,26 +70,3 @@ class Findings:
     def a_day(self) -> float:
         """US dollars."""
         return self.spent / self.days
-
-    def write_report(self, path: str | Path, *, picture: str | Path | None = None) -> None:
-        """The page (HTML, one file that asks nothing of any server), and with `picture` the front as a PNG.
-
-        Raises MissingExtraError for a picture without matplotlib (extra `report`).
-        """
-        from agentflow.mcp.optimization.cost.page import page_of
-
-        Path(path).write_text(page_of(self), encoding="utf-8")
-        if picture is not None:
-            self.write_picture(picture)
-
-    def write_picture(self, path: str | Path) -> None:
-        """The front as a PNG. Raises MissingExtraError."""
-        from agentflow.mcp.optimization.cost.front_picture import write_front
-
-        write_front(self, Path(path))
-
-    def write_patch(self, path: str | Path) -> None:
-        """What of it models.yml can say, as a file to be laid over the others."""
-        from agentflow.mcp.optimization.cost.patch import patch_of
-
-        Path(path).write_text(patch_of(self), encoding="utf-8")

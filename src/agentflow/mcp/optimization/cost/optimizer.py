@@ -4,8 +4,7 @@
     findings = optimizer.propose(quality_floor=0.9, patient=["nightly*"])
     for proposal in findings.proposals:
         print(proposal.title, proposal.saves.value, proposal.saves.low, proposal.saves.high)     # US dollars a day
-    findings.write_report("out.html", picture="out.png")
-    findings.write_patch("models.patch.yml")
+    write_report(findings, "out.html")                   # and write_picture, write_patch
 
 Nothing is asked of any model, and nothing is changed. How sure a number is: `forecast.py`; what is proposed: `advice/`.
 """
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from agentflow.errors import ConfigurationError, MissingExtraError
 from agentflow.llm.config.model import ModelConfig
 from agentflow.mcp.optimization.cost.price_snapshot import PriceSnapshot
-from agentflow.mcp.optimization.cost.proposal import Terms
+from agentflow.mcp.optimization.cost.terms import Terms
 from agentflow.mcp.optimization.cost.usage_log import UsageLog
 
 if TYPE_CHECKING:

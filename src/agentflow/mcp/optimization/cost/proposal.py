@@ -6,35 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from agentflow.mcp.optimization.cost.forecast import LEVEL, Estimate
+from agentflow.mcp.optimization.cost.forecast import Estimate
 from agentflow.mcp.optimization.cost.replay import Change
 
-__all__ = ["Fields", "Kind", "Proposal", "QualityChange", "Risk", "Terms"]
+__all__ = ["Fields", "Kind", "Proposal", "QualityChange", "Risk"]
 
 Kind: TypeAlias = Literal["cache", "semantic", "route", "swap", "prompt_cache", "batch", "max_tokens"]
 Risk: TypeAlias = Literal["none", "low", "some", "high"]
 Fields: TypeAlias = Mapping[str, object]
 """What an entry of models.yml would say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What proposals are to be made under.
-
-    `quality_floor` is the mean score that a mix of models must reach for sure; without it, that of today less
-    `tolerance`. `cache_ttl` is in seconds, `cache_capacity` a number of entries; with `cache_all`, requests whose
-    answers vary are cached too. `patient` names flows and tenants for whom a day is soon enough. `likeness` is the
-    cosine from which two questions may mean the same. `level` is that of all intervals.
-    """
-
-    quality_floor: float | None = None
-    tolerance: float = 0.02
-    cache_ttl: float = 3_600.0
-    cache_capacity: int | None = None
-    cache_all: bool = False
-    patient: tuple[str, ...] = ()
-    likeness: float = 0.95
-    level: float = LEVEL
 
 
 @dataclass(frozen=True, slots=True)

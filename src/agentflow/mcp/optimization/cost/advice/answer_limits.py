@@ -17,8 +17,9 @@ import numpy as np
 
 from agentflow.mcp.optimization.cost.advice.money import per_cent
 from agentflow.mcp.optimization.cost.forecast import Estimate, forecast
-from agentflow.mcp.optimization.cost.proposal import Proposal, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal
 from agentflow.mcp.optimization.cost.table import Bools, Floats, Table
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["limit_proposals"]
 

@@ -11,9 +11,10 @@ import numpy as np
 from agentflow.mcp.optimization.cost.advice.money import lifetime, per_cent, usd
 from agentflow.mcp.optimization.cost.exact_cache import ExactCache, hits
 from agentflow.mcp.optimization.cost.forecast import Estimate
-from agentflow.mcp.optimization.cost.proposal import Proposal, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal
 from agentflow.mcp.optimization.cost.replay import saving
 from agentflow.mcp.optimization.cost.table import Bools, Table
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["cache_proposals"]
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from agentflow.mcp.optimization.cost.exact_cache import ExactCache, hits
 from agentflow.mcp.optimization.cost.forecast import Estimate
-from agentflow.mcp.optimization.cost.proposal import Proposal, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal
 from agentflow.mcp.optimization.cost.table import Table
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["likeness_proposals"]
 

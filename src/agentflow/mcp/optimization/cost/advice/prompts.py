@@ -14,9 +14,10 @@ from agentflow.mcp.optimization.cost.prompt_cache import (
     gains,
     worth_keeping,
 )
-from agentflow.mcp.optimization.cost.proposal import Proposal, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal
 from agentflow.mcp.optimization.cost.replay import saving
 from agentflow.mcp.optimization.cost.table import Bools, Table
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["prompt_proposals"]
 

@@ -7,10 +7,11 @@ import numpy as np
 from agentflow.mcp.optimization.cost.advice.money import per_cent, usd
 from agentflow.mcp.optimization.cost.cells import FEWEST_OUTCOMES, Cells
 from agentflow.mcp.optimization.cost.mixing import Goal, Mix, best_reachable, cheapest, present_mix
-from agentflow.mcp.optimization.cost.proposal import Fields, Proposal, QualityChange, Terms
+from agentflow.mcp.optimization.cost.proposal import Fields, Proposal, QualityChange
 from agentflow.mcp.optimization.cost.replay import saving
 from agentflow.mcp.optimization.cost.rerouting import mixed
 from agentflow.mcp.optimization.cost.table import Table
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["goal_of", "route_notes", "route_proposals"]
 

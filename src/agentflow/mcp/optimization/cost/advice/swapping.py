@@ -12,10 +12,11 @@ import numpy as np
 
 from agentflow.mcp.optimization.cost.advice.money import per_cent
 from agentflow.mcp.optimization.cost.cells import FEWEST_OUTCOMES, Cells
-from agentflow.mcp.optimization.cost.proposal import Proposal, QualityChange, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal, QualityChange
 from agentflow.mcp.optimization.cost.replay import saving
 from agentflow.mcp.optimization.cost.rerouting import swapped
 from agentflow.mcp.optimization.cost.table import Table
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["swap_proposals"]
 

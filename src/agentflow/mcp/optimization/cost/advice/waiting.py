@@ -6,9 +6,10 @@ import numpy as np
 
 from agentflow.mcp.optimization.cost.advice.money import per_cent
 from agentflow.mcp.optimization.cost.batching import Batching, can_wait
-from agentflow.mcp.optimization.cost.proposal import Proposal, Terms
+from agentflow.mcp.optimization.cost.proposal import Proposal
 from agentflow.mcp.optimization.cost.replay import saving
 from agentflow.mcp.optimization.cost.table import Bools, Table
+from agentflow.mcp.optimization.cost.terms import Terms
 
 __all__ = ["batch_proposals"]
 

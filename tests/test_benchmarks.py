@@ -98,6 +98,15 @@ def test_robustness_measures_every_guard_and_tries_their_edges(tmp_path: Path) -
     assert measured(report, "edges at which a guard does the wrong thing") == 0
 
 
+def test_the_load_generator_is_held_against_a_server_that_knows_its_latencies(tmp_path: Path) -> None:
+    """Every request is answered and found again in the server's own account; without GuideLLM no word of it."""
+    report = run("load_generator", tmp_path)
+    assert measured(report, "percentiles and means against the truth") is not None
+    assert [promise["what"] for promise in report["promises"] if "GuideLLM" in promise["what"]] == []
+    [only] = report["raw"]["rounds"]
+    assert only["answered"] == 60
+
+
 def test_router_overhead_measures_decisions_and_calls(tmp_path: Path) -> None:
     """LiteLLM takes part where it may install itself; the tiny run learns no policy."""
     report = run("router_overhead", tmp_path, "--alone")

@@ -222,7 +222,7 @@ def _leave(report: BenchmarkReport, before: Baseline | None, tolerance: float, i
     if interrupted:
         leave_interrupted("interrupted; what stands above is what was measured until then")
     if not report.valid:
-        click.echo("error: the measurement is not valid, so no gate is judged by it; see above", err=True)
+        click.echo("error: the measurement is not valid, and judges nothing; see above", err=True)
         raise click.exceptions.Exit(UNRELIABLE)
     worse = [each for one in report.comparisons for each in one.worse(tolerance)] if before is not None else []
     for each in worse:

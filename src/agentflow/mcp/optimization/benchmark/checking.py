@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from agentflow.errors import ConfigurationError, describe
 from agentflow.mcp.optimization.benchmark.dataset import Case
@@ -132,8 +132,7 @@ def checker_named(text: str) -> Checker:
         raise ConfigurationError(f"the checker {name!r} ({plugins[name].value}): {describe(error)}") from error
     if not callable(made):
         raise ConfigurationError(f"the checker {name!r} ({plugins[name].value}) gives no function of a text and a case")
-    checker: Checker = made
-    return checker
+    return cast("Checker", made)
 
 
 def _regex(pattern: str | None) -> Checker:

@@ -132,9 +132,9 @@ def _sections(findings: Findings) -> list[Markup]:
 
 
 _COMPARED: Final = {
-    True: "The same requests at the same moments, compared in pairs. Bars are 95\N{NO-BREAK SPACE}% intervals of the change, relative "
+    True: "The same requests at the same moments, compared in pairs. Bars are 95% intervals of the change, relative "
     "to what was before; p is corrected for the number of metrics (Holm). “same” means that it may be chance.",
-    False: "The requests were not the same, so only their sums are compared. Bars are 95\N{NO-BREAK SPACE}% intervals of the change, "
+    False: "The requests were not the same, so only their sums are compared. Bars are 95% intervals of the change, "
     "relative to what was before; p is corrected for the number of metrics (Holm). “same” means that it may be chance.",
 }
 
@@ -145,7 +145,7 @@ def _latencies(findings: Findings) -> Markup | None:
     return section(
         "Latency",
         "Counted from the moment each request was meant to be sent. Every nine takes the same room, so the tail can be "
-        "read; bars are 95\N{NO-BREAK SPACE}% intervals. Where the dashed line, which counts from the moment a request was really sent, "
+        "read; bars are 95% intervals. Where the dashed line, which counts from the moment a request was really sent, "
         "lies below the other, a closed loop would have missed the difference.",
         _legend(findings),
         element("div", [figure for figure in figures if figure is not None], class_="pair"),

@@ -42,7 +42,7 @@ def numbers_section(findings: Findings) -> Markup | None:
     )
     return section(
         "Percentiles",
-        "Below each its 95\N{NO-BREAK SPACE}% interval, by order statistics, widened where neighbours depend on each other (batch "
+        "Below each its 95% interval, by order statistics, widened where neighbours depend on each other (batch "
         "means). ≥ stands where too few values lie beyond a percentile to bound it.",
         scrolling(table),
     )

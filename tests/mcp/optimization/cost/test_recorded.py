@@ -116,3 +116,29 @@ async def test_requests_that_differ_in_more_than_words_are_told_apart(tmp_path: 
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
     assert not any("told apart by their words" in note for note in log.notes)
+
+
+async def test_a_router_s_chance_belongs_to_the_call_that_it_chose(tmp_path: Path) -> None:
+    """What weighs outcomes later: how likely it was that this model would be asked. A cached answer is no call."""
+    (tmp_path / "models.yml").write_text(
+        "providers:\n  lab: {kind: scripted, options: {answers: [a, b, c]}}\n"
+        "models:\n"
+        "  small: {provider: lab, price: {input: 1, output: 2}}\n"
+        "  large: {provider: lab, price: {input: 10, output: 20}}\n"
+        "  routed: {router: {candidates: [small, large], quality: {small: 0.8, large: 0.9}, lambda: 0.001, "
+        "exploration: true}, cache: {ttl: 60}}\n"
+    )
+    routed = ModelRegistry.load(tmp_path / "models.yml", environ={}, cwd=tmp_path, home=tmp_path)
+
+    @node
+    async def ask(state: SharedState) -> None:
+        await LLMClientBuilder(lambda: routed, Call("routed")).prompt("Hello").temperature(0.0).execute()
+
+    with RunStore(tmp_path / "runs.db") as store, observe(store):
+        await AsyncFlow(ask >> ask.named("again"), name="two").run({})
+    await routed.aclose()
+    with RunReader(tmp_path / "runs.db") as reader:
+        [call] = recorded_log(reader)
+    assert call.model in ("small", "large")
+    assert call.propensity is not None
+    assert 0.0 < call.propensity < 1.0

@@ -3,6 +3,7 @@
     RunReader(…)  ──recorded_log(reader)──▶  UsageLog
       model_start  ── what was asked: limits, temperature, words where contents are kept ──┐
       model_success ── tokens, cost, reason it ended, seconds ────────────────────────────┼──▶ Call
+      route ── how likely it was that this model would be chosen ───────────────────────────┤
       feedback, checkers ── a score of that span, or of the whole run ─────────────────────┘
 
 Where contents were recorded, a request is identified by the fingerprint beside them, which counts all that may change
@@ -59,6 +60,15 @@ class _Run:
     ended: dict[int, Call] = field(default_factory=dict)
     parents: dict[int, int | None] = field(default_factory=dict)
     scores: list[tuple[int, float]] = field(default_factory=list)
+    routes: dict[tuple[int, object], object] = field(default_factory=dict)
+
+    def begin(self, event: ExecutionEvent) -> None:
+        """A request begins; if a router has just chosen its model, how likely that was belongs to it."""
+        asked = dict(event.data)
+        propensity = self.routes.pop((event.parent or 0, asked.get("model")), None)
+        if propensity is not None:
+            asked["propensity"] = propensity
+        self.begun[event.span or event.sequence] = asked
 
     def judged(self) -> Iterator[Call]:
         """Each call with the latest word on it; one about its own span outdoes one about what is around it."""
@@ -81,13 +91,15 @@ class _Gatherer:
     def see(self, event: ExecutionEvent) -> None:
         run = self._runs[event.run_id]
         if event.kind == "model_start":
-            run.begun[event.span or event.sequence] = event.data
+            run.begin(event)
         if event.kind.endswith("_start"):
             run.parents[event.span or event.sequence] = event.parent
         if event.kind in _ENDS and _tokens(event.data, "input_tokens") is not None:
             run.ended[event.span] = self._call(event, run.begun.pop(event.span, {}))
         elif event.kind == "feedback" and _number(event.data.get("score")) is not None:
             run.scores.append((_about(event, run), float(str(event.data["score"]))))
+        elif event.kind == "route" and _number(event.data.get("propensity")) is not None:
+            run.routes[event.span, event.data.get("to")] = event.data["propensity"]
         elif event.kind == "flow_start" and event.data.get("batch"):
             self._batched.add(self._records[event.run_id].name)
 
@@ -134,6 +146,7 @@ class _Gatherer:
             temperature=_number(data.get("temperature")),
             max_tokens=_tokens(data, "max_tokens"),
             fingerprint=stated if isinstance(stated, str) else _print(said, data) if said else None,
+            propensity=_number(data.get("propensity")),
             prefix=prefix,
             prefix_tokens=int(share * tokens),
         )

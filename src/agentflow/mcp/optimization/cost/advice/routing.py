@@ -86,8 +86,9 @@ def route_notes(table: Table, cells: Cells, terms: Terms) -> list[str]:
 
 
 def _by_chance(table: Table) -> bool:
-    judged = [call for call in table.log if call.score is not None]
-    return bool(judged) and all(call.propensity for call in judged)
+    """A router that does not explore is always sure of its choice: that is no chance."""
+    likely = [call.propensity for call in table.log if call.score is not None]
+    return all(likely) and any(each is not None and each < 1.0 for each in likely)
 
 
 def _shares(table: Table, mix: Mix) -> list[tuple[str, str]]:

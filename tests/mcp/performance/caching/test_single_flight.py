@@ -298,3 +298,45 @@ async def test_readers_that_wait_do_not_wake_each_other() -> None:
     assert flight._bells == bells
     model.gate.set()  # type: ignore[union-attr]
     assert {whole(chunks).text for chunks in await asyncio.gather(*tasks)} == {"answer 1 to Hi"}
+
+
+async def test_who_leaves_last_is_gone_when_the_connection_is() -> None:
+    """Giving it back takes a while, and whoever closes his client right afterwards must not be overtaken by it."""
+    given_back: list[bool] = []
+
+    class Slow(Costly):
+        async def execute(self, request: Request) -> Response:
+            self.calls.append(request)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                given_back.append(True)
+            raise AssertionError
+
+    model = Slow()
+    (task,) = await started(cached(model), model, 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert given_back == [True]
+
+
+async def test_an_answer_that_came_between_the_look_and_the_lease_is_found(tmp_path: Any) -> None:
+    """Another process has answered, kept and given back its lease in just that moment."""
+    model = Costly()
+    other = cached(model, store=SqliteStore(tmp_path / "cache.db"))
+
+    class Late(SqliteStore):
+        async def claim(self, name: str, holder: str, seconds: float) -> bool:
+            if not model.calls:
+                await other.execute(asked())
+                await other.aclose()
+            return await super().claim(name, holder, seconds)
+
+    cache = cached(model, store=Late(tmp_path / "cache.db"))
+    answer = await cache.execute(asked())
+    assert (answer.text, answer.cost, answer.cache_hit) == ("answer 1 to Hi", 0.0, "exact")
+    assert len(model.calls) == 1
+    assert (cache.statistics().hits, cache.statistics().misses) == (1, {})
+    await cache.aclose()

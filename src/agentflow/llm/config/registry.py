@@ -409,9 +409,9 @@ class ModelRegistry:
             self._resolved.clear()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.pipelines.aclose)
-            closing.push_async_callback(self.chains.aclose)
             for provider in reversed(built):
                 closing.push_async_callback(provider.aclose)
+            closing.push_async_callback(self.chains.aclose)  # first: what waits in a batch is still to be asked
 
     # ---- the slow path ---------------------------------------------------------------------------------------
 

@@ -149,6 +149,22 @@ def test_a_long_prompt_is_bounded_by_the_price_of_long_prompts() -> None:
     assert most(request("x" * 10, max_tokens=1), tariff) < charged(1_000 * 1.0 / 1e6)
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(10_000, 1),
+        Usage(10_000, 1, cached_tokens=10_000),
+        Usage(10_000, 1, cache_write_tokens=10_000),
+        Usage(10_000, 1, cache_write_tokens=10_000, cache_write_1h_tokens=10_000),
+    ],
+)
+@pytest.mark.parametrize("dearest", ["input", "cached", "cache_write", "cache_write_1h"])
+def test_the_bound_is_that_of_the_dearest_sort_of_prompt(usage: Usage, dearest: str) -> None:
+    price = Price.flat(Rates(**{"input": 1.0, "output": 1.0, "cached": 1.0, "cache_write": 1.0, dearest: 9.0}))
+    cost = price.cost(usage)
+    assert cost is None or charged(cost) <= most(request("x" * 10_000, max_tokens=1), Tariff("m", [price]))
+
+
 def test_a_price_that_changes_soon_counts_already() -> None:
     soon = Tariff("m", [PRICE, Price.flat(Rates(20.0, 80.0))], max_output=10)
     assert most(request(), soon) > 5 * most(request(), Tariff("m", [PRICE], max_output=10))

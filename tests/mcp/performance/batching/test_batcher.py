@@ -31,7 +31,7 @@ from agentflow.errors import (
     UnsupportedError,
 )
 from agentflow.llm.caller import Caller, asking_as, current_caller
-from agentflow.llm.messages import EmbeddingRequest, Message, Request, Response, Usage
+from agentflow.llm.messages import EmbeddingRequest, Embeddings, Message, Request, Response, Usage
 from agentflow.llm.providers.base import EmbeddingProvider
 from agentflow.llm.providers.scripted import ScriptedProvider
 from agentflow.llm.wrapped_models import provider_of
@@ -271,6 +271,35 @@ def test_a_request_without_texts_has_no_vectors() -> None:
         assert (await batcher.embed(texts())).vectors == ()
 
     bench(test)
+
+
+def test_what_waits_when_the_registry_is_closed_is_answered_before_its_provider_is(tmp_path: Path) -> None:
+    class Closing(ScriptedProvider):
+        closed = False
+
+        async def embed(self, request: EmbeddingRequest) -> Embeddings:
+            assert not self.closed
+            await asyncio.sleep(0.01)
+            return await super().embed(request)
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    provider = Closing([])
+    yml = "models:\n  v: {provider: toy, price: {input: 1, output: 1}, batch: {latency_budget: 10}}\n"
+    made = Bench(tmp_path, {"toy": provider}, yml)
+
+    async def main() -> None:
+        asked = [asyncio.ensure_future(made.ask("v").embed([text])) for text in "ab"]
+        await asyncio.sleep(0.001)
+        asked += [asyncio.ensure_future(made.ask("v").embed([text])) for text in "cd"]
+        await asyncio.sleep(0.001)
+        await made.registry.aclose()
+        assert [len(each.result()) for each in asked] == [1] * 4
+
+    made.run(main())
+    assert provider.embedded == [("a", "b"), ("c", "d")]
+    assert provider.closed
 
 
 # ---- one bad request

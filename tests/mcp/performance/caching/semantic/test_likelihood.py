@@ -15,6 +15,13 @@ def seen(*labels: tuple[float, bool], window: int = 256) -> Evidence:
     return Evidence([Label(*label) for label in labels], window=window)
 
 
+def knowing(labels: int = 5000) -> Population:
+    """One that has seen so many labels, of which it has learned nothing."""
+    population = Population(pooled=False)
+    population.note(labels)
+    return population
+
+
 def test_without_labels_nothing_is_promised() -> None:
     assert Population().bound(None, 0.99, caution=0.5) < 0.6
 
@@ -22,7 +29,7 @@ def test_without_labels_nothing_is_promised() -> None:
 def test_right_answers_raise_the_bound_above_them_more_than_below() -> None:
     """The curve rises with similarity: what is right at 0.9 is likely right at 0.95, and not at 0.5."""
     evidence = seen(*[(0.9, True)] * 30)
-    bounds = [Population().bound(evidence, similarity, caution=0.5) for similarity in (0.5, 0.9, 0.95)]
+    bounds = [knowing().bound(evidence, similarity, caution=0.5) for similarity in (0.5, 0.9, 0.95)]
     assert bounds == sorted(bounds)
     assert bounds[0] < 0.7
     assert bounds[2] > 0.95
@@ -30,14 +37,19 @@ def test_right_answers_raise_the_bound_above_them_more_than_below() -> None:
 
 def test_one_wrong_answer_lowers_it() -> None:
     right = [(0.9, True)] * 30
-    before = Population().bound(seen(*right), 0.9, caution=0.5)
-    assert Population().bound(seen(*right, (0.9, False)), 0.9, caution=0.5) < before - 0.02
+    before = knowing().bound(seen(*right), 0.9, caution=0.5)
+    assert knowing().bound(seen(*right, (0.9, False)), 0.9, caution=0.5) < before - 0.02
 
 
 def test_caution_holds_back() -> None:
     evidence = seen(*[(0.9, True)] * 5)
     bold, careful = (Population().bound(evidence, 0.9, caution=caution) for caution in (0.0, 2.0))
     assert careful < bold
+
+
+def test_more_is_held_back_while_little_is_known_of_all() -> None:
+    evidence = seen(*[(0.9, True)] * 5)
+    assert knowing(50).bound(evidence, 0.9, caution=0.5) < knowing(5000).bound(evidence, 0.9, caution=0.5) - 0.05
 
 
 def test_traps_that_look_more_alike_than_paraphrases_keep_the_bound_down() -> None:
@@ -59,11 +71,12 @@ def test_what_leaves_the_window_is_forgotten() -> None:
 
 
 def test_a_new_answer_starts_from_what_its_like_have_shown() -> None:
-    """Thirty answers were right above 0.8 and wrong below 0.7: so is the next one, probably."""
+    """Sixty answers were right above 0.8 and wrong below 0.7: so is the next one, probably."""
     evidences = [seen((0.85, True), (0.9, True), (0.65, False), (0.6, False)) for _ in range(60)]
     population = Population()
+    population.note(240)
     population.fit(evidences)
-    assert population.bound(None, 0.9, caution=0.5) > 0.9
+    assert population.bound(None, 0.9, caution=0.0) > 0.9
     assert population.bound(None, 0.6, caution=0.0) < 0.2
 
 

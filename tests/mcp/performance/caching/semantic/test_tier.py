@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.semantic_workload import lexical
+from benchmarks.semantic.workload import lexical
 from msgspec.structs import replace
 
 from agentflow.clock import VirtualClock

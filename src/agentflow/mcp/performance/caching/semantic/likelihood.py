@@ -14,14 +14,15 @@ uncertainty computed in full instead of by an asymptotic band. What is implement
    the cross-entropy that the paper minimises. It is kept for all 1,230 curves of a grid, so that one label is one
    addition, and labels that a line separates (for which no best fit exists) are nothing special.
 3. The prior. The paper takes each cached answer for itself. Here the weights of the curves are learned from all
-   (`Population`): the mixture that makes all labels likeliest, by EM, with one answer of even weights added (empirical
-   Bayes; the maximum-likelihood mixture of Kiefer and Wolfowitz 1956). So an answer that was just cached starts from
+   (`Population`): the mixture that makes all labels likeliest, by EM, with three answers of even weights added
+   (empirical Bayes; the maximum-likelihood mixture of Kiefer and Wolfowitz 1956). So an answer that was just cached starts from
    what its like have shown. Answers to questions with names or numbers, which vetoes guard, and answers to others are
    populations of their own. `pooled=False` keeps the even weights.
 4. The bound. The paper takes, for the best ε, (1 − ε) times the lower end of a confidence band of level 1 − ε. Here
    it is m − κ d, with mean m and standard deviation d of P(s; θ) under the posterior: m alone is what a Bayesian would
-   bet on, κ is what is held back because the best of many answers look better than they are. (The paper's form over
-   the same posterior was tried: the best of (1 − ε) q_ε, where q_ε is the ε-quantile. It gives hardly any answer.)
+   bet on, κ is what is held back because the best of many answers look better than they are, and because the prior
+   itself is only estimated: κ = κ₀ (1 + √(200 / labels of the population)). (The paper's form over the same posterior
+   was tried: the best of (1 − ε) q_ε, where q_ε is the ε-quantile. It gives hardly any answer.)
 
 All arrays are NumPy, of shape (1230,) unless said otherwise; similarities are cosines.
 """
@@ -45,6 +46,7 @@ _THRESHOLDS: Final = np.linspace(0.2, 1.2, 41)
 """Above 1 lie curves of answers that are never right."""
 _STEEPNESSES: Final = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 _LAPSES: Final = (0.0, 0.02, 0.08, 0.25, 0.6)
+_EARLY: Final = 200.0  # labels of a population at which twice as much is held back as at the end
 _SURE: Final = 1e-6
 """No curve is so sure of itself that one label could rule it out for good: labels may be mistaken."""
 
@@ -136,7 +138,7 @@ class Population:
         self.weights = weights.astype(np.float32)
 
     def bound(self, evidence: Evidence | None, similarity: float, *, caution: float) -> float:
-        """A lower bound of the probability that the cached answer is right: equation 4, with κ = `caution`."""
+        """A lower bound of the probability that the cached answer is right: equation 4, with κ₀ = `caution`."""
         weights = self.weights
         if evidence is not None and evidence.labels:
             log = evidence.log_likelihood
@@ -145,9 +147,10 @@ class Population:
         whole = float(weights.sum())
         mean = float(weights @ right) / whole
         variance = float(weights @ (right * right)) / whole - mean * mean
-        return mean - caution * math.sqrt(max(variance, 0.0))
+        held_back = caution * (1.0 + math.sqrt(_EARLY / max(self._labels, 1)))
+        return mean - held_back * math.sqrt(max(variance, 0.0))
 
 
 _EVEN: Final[Floats] = np.full(CURVES.size, 1.0 / CURVES.size, np.float32)
-_CAUTION: Final = 1.0
+_CAUTION: Final = 3.0
 """How many answers, spread evenly over all curves, are taken to be there beside those that were seen."""

@@ -290,7 +290,7 @@ class BatchApiServer:
     def _openai_batch(self, work: Work) -> Json:
         done, failed = self._counts(self.go_on(work))
         status = work.ended or ("cancelling" if work.cancelled_at is not None else "in_progress")
-        answers, errors = self._openai_lines(work)
+        kinds = {what == "answered" for *_, what in work.worked if what != "refused"}
         return {
             "id": work.id,
             "object": "batch",
@@ -298,8 +298,8 @@ class BatchApiServer:
             "created_at": int(work.created),
             "metadata": json.loads(work.name),
             "request_counts": {"total": len(work.items), "completed": done, "failed": failed},
-            "output_file_id": f"out-{work.id}" if work.ended and answers else None,
-            "error_file_id": f"err-{work.id}" if work.ended and errors else None,
+            "output_file_id": f"out-{work.id}" if work.ended and True in kinds else None,
+            "error_file_id": f"err-{work.id}" if work.ended and False in kinds else None,
             "errors": {"object": "list", "data": work.faults} if work.ended == "failed" else None,
         }
 

@@ -9,8 +9,8 @@ from tests.support.batch_bench import BatchBench
 PROMPTS = [f"question {number}" for number in range(7)]
 
 
-async def test_every_request_is_answered_once_at_half_the_price(place: tuple[BatchBench, str]) -> None:
-    bench, model = place
+async def test_every_request_is_answered_once_at_half_the_price(every_place: tuple[BatchBench, str]) -> None:
+    bench, model = every_place
     with await bench.submit(PROMPTS, model=model) as job:
         results = await bench.results(job)
         status = job.status()

@@ -21,7 +21,7 @@ CALLS = ("upload", "find_upload", "create", "find", "check", "results")
 TROUBLES = st.dictionaries(st.sampled_from(CALLS), st.lists(PASSING, max_size=3), max_size=4)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     model=st.sampled_from(["openai", "anthropic", "google", "google-file", "moonshot"]),
     requests=st.integers(1, 7),

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
@@ -26,6 +27,8 @@ from agentflow.mcp.performance.batching.jobs.rows import NewRequest
 
 __all__ = ["Asked", "digest_of", "written"]
 
+_AT_ONCE: Final = 256
+
 Asked: TypeAlias = "str | Request | LLMClientBuilder[str]"
 """A prompt, a request whose model is left to the job, or a builder without tools and typed answers, which take more
 than one request."""
@@ -38,6 +41,8 @@ async def written(
     stored or sent."""
     made: list[NewRequest] = []
     for seq, each in enumerate(asked):
+        if seq % _AT_ONCE == 0:
+            await asyncio.sleep(0)  # a job may be long, and others want to go on
         request = await ready(_request(each, config))
         check(request, config, registry.models_with)
         item = endpoint.write(request)

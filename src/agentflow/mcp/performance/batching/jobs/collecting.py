@@ -8,6 +8,7 @@ is what makes an answer ours; the first one counts.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Final
@@ -70,6 +71,7 @@ async def collect(desk: Desk, part: PartRow, batch: Batch, harvest: Harvest) -> 
         if len(waiting) >= _AT_ONCE:
             yield _write(desk, waiting)
             waiting = []
+            await asyncio.sleep(0)  # a batch may be large, and others want to go on
     if waiting:
         yield _write(desk, waiting)
     harvest.missing = [row for row in rows if row.custom_id not in seen and row.state in ("open", "asking")]

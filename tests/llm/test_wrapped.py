@@ -6,7 +6,8 @@ import asyncio
 import importlib.metadata
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from tests.support.bench import Bench, Slow
 from tests.support.memory_durability import MemoryDurability
 
-from agentflow import AsyncFlow, SharedState, node
+from agentflow import AsyncFlow, ExecutionEvent, SharedState, node, observe
 from agentflow.core.limits import Ledger, Limits
 from agentflow.errors import ConfigurationError, LimitExceededError, ModelTimeoutError, ServerError, UnknownModelError
 from agentflow.llm.caller import Caller, asking_as, current_caller, steps_as
@@ -58,8 +59,9 @@ class Toy:
     async def execute_streaming(self, request: Request) -> AsyncIterator[StreamChunk]:
         caller = current_caller()
         self.seen.append((request, caller))
-        async for chunk in steps_as(caller.charging(self.meter), self.inner.execute_streaming(request)):
-            yield chunk
+        async with aclosing(steps_as(caller.charging(self.meter), self.inner.execute_streaming(request))) as source:
+            async for chunk in source:
+                yield chunk
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         return await self.inner.embed(request)  # type: ignore[attr-defined]
@@ -383,3 +385,65 @@ def test_an_unknown_model_stays_unknown(tmp_path: Path) -> None:
     bench = wrapped(tmp_path, ScriptedProvider([], name="toy"))
     with pytest.raises(UnknownModelError):
         bench.run(bench.ask("nobody").execute())
+
+
+# ---- outside of any flow -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watching:
+    """Sees every event of this process."""
+
+    events: list[ExecutionEvent] = field(default_factory=list)
+    inline = True
+    chunks = False
+    content = False
+
+    def observe(self, event: ExecutionEvent) -> None:
+        self.events.append(event)
+
+    @property
+    def spans(self) -> list[tuple[str, int, int | None]]:
+        first = self.events[0].sequence
+        return [(event.kind, event.span - first, event.parent) for event in self.events if event.kind != "chunk"]
+
+
+@WAYS
+def test_a_question_outside_of_any_flow_is_told_as_a_run_with_the_models_inside(tmp_path: Path, way: Way) -> None:
+    bench = wrapped(tmp_path, ScriptedProvider([answered()], name="toy"))
+    watching = Watching()
+    with observe(watching):
+        bench.run(way(bench))
+    kinds = [kind for kind, _, _ in watching.spans]
+    assert (kinds[0], kinds[-1]) == ("flow_start", "flow_success")
+    assert kinds.count("model_success") == 1
+    assert {event.run_id for event in watching.events} == {watching.events[0].run_id}
+    assert next(event for event in watching.events if event.kind == "model_start").parent == watching.events[0].span
+
+
+def test_where_no_model_was_asked_the_run_has_its_end_all_the_same(tmp_path: Path) -> None:
+    bench = wrapped(tmp_path, ScriptedProvider([], name="toy"))
+    provider_of(bench.registry, "m")
+    Toy.made[0].known["Hi"] = answered()
+    watching = Watching()
+    with observe(watching):
+        bench.run(whole(bench))
+    assert [kind for kind, _, _ in watching.spans] == ["flow_start", "cache_hit", "flow_success"]
+
+
+@WAYS
+def test_a_question_that_fails_or_is_left_ends_its_run_so(tmp_path: Path, way: Way) -> None:
+    bench = wrapped(tmp_path, ScriptedProvider([ServerError("down")] * 3, name="toy"))
+    watching = Watching()
+
+    async def leave() -> None:
+        async with bench.ask("m", "again").streaming(True).execute_streaming() as stream:
+            await anext(aiter(stream))
+
+    with observe(watching), pytest.raises(ServerError):
+        bench.run(way(bench))
+    assert watching.events[-1].kind == "flow_error"
+    bench.add("toy", ScriptedProvider([["a", "b"]], name="toy"))
+    with observe(watching):
+        bench.run(leave())
+    assert watching.events[-1].kind == "flow_cancelled"

@@ -63,6 +63,12 @@ class _Answer:
         return bool(self._last)
 
     async def print(self, builder: LLMClientBuilder, *, stream: bool) -> None:
+        try:
+            await self._print(builder, stream=stream)
+        finally:
+            await AgentFlow.aclose()  # what a cache is still keeping is kept
+
+    async def _print(self, builder: LLMClientBuilder, *, stream: bool) -> None:
         if stream:
             _note(await self._print_as_it_comes(builder))
             return

@@ -38,6 +38,7 @@ from agentflow.llm.messages import (
     Response,
     Thinking,
 )
+from agentflow.llm.own_run import as_run, chunks_as_run, is_run
 from agentflow.llm.providers.base import EmbeddingProvider, TokenCounter
 from agentflow.llm.streaming.stream import StreamingResponse
 
@@ -155,14 +156,20 @@ class LLMClient:
         if self._call.streaming:
             async with self.execute_streaming() as stream:
                 return await stream.collect()
-        return await self._question().whole()
+        question = self._question()
+        if is_run(question.guards):
+            return await as_run(question.guards, question.whole())
+        return await question.whole()
 
     def execute_streaming(self) -> StreamingResponse:
         """The answer in chunks. Nothing is sent before the first is asked for; a wrong name or key is an error here."""
         call, question = self._call, self._question()
         source = question.guards
+        chunks = question.chunks()
+        if is_run(source):
+            chunks = chunks_as_run(source, chunks)
         return StreamingResponse(
-            question.chunks(),
+            chunks,
             provider=source.config.provider,
             model=source.config.model_id,
             output=call.output,
@@ -185,7 +192,8 @@ class LLMClient:
         self._check(wanted, config)
         if guards.wrapped and isinstance(provider, EmbeddingProvider):
             with asking_as(caller_of(guards)):
-                return await provider.embed(wanted)
+                found = provider.embed(wanted)
+                return await (as_run(guards, found) if is_run(guards) else found)
         if not isinstance(provider, EmbeddingProvider):
             able = self._registry.models_with("embed")
             raise UnsupportedError(

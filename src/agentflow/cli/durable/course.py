@@ -34,6 +34,7 @@ from agentflow.core.run import new_run_id
 from agentflow.core.stream import EventStream
 from agentflow.core.terms import Terms
 from agentflow.errors import AgentFlowError, AnswerError, DurabilityError
+from agentflow.llm.agentflow import AgentFlow
 
 __all__ = ["Course", "Start"]
 
@@ -143,14 +144,17 @@ class Course:
         return result
 
     async def _watched(self, start: Start) -> FlowResult:
-        async with EventStream(start, self._cancelled) as events:
-            try:
-                async for event in events:
-                    self._see(event)
-            except AgentFlowError as error:
-                if events.result.error is not error:
-                    raise
-        return events.result
+        try:
+            async with EventStream(start, self._cancelled) as events:
+                try:
+                    async for event in events:
+                        self._see(event)
+                except AgentFlowError as error:
+                    if events.result.error is not error:
+                        raise
+            return events.result
+        finally:
+            await AgentFlow.aclose()  # what a cache is still keeping is kept
 
     def _cancelled(self) -> FlowResult:
         return FlowResult(SharedState(), None, "cancelled", None, self.run_id, 0.0)

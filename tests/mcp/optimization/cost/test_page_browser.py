@@ -28,10 +28,8 @@ async def test_it_fits_every_page_asks_nobody_and_draws_one_front(tmp_path: Path
             for width in (420, 1280):
                 await browser.open(tmp_path / "out.html", width=width)
                 assert await browser.ask("document.documentElement.scrollWidth") == width
-                shown = (
-                    "[...document.querySelectorAll('.drawing')].filter((each) => each.getClientRects().length).length"
-                )
-                assert await browser.ask(shown) == 1
+                drawings = "[...document.querySelectorAll('.drawing')]"
+                assert await browser.ask(f"{drawings}.filter((each) => each.getClientRects().length).length") == 1
             papers.add(await browser.ask("getComputedStyle(document.body).backgroundColor"))
             assert browser.complaints == []
             assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == []

@@ -75,3 +75,12 @@ def test_an_hour_is_proposed_where_minutes_are_too_short() -> None:
 def test_short_beginnings_and_those_that_are_kept_already_are_left_alone() -> None:
     assert proposed([call(60.0 * number, tokens=900, run=f"r{number}") for number in range(60)]) == []
     assert proposed([call(60.0 * number, cached_tokens=4_000, run=f"r{number}") for number in range(60)]) == []
+
+
+def test_a_provider_that_caches_by_itself_may_have_missed_something_which_is_a_bound() -> None:
+    rates = Rates.stated(2.5, 10.0, cached=1.25)
+    prices = PriceSnapshot({"claude": Price.flat(rates)}, "2026-11-26", "a test")
+    log = UsageLog([call(60.0 * number, run=f"r{number}") for number in range(60)])
+    [found] = [each for each in CostOptimizer(log, prices=prices).propose().proposals if each.kind == "prompt_cache"]
+    assert (found.means, found.saves.low, found.calls) == ("bound", 0.0, 60)
+    assert found.saves.value * log.days == pytest.approx(59 * 4_000 * 1.25 / 1e6)

@@ -82,7 +82,8 @@ def _by_tenant(table: Table, found: Bools) -> list[tuple[str, str]]:
     saved = np.bincount(table.tenant[found], weights=table.cost[found], minlength=len(table.tenants))
     most = np.argsort(-saved)[:3]
     return [
-        (f"tenant {table.tenants[each] or '(none)'}", f"{usd(saved[each] / table.log.days)} a day") for each in most
+        (f"tenant {table.tenants[each] or '(none)'}", f"{usd(float(saved[each]) / table.log.days)} a day")
+        for each in most
     ]
 
 

@@ -1,10 +1,12 @@
-"""Proposes to keep the common beginnings of prompts at providers that ask for it to be said."""
+"""Proposes to keep the common beginnings of prompts at the provider: where it must be told to, and where it does so by
+itself but found less than there was."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from agentflow.mcp.optimization.cost.advice.money import lifetime, usd
+from agentflow.mcp.optimization.cost.forecast import Estimate
 from agentflow.mcp.optimization.cost.prompt_cache import (
     HOUR,
     MINUTES,
@@ -25,7 +27,39 @@ _SPELLED = {MINUTES: "5m", HOUR: "1h"}
 
 
 def prompt_proposals(table: Table, terms: Terms) -> list[Proposal]:
-    """At most one: the places where it pays, with the lifetime that pays better over all of them."""
+    """At most one of each sort."""
+    return [*_told_to(table, terms), *_unasked(table)]
+
+
+def _unasked(table: Table) -> list[Proposal]:
+    """Providers that cache by themselves read what they have seen minutes ago; what they did not read they may have
+    missed, or nobody has counted it."""
+    unasked = np.array([_does_so_itself(table, name) for name in table.models], dtype=bool)
+    these = worth_keeping(table) & unasked[table.model]
+    most = float(gains(table, these, MINUTES).sum()) / table.log.days
+    if most <= 0.0:
+        return []
+    names = ", ".join(name for name, by_itself in zip(table.models, unasked, strict=True) if by_itself)
+    return [
+        Proposal(
+            "prompt_cache",
+            "Let the provider's own cache find what prompts have in common",
+            Estimate(most, 0.0, most, 1.0),
+            f'put what does not change first, to the letter, and group the questions: `.cache(key="…")` ({names})',
+            "none",
+            "the answers are the same",
+            (
+                "upper bound: each beginning that was asked within five minutes could have been read at its price",
+                "lower bound: none; these providers promise nothing, and may have cached what the log does not count",
+            ),
+            int(these.sum()),
+            means="bound",
+        )
+    ]
+
+
+def _told_to(table: Table, terms: Terms) -> list[Proposal]:
+    """The places where it pays, with the lifetime that pays better over all of them."""
     asking = np.array([_must_be_asked(table, name) for name in table.models], dtype=bool)
     these = worth_keeping(table) & asking[table.model]
     if not these.any():
@@ -59,6 +93,11 @@ def prompt_proposals(table: Table, terms: Terms) -> list[Proposal]:
 def _must_be_asked(table: Table, model: str) -> bool:
     rates = table.prices.rates(model)
     return rates is not None and rates.cached is not None and not caches_by_itself(rates)
+
+
+def _does_so_itself(table: Table, model: str) -> bool:
+    rates = table.prices.rates(model)
+    return rates is not None and rates.cached is not None and caches_by_itself(rates) and rates.cached < rates.input
 
 
 def _paying(table: Table, these: Bools, ttl: float) -> frozenset[tuple[int, int]]:

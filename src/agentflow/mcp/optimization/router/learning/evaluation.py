@@ -10,6 +10,7 @@ fixed costs, the share of calls to the strong one (RouteLLM; Ong et al., 2024). 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ from agentflow.mcp.optimization.router.learning.calibration import calibration_e
 from agentflow.mcp.optimization.router.learning.curve import Curve, curve_of, hull_quality
 from agentflow.mcp.optimization.router.learning.experience import ASSUMED_TOKENS
 from agentflow.mcp.optimization.router.learning.learned import LearnedPolicy
-from agentflow.mcp.optimization.router.learning.policy import Prices, expected_cost
+from agentflow.mcp.optimization.router.learning.policy import Forecast, Prices, expected_cost
 from agentflow.mcp.optimization.router.learning.table import Matrix, OutcomeTable
 
 __all__ = ["Evaluation", "Measures", "evaluate", "forecasts_of", "measures_of", "table_costs"]
@@ -62,12 +63,10 @@ def evaluate(policy: LearnedPolicy, table: OutcomeTable, prices: Prices | None =
     """On rows of which every outcome is known, with the policy's models in the table. Raises ConfigurationError."""
     known = _complete(table.picked(policy.models))
     quality, cost = known.quality, table_costs(policy, known, prices or {})
-    forecast, expected = forecasts_of(policy, known.texts, prices or {})
     rng = random.Random(seed)
-    chances = np.zeros_like(quality)
-    for row, text in enumerate(known.texts):
-        choice = policy.choose(text, policy.models, prices or {}, rng)
-        chances[row] = [choice.probabilities.get(model, 0.0) for model in policy.models]
+    chosen = [policy.choose(text, policy.models, prices or {}, rng) for text in known.texts]
+    chances = np.array([[each.probabilities.get(model, 0.0) for model in policy.models] for each in chosen])
+    forecast, expected = _matrices(policy, [each.forecasts for each in chosen])
     gained, low, high = _over_hull(quality, cost, chances, seed)
     return Evaluation(
         len(known),
@@ -89,10 +88,13 @@ def _complete(table: OutcomeTable) -> OutcomeTable:
 
 def forecasts_of(policy: LearnedPolicy, texts: tuple[str, ...], prices: Prices) -> tuple[Matrix, Matrix]:
     """Qualities and costs (texts × models), as the policy forecasts them."""
-    found = [policy.forecast(text, policy.models, prices) for text in texts]
+    return _matrices(policy, [policy.forecast(text, policy.models, prices) for text in texts])
+
+
+def _matrices(policy: LearnedPolicy, found: Sequence[Mapping[str, Forecast]]) -> tuple[Matrix, Matrix]:
     quality = [[each[model].quality for model in policy.models] for each in found]
     cost = [[each[model].cost_usd for model in policy.models] for each in found]
-    shape = (len(texts), len(policy.models))
+    shape = (len(found), len(policy.models))
     return np.array(quality, float).reshape(shape), np.array(cost, float).reshape(shape)
 
 

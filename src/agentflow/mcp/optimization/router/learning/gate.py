@@ -59,7 +59,7 @@ class Verdict:
 
 
 def judge(
-    experience: Experience, aim: Aim, *, explored: float = 1.0, confidence: float = 0.95, seed: int = 0
+    experience: Experience, aim: Aim, *, explored: float = 1.0, confidence: float = 0.975, seed: int = 0
 ) -> Verdict:
     """`aim` holds the λs that were solved for; the first resample is the sample itself.
 
@@ -106,21 +106,18 @@ def _over_hull(quality: Matrix, cost: Matrix, got: Matrix, paid: Matrix) -> Matr
 
 
 def _areas(quality: Matrix, cost: Matrix, got: Matrix, paid: Matrix) -> Matrix:
-    """The mean over costs of what the curve has over the hull, for each resample."""
-    best = quality.argmax(axis=1)
-    samples = np.arange(len(quality))
-    first, last = cost.min(axis=1), cost[samples, best]
-    gains = np.empty(len(quality))
-    for each in samples:
-        if last[each] <= first[each] * (1 + 1e-9):
-            gains[each] = np.nan  # the cheapest model is the best one: there is no range of costs to look at
-            continue
-        at = np.linspace(first[each], last[each], _COSTS)
-        order = np.argsort(paid[each], kind="stable")
-        curve = np.interp(at, paid[each][order], got[each][order])
-        hull = hull_quality(np.tile(quality[each], (_COSTS, 1)), np.tile(cost[each], (_COSTS, 1)), at)
-        gains[each] = np.nanmean(curve - hull)
-    return gains
+    """The mean over costs of what the curve has over the hull, for each resample; NaN where the cheapest model is the
+    best one, for there is no range of costs to look at."""
+    samples = len(quality)
+    first, last = cost.min(axis=1), cost[np.arange(samples), quality.argmax(axis=1)]
+    at = first[:, None] + (last - first)[:, None] * np.linspace(0, 1, _COSTS)
+    order = np.argsort(paid, axis=1, kind="stable")
+    paid, got = np.take_along_axis(paid, order, axis=1), np.take_along_axis(got, order, axis=1)
+    curve = np.stack([np.interp(*each) for each in zip(at, paid, got, strict=True)])
+    each_cost = np.repeat(np.arange(samples), _COSTS)
+    hull = hull_quality(quality[each_cost], cost[each_cost], at.ravel()).reshape(at.shape)
+    gains = (curve - np.nan_to_num(hull, nan=np.inf))[:, 1:].mean(axis=1)
+    return np.where(last > first * (1 + 1e-9), gains, np.nan)
 
 
 def _verdict(gains: Matrix, areas: Matrix, confidence: float) -> Verdict:

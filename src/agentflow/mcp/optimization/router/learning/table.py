@@ -76,8 +76,13 @@ class OutcomeTable:
         models = tuple(quality)
 
         def matrix(columns: Mapping[str, Sequence[float]] | None) -> Matrix:
-            empty = [float("nan")] * len(texts)
-            return np.array([(columns or {}).get(model, empty) for model in models], float).T.reshape(-1, len(models))
+            found = np.full((len(texts), len(models)), np.nan)
+            for place, model in enumerate(models):
+                if columns is not None and model in columns:
+                    if len(columns[model]) != len(texts):
+                        raise ConfigurationError(f"{len(texts)} texts have {len(columns[model])} values of {model!r}")
+                    found[:, place] = columns[model]
+            return found
 
         known = np.array([token_estimate(text) for text in texts] if input_tokens is None else input_tokens, float)
         return cls(

@@ -91,7 +91,7 @@ def train(
         judged.models, given.space, base, experts.words, experts.shape, experts.place, experts.neighbours,
         common, apart, calibrations, least, tokens, costs,
     )  # fmt: skip
-    forecast = calibrated(mixed, calibrations)
+    forecast = _honest(fitted.said, trusted, judged.quality, weight, folds, base)
     forecast = np.where((fitted.alike < least)[:, None], base, forecast)
     validated = Validated(
         forecast,
@@ -196,6 +196,23 @@ def _calibrations(mixed: Matrix, quality: Matrix, weight: Matrix, folds: NDArray
     )
 
 
+def _honest(
+    said: Matrix, trusted: Matrix, quality: Matrix, weight: Matrix, folds: NDArray[np.int64], base: Matrix
+) -> Matrix:
+    """Forecasts that have seen none of the row's outcome, neither in the experts nor in what blends and calibrates
+    them: only such ones may be judged by it."""
+    found = np.tile(base, (len(said), 1))
+    for fold in np.unique(folds):
+        inside = folds != fold
+        if not inside.any():
+            continue
+        common, apart = _blend(said[inside], trusted[inside], base)
+        mixed = blended(said, base, common, apart)
+        fitted = _calibrations(mixed[inside], quality[inside], weight[inside], folds[inside])
+        found[~inside] = calibrated(mixed[~inside], fitted)
+    return found
+
+
 def _cross_lengths(columns: Matrix, amounts: Matrix, folds: NDArray[np.int64]) -> Matrix:
     """Forecasts of lengths for rows they were not learned from; NaN for a model of which nothing is known."""
     found = np.full(amounts.shape, np.nan)
@@ -221,7 +238,7 @@ def _aimed(
         tuple((inputs, float(each)) for each in _mean_tokens(knowledge.tokens)),
     )
     unset = LearnedPolicy(
-        knowledge, validated, hull, objective, Aim(0, 0, 0, 0, 0), Verdict(False, 0, 0, 0, 0, 0.95, ""), table.digest()
+        knowledge, validated, hull, objective, Aim(0, 0, 0, 0, 0), Verdict(False, 0, 0, 0, 0, 0.0, ""), table.digest()
     )
     return unset.aimed(objective, prices)
 

@@ -37,6 +37,7 @@ def surroundings_of(registry: ModelRegistry, config: ModelConfig) -> Surrounding
         partial(provider_of, registry),
         registry.describe,
         partial(_healthy, registry),
+        partial(_address, registry),
         registry.pipelines.shared_store,
         registry,
     )
@@ -51,6 +52,10 @@ def _wrapped(registry: ModelRegistry, config: ModelConfig) -> LLMProvider:
             make = wrapper(name, f"models.{config.name}.{name}")
             provider = make(provider, settings, surroundings)
     return provider
+
+
+def _address(registry: ModelRegistry, name: str) -> str | None:
+    return registry.base_url(registry.describe(name).provider)
 
 
 def _healthy(registry: ModelRegistry, name: str) -> bool:

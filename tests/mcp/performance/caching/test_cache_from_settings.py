@@ -243,3 +243,25 @@ def test_a_call_outlives_the_run_that_began_it(tmp_path: Path) -> None:
     cancelled, text = made.run_watched(main)
     assert (cancelled, text) == (True, "answer 1 to Hi")
     assert len(model.calls) == 1
+
+
+def test_another_server_under_the_same_name_has_answers_of_its_own(tmp_path: Path) -> None:
+    """Also for a router whose candidate it is."""
+    yml = """
+providers: {{toy: {{base_url: "http://127.0.0.1:{port}/v1"}}}}
+models:
+  m: {{provider: toy, temperature: 0, cache: {{ttl: 60, file: cache.db}}}}
+  bare: {{provider: toy, temperature: 0}}
+  auto: {{temperature: 0, router: {{candidates: [bare]}}, cache: {{ttl: 60, file: cache.db}}}}
+"""
+    found = []
+    for port in (1, 2, 1):
+        made, _ = bench(tmp_path, yml.format(port=port))
+
+        async def both(made: Bench = made) -> list[str | None]:
+            hits = [(await ask(made, name)).cache_hit for name in ("m", "auto")]
+            await made.registry.aclose()
+            return hits
+
+        found.append(made.run(both()))
+    assert found == [[None, None], [None, None], ["exact", "exact"]]

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UnsetType
 
 from agentflow.errors import ConfigurationError
-from agentflow.llm.config.model import ModelConfig
+from agentflow.llm.config.model import ModelConfig, routed_to
 from agentflow.llm.config.wrappers import CacheEntry
 from agentflow.llm.content import plain
 from agentflow.llm.providers.base import LLMProvider
@@ -52,7 +52,7 @@ def from_settings(inner: LLMProvider, settings: CacheEntry, surroundings: Surrou
         addresses=_said(settings.addresses, False),
         replay=_said(settings.replay, "instant"),
         lease=_said(settings.lease, 5.0),
-        variant=_variant(config, _said(settings.version, "")),
+        variant=_variant(config, surroundings, _said(settings.version, "")),
         semantic=_semantic(settings, surroundings),
         clock=surroundings.clock,
     )
@@ -94,12 +94,13 @@ def _secret(settings: CacheEntry, folder: Path, where: str) -> bytes | Callable[
     return None
 
 
-def _variant(config: ModelConfig, version: str) -> str:
-    """What else decides the answers of an entry: what it says where a request says nothing, and whom a router asks."""
+def _variant(config: ModelConfig, surroundings: Surroundings, version: str) -> str:
+    """What else decides the answers of an entry: what it says where a request says nothing, and who is asked where."""
     facts = (
         *(config.model_id, config.api, config.temperature, config.top_p, config.max_tokens, config.stop, config.seed),
         *(config.top_k, config.params, config.thinking),
         {name: section for name, section in config.wrappers.items() if name == "router"},
+        [surroundings.address(name) for name in (config.name, *routed_to(config))],
     )
     text = msgspec.json.encode(facts, enc_hook=plain, order="sorted")
     return f"{version}/{hashlib.sha256(text).hexdigest()[:16]}"

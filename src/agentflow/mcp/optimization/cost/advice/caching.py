@@ -79,12 +79,9 @@ def _worth(table: Table, those: Bools) -> str:
 def _by_tenant(table: Table, found: Bools) -> list[tuple[str, str]]:
     if len(table.tenants) < 2:
         return []
-    saved = np.bincount(table.tenant[found], weights=table.cost[found], minlength=len(table.tenants))
+    saved = np.bincount(table.tenant[found], weights=table.cost[found], minlength=len(table.tenants)) / table.log.days
     most = np.argsort(-saved)[:3]
-    return [
-        (f"tenant {table.tenants[each] or '(none)'}", f"{usd(float(saved[each]) / table.log.days)} a day")
-        for each in most
-    ]
+    return [(f"tenant {table.tenants[each] or '(none)'}", f"{usd(float(saved[each]))} a day") for each in most]
 
 
 def _models_with(table: Table, found: Bools) -> list[str]:

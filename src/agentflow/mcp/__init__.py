@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from agentflow.mcp.optimization.cost import (
         CostOptimizer,
         PriceSnapshot,
-        Proposal,
         UsageLog,
     )
     from agentflow.mcp.optimization.router import (
@@ -83,7 +82,6 @@ __all__ = [
     "ModelRouter",
     "Objective",
     "PriceSnapshot",
-    "Proposal",
     "RequestBatcher",
     "ResponseCache",
     "Rule",
@@ -97,7 +95,7 @@ __all__ = [
 _HOMES = {
     "optimization.benchmark": "Benchmark BenchmarkReport Checker Dataset Objective Trace",
     "optimization.budget": "AccountStatus Allowance Budget BudgetedProvider MemoryAccounts SqliteAccounts",
-    "optimization.cost": "CostOptimizer PriceSnapshot Proposal UsageLog",
+    "optimization.cost": "CostOptimizer PriceSnapshot UsageLog",
     "optimization.router": "Candidate Canary Cascade Decision Exploration ModelRouter Rule",
     "performance.batching": "BatchingProvider RequestBatcher",
     "performance.batching.jobs": "BatchJob BatchPolicy BatchResult BatchStatus",

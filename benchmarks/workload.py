@@ -34,6 +34,7 @@ from agentflow.mcp.optimization.budget.configured import budgets_of
 from agentflow.mcp.optimization.cost.findings import Findings
 from agentflow.mcp.optimization.cost.optimizer import CostOptimizer
 from agentflow.mcp.optimization.cost.recorded import recorded_log
+from agentflow.mcp.optimization.cost.writing import write_patch, write_picture, write_report
 
 LARGE, SMALL = "gpt-4o", "gpt-4o-mini"
 RIGHT: Final = {"faq": {LARGE: 0.96, SMALL: 0.95}, "analysis": {LARGE: 0.92, SMALL: 0.55}}
@@ -248,8 +249,9 @@ def compare(folder: Path, trace: Trace, requests: int, *, seed: int = 1) -> Comp
         log = recorded_log(reader)
     registry = ModelRegistry.load(environ={}, cwd=folder, home=folder)
     findings = CostOptimizer(log, describe=registry.describe).propose(quality_floor=FLOOR)
-    findings.write_report(folder / "report.html", picture=folder / "front.png")
-    findings.write_patch(folder / PATCH)
+    write_report(findings, folder / "report.html")
+    write_picture(findings, folder / "front.png")
+    write_patch(findings, folder / PATCH)
     unchanged = record(folder, "unchanged", second)
     (folder / "models.yml").write_text(BUDGET + MODELS_YML)
     changed = record(folder, "changed", second, ROUTED)

@@ -139,7 +139,7 @@ def _comparison(comparison: Comparison, wide: bool) -> Table:
 
 def _print_notes(console: Console, report: BenchmarkReport) -> None:
     lines = [(f"{run.name}: {_errors(run.measures)}", "yellow") for run in report.runs if run.measures.errors]
-    lines += [(f"{run.name}: {remark}", "dim") for run in report.runs for remark in run.remarks()]
+    lines += [(f"{run.name}: {remark}", "dim") for run in report.runs for remark in run.remarks(report.setting)]
     lines += [(str(verdict), "red" if verdict.failed else "green") for verdict in report.verdicts]
     lines += [(f"not valid: {doubt}", "bold red") for doubt in report.doubts]
     if lines:

@@ -121,7 +121,7 @@ def test_a_generator_that_is_held_back_still_counts_from_the_intended_moment() -
         assert measures.times["e2e"].percentiles[at].value == pytest.approx(quantile(sorted(waits), p), abs=1e-9)
     assert measures.sent_times["e2e"].percentiles["p90"].value < 0.8 < measures.times["e2e"].percentiles["p90"].value
     assert measures.lag.percentiles["p99.9"].value == 0.0  # held back by a limit, not late by its own doing
-    assert "waited for room" in " ".join(report.runs[0].remarks())
+    assert "waited for room" in " ".join(report.runs[0].remarks(report.setting))
 
 
 def test_what_is_not_answered_in_time_is_infinitely_late_and_not_left_out() -> None:
@@ -221,7 +221,7 @@ def test_a_provider_that_says_no_usage_is_estimated_and_the_report_says_so() -> 
 
     report = measured(Silent(clock), clock, duration=5.0)
     assert report["known"].estimated == len(report["known"].answered)
-    assert any("estimated" in remark for remark in report.runs[0].remarks())
+    assert any("estimated" in remark for remark in report.runs[0].remarks(report.setting))
 
 
 def test_a_window_ends_with_the_trace_that_is_replayed() -> None:
@@ -230,3 +230,11 @@ def test_a_window_ends_with_the_trace_that_is_replayed() -> None:
     report = measured(KnownLatencies(clock), clock, arrivals=trace, duration=3600.0)
     assert report["known"].window.end == 10.0
     assert report["known"].offered == pytest.approx(2.0)
+
+
+def test_a_calm_part_of_a_trace_is_told_beside_the_rate_of_all_of_it() -> None:
+    clock = VirtualClock()
+    moments = [*range(21), *(20.0 + 0.01 * number for number in range(1, 400))]
+    trace = Trace(tuple(Arrival(float(at), 1, 1) for at in moments))
+    report = measured(KnownLatencies(clock), clock, arrivals=trace, duration=15.0)
+    assert "brought 1 requests a second" in " ".join(report.runs[0].remarks(report.setting))

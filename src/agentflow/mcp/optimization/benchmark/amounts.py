@@ -42,7 +42,7 @@ def per_cent(share: float | None) -> str:
     hundredths = share * 100.0
     if math.isinf(hundredths):
         return "∞"
-    nearly = 0.0005 < abs(hundredths) < 10.0 or 99.0 < hundredths < 100.0
+    nearly = 0.0005 < abs(hundredths) < 10.0 or 99.0 < hundredths < 99.995
     return f"{hundredths:.2g}%" if nearly and hundredths < 10.0 else f"{hundredths:.{2 if nearly else 1}f}%"
 
 

@@ -67,7 +67,7 @@ def _run(run: Run, findings: Findings) -> dict[str, Any]:
         "warmup_duration": window.start,
         "cooldown_duration": findings.setting.cooldown,
         "doubts": run.doubts(findings.setting),
-        "remarks": run.remarks(),
+        "remarks": run.remarks(findings.setting),
         "metrics": guidellm_metrics(measures),
         "aiperf": aiperf_metrics(measures),
         "agentflow": _ours(run),

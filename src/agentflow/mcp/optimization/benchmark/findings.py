@@ -70,10 +70,15 @@ class Run:
             found.append("no request was intended for the measured window; the trace or the duration is too short")
         return found
 
-    def remarks(self) -> list[str]:
+    def remarks(self, setting: Setting) -> list[str]:
         """What a reader should know before believing a number."""
         measures = self.measures
         found = []
+        if setting.arrivals.startswith("trace") and not 0.8 <= measures.offered / setting.rate <= 1.25:
+            found.append(
+                f"this part of the trace brought {measures.offered:.3g} requests a second, where all of it brings "
+                f"{setting.rate:.3g}"
+            )
         held = sum(record.held > 0.0 for record in measures.counted)
         if held:
             found.append(f"{held:,} requests waited for room, as many were in flight as are allowed; the wait counts")

@@ -70,9 +70,9 @@ def _notes(findings: Findings) -> Markup | None:
     """What is wrong, what failed, what should be known."""
     notes = [element("li", doubt, class_="bad") for doubt in findings.doubts]
     notes += [element("li", str(each), class_="bad" if each.failed else "good") for each in findings.verdicts]
-    notes += [
-        element("li", f"{run.name}: {remark}", class_="soft") for run in findings.runs for remark in run.remarks()
-    ]
+    for run in findings.runs:
+        remarks = run.remarks(findings.setting)
+        notes += [element("li", f"{run.name}: {remark}", class_="soft") for remark in remarks]
     return element("ul", notes, class_="notes") if notes else None
 
 

@@ -36,7 +36,7 @@ from agentflow.mcp.performance.caching.notes import Notes
 from agentflow.mcp.performance.caching.policy import Policy, Temperature, Tools
 from agentflow.mcp.performance.caching.question import Question
 from agentflow.mcp.performance.caching.replay import Replay, replayed
-from agentflow.mcp.performance.caching.semantic_tier import SemanticTier
+from agentflow.mcp.performance.caching.semantic_tier import Closing, SemanticTier
 from agentflow.mcp.performance.caching.shelf import Found, Shelf
 from agentflow.mcp.performance.caching.sqlite_store import SqliteStore
 from agentflow.mcp.performance.caching.store import CacheStore, Totals
@@ -91,6 +91,7 @@ class ResponseCache:
         self._clock = clock
         self._replay: Replay = replay
         self._variant = variant
+        self._semantic: object = semantic  # which may be closed, or not
         self._policy = Policy(temperature, default_temperature, tools, addresses)
         self._lifetime = Lifetime(ttl, jitter, stale)
         self._keyring = _keyring(secret, store, share_tenants)
@@ -216,9 +217,11 @@ class ResponseCache:
         return Totals(*await store.totals())
 
     async def aclose(self) -> None:
-        """What is being kept is kept; then the store and the wrapped provider are closed."""
+        """What is being kept is kept; then the store, the semantic tier and the wrapped provider are closed."""
         await self._asking.end()
         await self._shelf.aclose()
+        if isinstance(self._semantic, Closing):
+            await self._semantic.aclose()
         await self._inner.aclose()
 
     # ---- one question ----------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ an answer may get, what was purged, and which tenant it belongs to. A key whose 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from agentflow.llm.messages import Request, Response
 
-__all__ = ["Asked", "SemanticTier", "Verdict"]
+__all__ = ["Asked", "Closing", "SemanticTier", "Verdict"]
 
 
 class Asked(Struct, frozen=True):
@@ -55,3 +55,10 @@ class SemanticTier(Protocol):
         """A model has answered, and the exact tier keeps the answer under `key`. Called off the caller's path; where
         `find` said no in order to explore or to audit, this answer is the one to compare with."""
         ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A tier that holds something open; it is closed with the cache."""
+
+    async def aclose(self) -> None: ...

@@ -15,9 +15,9 @@ uncertainty computed in full instead of by an asymptotic band. What is implement
    addition, and labels that a line separates (for which no best fit exists) are nothing special.
 3. The prior. The paper takes each cached answer for itself. Here the weights of the curves are learned from all
    (`Population`): the mixture that makes all labels likeliest, by EM, with three answers of even weights added
-   (empirical Bayes; the maximum-likelihood mixture of Kiefer and Wolfowitz 1956). So an answer that was just cached starts from
-   what its like have shown. Answers to questions with names or numbers, which vetoes guard, and answers to others are
-   populations of their own. `pooled=False` keeps the even weights.
+   (empirical Bayes; the maximum-likelihood mixture of Kiefer and Wolfowitz 1956). So an answer that was just cached
+   starts from what its like have shown. Answers to questions with names or numbers, which vetoes guard, and answers to
+   others are populations of their own. `pooled=False` keeps the even weights.
 4. The bound. The paper takes, for the best ε, (1 − ε) times the lower end of a confidence band of level 1 − ε. Here
    it is m − κ d, with mean m and standard deviation d of P(s; θ) under the posterior: m alone is what a Bayesian would
    bet on, κ is what is held back because the best of many answers look better than they are, and because the prior

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -493,6 +494,39 @@ def test_a_batch_is_asked_for_in_the_name_of_all_and_a_single_request_in_its_own
     clock = VirtualClock()
     clock.run(main())
     assert [(caller.tenant, caller.flow) for caller in seen] == [("ann", "f"), ("ann", None), (None, None)]
+
+
+def test_a_single_request_is_made_in_the_context_of_who_asked_and_a_batch_in_nobodys() -> None:
+    """Limits of time and steps of a journal, which travel so, are those of one caller."""
+    mark: ContextVar[str] = ContextVar("mark", default="nobody")
+    seen: list[str] = []
+
+    class Marked(BatchServer):
+        async def execute_many(self, requests: Sequence[Request]) -> Sequence[Response | Exception]:
+            seen.append(mark.get())
+            return await super().execute_many(requests)
+
+    async def main() -> None:
+        batcher = RequestBatcher(Marked(clock), clock=clock)
+        mark.set("ann")
+        await batcher.execute(chat("alone"))
+        await asyncio.gather(batcher.execute(chat("one")), batcher.execute(chat("two")))
+
+    clock = VirtualClock()
+    clock.run(main())
+    assert seen == ["ann", "nobody"]
+
+
+def test_a_fault_in_what_sorts_errors_is_heard_by_everyone() -> None:
+    def faulty(error: Exception) -> bool:
+        raise ZeroDivisionError
+
+    async def test(batcher: RequestBatcher, server: BatchServer) -> None:
+        asked = [batcher.execute(chat("bad")) for _ in range(2)]
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(error) for error in errors] == [ZeroDivisionError] * 2
+
+    bench(test, bisects=faulty)
 
 
 # ---- every request is answered once, with its own answer

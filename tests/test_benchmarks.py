@@ -115,6 +115,20 @@ def test_router_overhead_measures_decisions_and_calls(tmp_path: Path) -> None:
     assert report["raw"]["litellm"] is None
 
 
+def test_batching_is_compared_with_none_on_a_clock_that_jumps(tmp_path: Path) -> None:
+    report = run("batching", tmp_path)
+    assert measured(report, "the median latency at the lowest rate") == pytest.approx(21.0, abs=0.5)
+
+
+def test_budgets_are_never_exceeded_while_they_are_measured(tmp_path: Path) -> None:
+    report = run("budget", tmp_path)
+    assert measured(report, "a cost above its bound") == 0
+    assert measured(report, "the account less the sum of all costs") == 0
+    most = measured(report, "the most that was ever spent and reserved")
+    assert isinstance(most, float)
+    assert most <= 1.0
+
+
 def test_stack_overhead_measures_the_tail_with_and_without_all_of_it(tmp_path: Path) -> None:
     report = run("stack_overhead", tmp_path)
     assert measured(report, "whole stack: added") is not None

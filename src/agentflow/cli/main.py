@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "audit": "Check, read and hand on the audit log.",
     "models": "List the models that can be asked.",
     "route": "Show which model a router would ask, and why.",
+    "router": "Train, evaluate and show what routers learn.",
     "graph": "Print the flow in a file as a Mermaid chart.",
     "doctor": "Say what is installed, configured and reachable.",
     "init": "Write a models.yml and a first flow.",

@@ -43,7 +43,7 @@ class Log:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "runs.db"
-    with RunStore(path, capture="content") as store:
+    with RunStore(path, capture="content", max_age=None) as store:
         log = Log(store)
         log.run("one", ("f/ask#1", "small", "How far is the moon?", 0.9))
         log.run("two", ("f/ask#1", "large", "Prove it.", 0.1), ("f/sum#1", "small", "Sum up.", None))
@@ -72,7 +72,7 @@ def test_a_judgement_of_a_node_is_not_of_its_neighbour(file: Path) -> None:
 
 def test_nothing_to_learn_from_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
-    with RunStore(path) as store:  # without contents
+    with RunStore(path, max_age=None) as store:  # without contents
         log = Log(store)
         log.run("one", ("f/ask#1", "small", "How far?", 0.9))
         log.tell("feedback", "one", 0, "", score=1.0, source="user")

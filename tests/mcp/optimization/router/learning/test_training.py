@@ -222,6 +222,17 @@ def test_a_table_without_costs_needs_prices() -> None:
         train(OutcomeTable.of(["a"], {"m": [float("nan")]}))
 
 
+def test_what_was_learned_with_prices_decides_without_them() -> None:
+    """A price that is not stated later is the one it was aimed with, not none."""
+    table = replace(planted(400), cost=np.full((400, 2), np.nan))
+    prices = {SMALL: Rates.stated(1.0, 1.0), LARGE: Rates.stated(30.0, 30.0)}
+    policy = train(table, Training(objective=Objective(quality_floor=0.86)), prices=prices)
+    assert policy.verdict.deployed
+    forecast = policy.forecast(HARD_TEXT, BOTH, {})
+    assert 0 < forecast[SMALL].cost_usd < forecast[LARGE].cost_usd
+    assert (ask(policy, HARD_TEXT), ask(policy, EASY_TEXT)) == (LARGE, SMALL)
+
+
 def test_an_embedder_gives_the_vectors() -> None:
     """A callable of the user's: here it knows exactly what is hard."""
 

@@ -129,7 +129,8 @@ class LearnedPolicy:
         for place, model in enumerate(self.models):
             rates = prices.get(model)
             if rates is None:
-                found.append(float(costs[place]))
+                said = float(costs[place])
+                found.append(self.hull.cost[place] if said != said else said)  # NaN: known by prices alone, as of then
                 continue
             length = float(tokens[place])
             found.append(expected_cost(rates, input_tokens, ASSUMED_TOKENS if length != length else length))

@@ -117,7 +117,7 @@ def with_words(report: Report, plan: Plan, title: str, embed: Callable[[str], ND
     questions = pool(plan.texts)
     vectors = {each.text: embed(each.text) for each in questions}
     streams = [stream_of(questions, seed, plan.asked) for seed in range(plan.seeds)]
-    few = streams[: 3]  # a threshold's error hardly differs from stream to stream
+    few = streams[:3]  # a threshold's error hardly differs from stream to stream
     fixed = []
     for name, vetoed in (("threshold", False), ("threshold and vetoes", True)):
         tried = [thresholded(each, vectors, vetoed=vetoed) for each in few]

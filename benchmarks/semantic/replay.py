@@ -19,9 +19,10 @@ from agentflow.clock import VirtualClock
 from agentflow.llm.messages import Message, Request, Response
 from agentflow.mcp.performance.caching.semantic.entries import Entry
 from agentflow.mcp.performance.caching.semantic.index import Index
+from agentflow.mcp.performance.caching.semantic.marks import marks_of
 from agentflow.mcp.performance.caching.semantic.realm import Promise, Realm
 from agentflow.mcp.performance.caching.semantic.tier import VerifiedTier
-from agentflow.mcp.performance.caching.semantic.vetoes import marks_of, veto
+from agentflow.mcp.performance.caching.semantic.vetoes import veto
 from agentflow.mcp.performance.caching.semantic_tier import Asked
 
 from .workload import Question, Similar

@@ -49,7 +49,9 @@ def test_an_embedding_model_of_the_registry_and_no_code(tmp_path: Path) -> None:
     assert {answer.text for answer in answers} == {"It is blue."}
     assert answers[0].cache_hit is None
     assert (answers[-1].cache_hit, answers[-1].cost) == ("semantic", 0.0)
-    assert [facts["reason"] for facts in made.of("cache_miss")][:2] == ["nothing_similar", "exploring"]
+    reasons = [facts["reason"] for facts in made.of("cache_miss")]
+    assert reasons[0] == "nothing_similar"
+    assert "exploring" in reasons
     assert made.of("cache_hit")[-1]["tier"] == "semantic"
     assert misfits(made.events) == []
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agentflow.mcp.performance.caching.semantic.entries import Entries, Entry, Wording
 from agentflow.mcp.performance.caching.semantic.index import Index, unit
-from agentflow.mcp.performance.caching.semantic.vetoes import marks_of
+from agentflow.mcp.performance.caching.semantic.marks import marks_of
 
 MARKS = marks_of("")
 

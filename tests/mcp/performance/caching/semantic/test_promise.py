@@ -14,8 +14,9 @@ from benchmarks.semantic.replay import Outcome, answered, static, verified
 from benchmarks.semantic.workload import FACTS, lexical, phrased, stream, synthetic
 from tests.conftest import Tell
 
+from agentflow.mcp.performance.caching.semantic.marks import marks_of
 from agentflow.mcp.performance.caching.semantic.realm import Promise
-from agentflow.mcp.performance.caching.semantic.vetoes import marks_of, veto
+from agentflow.mcp.performance.caching.semantic.vetoes import veto
 
 SEEDS = 20
 DELTA = 0.05

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from agentflow.mcp.performance.caching.semantic.vetoes import VETOES, marks_of, veto
+from agentflow.mcp.performance.caching.semantic.marks import marks_of
+from agentflow.mcp.performance.caching.semantic.vetoes import VETOES, veto
 
 
 def said(one: str, other: str) -> str | None:

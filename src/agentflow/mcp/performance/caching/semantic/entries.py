@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from agentflow.mcp.performance.caching.semantic.index import Index
 from agentflow.mcp.performance.caching.semantic.likelihood import Evidence
-from agentflow.mcp.performance.caching.semantic.vetoes import Marks
+from agentflow.mcp.performance.caching.semantic.marks import Marks
 
 __all__ = ["MOST_WORDINGS", "Entries", "Entry", "Wording"]
 

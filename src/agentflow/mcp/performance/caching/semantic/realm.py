@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from agentflow.errors import ConfigurationError
 from agentflow.mcp.performance.caching.semantic.decision import Per, explores
 from agentflow.mcp.performance.caching.semantic.entries import Entry
 from agentflow.mcp.performance.caching.semantic.likelihood import Evidence, Label, Population
@@ -24,7 +25,7 @@ Decision: TypeAlias = Literal["similar", "exploring", "audit", "switched_off"]
 
 
 class Promise(Struct, frozen=True):
-    """What the tier is held to: see `VerifiedTier`, whose arguments these are."""
+    """What the tier is held to: see `VerifiedTier`, whose arguments these are. Raises ConfigurationError."""
 
     delta: float = 0.02
     per: Per = "hit"
@@ -33,6 +34,15 @@ class Promise(Struct, frozen=True):
     caution: float = 0.5
     pooled: bool = True
     recovers: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("delta", self.delta), ("alpha", self.alpha)):
+            if not 0.0 < value < 1.0:
+                raise ConfigurationError(f"{name} is between 0 and 1, not {value!r}")
+        if not 0.0 <= self.audit <= 1.0 or not self.caution >= 0.0:
+            raise ConfigurationError("audit is a share from 0 to 1, and caution 0 or more")
+        if self.per not in ("hit", "request"):
+            raise ConfigurationError(f"per is 'hit' or 'request', not {self.per!r}")
 
 
 class SemanticStatistics(Struct, frozen=True):

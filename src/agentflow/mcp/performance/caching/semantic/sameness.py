@@ -24,7 +24,7 @@ import numpy as np
 from agentflow.llm.messages import Response
 from agentflow.mcp.performance.caching.semantic.embedding import Embedder
 from agentflow.mcp.performance.caching.semantic.index import unit
-from agentflow.mcp.performance.caching.semantic.vetoes import marks_of
+from agentflow.mcp.performance.caching.semantic.marks import marks_of
 
 __all__ = ["Judge", "Same", "SameBy", "SameText", "SameVector"]
 

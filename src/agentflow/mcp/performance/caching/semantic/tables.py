@@ -27,7 +27,7 @@ from agentflow.core.observability.store.database import open_database, prepare, 
 from agentflow.errors import RunStoreError, describe
 from agentflow.mcp.performance.caching.semantic.entries import Entry, Wording
 from agentflow.mcp.performance.caching.semantic.likelihood import Evidence, Label
-from agentflow.mcp.performance.caching.semantic.vetoes import Marks
+from agentflow.mcp.performance.caching.semantic.marks import Marks
 from agentflow.mcp.performance.caching.semantic.watch import Watch
 
 __all__ = ["Learned", "Tables"]

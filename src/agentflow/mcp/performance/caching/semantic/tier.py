@@ -41,10 +41,11 @@ from agentflow.mcp.performance.caching.semantic.embedding import Embedder, Embed
 from agentflow.mcp.performance.caching.semantic.entries import MOST_WORDINGS, Entries, Entry, Wording
 from agentflow.mcp.performance.caching.semantic.frame import framed
 from agentflow.mcp.performance.caching.semantic.index import unit
+from agentflow.mcp.performance.caching.semantic.marks import Marks, marks_of
 from agentflow.mcp.performance.caching.semantic.realm import Decision, Promise, Realm, SemanticStatistics
 from agentflow.mcp.performance.caching.semantic.sameness import Judge, Same, SameBy, SameText
 from agentflow.mcp.performance.caching.semantic.tables import Learned, Tables
-from agentflow.mcp.performance.caching.semantic.vetoes import VETOES, Marks, marks_of, veto
+from agentflow.mcp.performance.caching.semantic.vetoes import VETOES, veto
 from agentflow.mcp.performance.caching.semantic.watch import State
 from agentflow.mcp.performance.caching.semantic_tier import Asked, Verdict
 
@@ -102,7 +103,7 @@ class VerifiedTier:
         path: Path | None = None,
         clock: Clock = _CLOCK,
     ) -> None:
-        self._promise = _checked(Promise(delta, per, audit, alpha, caution, pooled, recovers))
+        self._promise = Promise(delta, per, audit, alpha, caution, pooled, recovers)
         self._embedder = as_embedder(embedding)
         self._judge = same if isinstance(same, Judge) else SameText() if same is None else SameBy(same)
         self._vetoes = _known(vetoes)
@@ -342,17 +343,3 @@ def _known(vetoes: Iterable[str]) -> tuple[str, ...]:
         if name not in VETOES:
             raise ConfigurationError(f"there is no veto {name!r}; there are {', '.join(VETOES)}")
     return wanted
-
-
-def _checked(promise: Promise) -> Promise:
-    for name, value, low, high in (
-        ("delta", promise.delta, 0.0, 1.0),
-        ("alpha", promise.alpha, 0.0, 1.0),
-    ):
-        if not low < value < high:
-            raise ConfigurationError(f"{name} is between {low:g} and {high:g}, not {value!r}")
-    if not 0.0 <= promise.audit <= 1.0 or promise.caution < 0.0:
-        raise ConfigurationError("audit is a share from 0 to 1, and caution 0 or more")
-    if promise.per not in ("hit", "request"):
-        raise ConfigurationError(f"per is 'hit' or 'request', not {promise.per!r}")
-    return promise

@@ -64,8 +64,9 @@ def row(name: str, outcomes: Sequence[Outcome], delta: float, *, of_all: bool = 
 COLUMNS = ["δ", "who", "answered", "wrong of the answers", "wrong of all", "worst seed", "seeds within δ"]
 
 
-def best(by_threshold: Mapping[float, Sequence[Outcome]], most: float) -> tuple[float, Sequence[Outcome]]:
-    """The threshold that answers most, of those with which no greater share of the answers is wrong."""
+def best(by_threshold: Mapping[float, Sequence[Outcome]], most: float) -> tuple[str, Sequence[Outcome]]:
+    """The threshold that answers most, of those with which no greater share of the answers is wrong; the strictest, and
+    that it is too lax, where there is none."""
 
     def wrong(each: float) -> float:
         outcomes = by_threshold[each]
@@ -76,7 +77,7 @@ def best(by_threshold: Mapping[float, Sequence[Outcome]], most: float) -> tuple[
 
     fitting = [each for each in by_threshold if wrong(each) <= most]
     chosen = max(fitting, key=hits) if fitting else max(by_threshold)
-    return chosen, by_threshold[chosen]
+    return f"{chosen:.3g}" + ("" if fitting else " (even that is worse)"), by_threshold[chosen]
 
 
 def compared(
@@ -98,9 +99,9 @@ def compared(
         rows.append([f"{delta:g}", *row("the same, each answer for itself", alone, delta, of_all=True)])
         for name, outcomes in fixed:
             threshold, found = best(outcomes, error)
-            rows.append([f"{delta:g}", *row(f"{name} {threshold:.3g}, at equal error", found, delta)])
+            rows.append([f"{delta:g}", *row(f"{name} {threshold}, at equal error", found, delta)])
             threshold, found = best(outcomes, delta)
-            rows.append([f"{delta:g}", *row(f"{name} {threshold:.3g}, at error δ", found, delta)])
+            rows.append([f"{delta:g}", *row(f"{name} {threshold}, at error δ", found, delta)])
         held = sum(each.error <= delta for each in per_hit) / len(per_hit)
         report.promise(f"{title}: seeds within δ = {delta:g}", limit=0.95, measured=held, unit="of them", at_least=True)
         note(f"{title}, δ = {delta:g}")

@@ -77,6 +77,7 @@ class Attempts:
         "_earlier",
         "_entry",
         "_first",
+        "_noted",
         "_number",
         "_substitutes",
         "_wrapped",
@@ -100,6 +101,7 @@ class Attempts:
         self.by_tool = by_tool
         self.timing: Timing | None = None
         self._deadline = deadline
+        self._noted = False  # in the ledgers
         self._number = number
         self._substitutes = substitutes
         self._earlier: list[str] = []
@@ -184,11 +186,8 @@ class Attempts:
                 common.close()
 
     def _begin(self) -> Deadline | None:
-        """One request in the ledgers, whoever answers it, and one time limit for all models that are asked, where there
-        are several; else the one model has its own. Returned is what is to be closed in the end."""
-        if not self.guards.wrapped:  # else those who are asked in the end are noted
-            for ledger in self.guards.ledgers:
-                ledger.request()
+        """One time limit for all models that are asked, where there are several; else the one model has its own.
+        Returned is what is to be closed in the end."""
         if self._substitutes is None or self._deadline is not None:
             return None
         self._deadline = self.guards.deadline(self.request.timeout)
@@ -206,6 +205,7 @@ class Attempts:
             await self.guards.scope.send("fallback", told)
         self._earlier.append(f"{self.guards.config.name} had failed before: {brief(error)}")
         self._account(asked.timing().failure)
+        self._noted = self._noted or (isinstance(asked, Wrapped) and asked.noted)
         self.guards, self.request, self.by_tool = found
         if self._deadline is not None:
             self._deadline.fails_with(self.guards.late)
@@ -362,8 +362,13 @@ class Attempts:
 
     def _asked(self) -> Asked | Wrapped:
         if self.guards.wrapped:
-            self._wrapped = Wrapped(self.guards, self.request, self._deadline)
+            step = None if self._entry is None else self._entry.inside
+            self._wrapped = Wrapped(self.guards, self.request, self._deadline, step)
             return self._wrapped
+        if not self._noted:  # one request in the ledgers, whoever answers it
+            for ledger in self.guards.ledgers:
+                ledger.request()
+            self._noted = True
         self._wrapped = None
         key = None if self._entry is None else self._entry.key(self.guards.config.name)
         return Asked(self.guards, self.request, self._deadline, key)

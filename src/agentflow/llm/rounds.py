@@ -305,6 +305,8 @@ def _rewritten(answer: Response, number: int) -> StreamChunk:
         id=answer.id,
         service_tier=answer.service_tier,
         round=number,
+        provider=answer.provider,
+        cache_hit=answer.cache_hit,
     )
 
 

@@ -13,7 +13,6 @@ from agentflow.core.robustness.timing import Timing
 from agentflow.errors import ModelError, SerializationError, describe
 from agentflow.llm.bill import usage_facts
 from agentflow.llm.config.model import ModelConfig
-from agentflow.llm.journal.fingerprint import request_print
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Request, Response, StreamChunk
 from agentflow.llm.words import words_of
 
@@ -50,6 +49,8 @@ class Telling:
                 if value is not None:
                     begin[name] = value
         if self.scope.channel.content:
+            from agentflow.llm.journal.fingerprint import request_print  # most who watch want no contents
+
             begin["messages"] = words_of(request)
             with suppress(SerializationError):  # what has no fingerprint is asked all the same
                 begin["fingerprint"] = request_print(request, self._config.provider)

@@ -25,7 +25,7 @@ def provider_of(registry: ModelRegistry, name: str) -> LLMProvider:
     config = registry.describe(name)
     if not config.wrappers:
         return GuardedModel(registry, name)
-    return registry.chains.get(config.name, partial(_wrapped, registry, config))
+    return registry.chains.get(config.name, partial(_wrapped, registry, config.name))
 
 
 def surroundings_of(registry: ModelRegistry, config: ModelConfig) -> Surroundings:
@@ -43,13 +43,14 @@ def surroundings_of(registry: ModelRegistry, config: ModelConfig) -> Surrounding
     )
 
 
-def _wrapped(registry: ModelRegistry, config: ModelConfig) -> LLMProvider:
+def _wrapped(registry: ModelRegistry, name: str) -> LLMProvider:
+    config = registry.describe(name)  # anew: whoever waited for his turn may have waited for a change of it
     surroundings = surroundings_of(registry, config)
     provider: LLMProvider = GuardedModel(registry, config.name)
-    for name in reversed(ORDER):
-        settings = config.wrappers.get(name)
+    for section in reversed(ORDER):
+        settings = config.wrappers.get(section)
         if settings is not None:
-            make = wrapper(name, f"models.{config.name}.{name}")
+            make = wrapper(section, f"models.{config.name}.{section}")
             provider = make(provider, settings, surroundings)
     return provider
 

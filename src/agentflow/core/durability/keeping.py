@@ -98,12 +98,13 @@ class DurableRun:
 
     def spent(self) -> tuple[int, int, float | None]:
         """What the requests to models in the journal have cost: how many there are, their tokens, US dollars. What a
-        tool has cost are the requests that it made; what a fork has taken over, the other run has spent."""
+        tool has cost are the requests that it made, and so it is with what wraps models, whose answers have no attempts
+        of their own; what a fork has taken over, the other run has spent."""
         records = self.journal.records()
         ids = [record.id for record in records]
         first = self._stretch_id(0)
         own = records[ids.index(first) :] if first in ids else ()
-        calls = [record for record in own if record.kind == "call" and not _is_tool(record)]
+        calls = [record for record in own if record.kind == "call" and record.attempts and not _is_tool(record)]
         known = [record.cost for record in calls if record.cost is not None]
         return len(calls), sum(each.tokens for each in calls), sum(known) if len(known) == len(calls) else None
 

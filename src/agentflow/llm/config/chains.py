@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
-from threading import RLock
+from contextlib import AbstractContextManager, AsyncExitStack
+from typing import Any
 
 from agentflow.errors import ConfigurationError
 from agentflow.llm.providers.base import LLMProvider
@@ -14,13 +14,14 @@ __all__ = ["Chains"]
 
 class Chains:
     """The outermost provider of each wrapped entry. One that is forgotten is closed in the end, not now: somebody may
-    be using it."""
+    be using it. `lock` is that of whose entries they are: what is made looks entries up, and whoever changes one has
+    its chain forgotten, so that two locks would be taken in either order."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
         self._made: dict[str, LLMProvider] = {}
         self._left: list[LLMProvider] = []
         self._making: list[str] = []
-        self._lock = RLock()
+        self._lock = lock
 
     def get(self, name: str, make: Callable[[], LLMProvider]) -> LLMProvider:
         """The provider of that entry. Raises ConfigurationError for one that leads back to itself, and what `make`

@@ -109,7 +109,8 @@ class ModelRegistry:
         self.clock: Clock = clock or SystemClock()
         self.observing = Observing(configuration, keys, cwd=Path.cwd() if cwd is None else cwd, clock=self.clock)
         shared = configuration.defaults.shared
-        self.chains = Chains()
+        self._lock = RLock()
+        self.chains = Chains(self._lock)
         self.folder = Path.cwd() if cwd is None else cwd
         """Where relative paths count from."""
         self.pipelines = Pipelines(self.clock, partial(self._store, shared) if isinstance(shared, Shared) else None)
@@ -125,7 +126,6 @@ class ModelRegistry:
         self._resolved: dict[str, tuple[ModelConfig, LLMProvider]] = {}
         self._described: dict[str, ModelConfig] = {}
         self._default: DefaultModel | None = None
-        self._lock = RLock()
 
     @classmethod
     def load(
@@ -403,15 +403,19 @@ class ModelRegistry:
 
         One that fails keeps none of the others open; its error is raised when all are closed.
         """
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.pipelines.aclose)
+            closing.push_async_callback(self._close_providers)
+            closing.push_async_callback(self.chains.aclose)  # first: what waits in a batch is still to be asked
+
+    async def _close_providers(self) -> None:
         with self._lock:
             built = list(self._providers.values())
             self._providers.clear()
             self._resolved.clear()
         async with AsyncExitStack() as closing:
-            closing.push_async_callback(self.pipelines.aclose)
             for provider in reversed(built):
                 closing.push_async_callback(provider.aclose)
-            closing.push_async_callback(self.chains.aclose)  # first: what waits in a batch is still to be asked
 
     # ---- the slow path ---------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from agentflow.core.robustness.attempt import Attempt, current_attempt
 from agentflow.errors import SerializationError
 from agentflow.llm.content import ToolCall, ToolResult, plain
 from agentflow.llm.journal.fingerprint import call_print
+from agentflow.llm.journal.inside import Inside
 from agentflow.llm.journal.saving import saved
 from agentflow.llm.media import loaded
 from agentflow.llm.messages import Message
@@ -49,7 +50,7 @@ class ToolEntry:
 
     def __init__(self, step: DurableStep, call: ToolCall, answer: str) -> None:
         self._call = entry = step.call(call_print(call, answer))
-        self._inside = _Inside(step, entry.id)
+        self._inside = Inside(step, entry.id)
         self.found: ToolResult | None = None
         if entry.found is not None:
             kept = _read(entry.found, entry.id)
@@ -87,21 +88,6 @@ class ToolEntry:
         if scope is not None:
             await scope.send("tool_replayed", {"tool": result.name, "call_id": result.id})
         return result
-
-
-class _Inside(DurableStep):
-    """A call as the step of what happens in it. What that costs and waits for, so does the step around."""
-
-    __slots__ = ("_outer",)
-
-    def __init__(self, outer: DurableStep, path: str) -> None:
-        super().__init__(outer.journal, path, outer.clock)
-        self._outer = outer
-        self.waits = outer.waits  # what a tool waits for, the step around waits for
-
-    def count(self, cost: float | None, tokens: int) -> None:
-        super().count(cost, tokens)
-        self._outer.count(cost, tokens)
 
 
 def _written(kept: _Kept, id: str) -> str:

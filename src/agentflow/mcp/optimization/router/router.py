@@ -131,8 +131,8 @@ class ModelRouter:
 
     @property
     def schemas(self) -> bool:
-        """Whether all candidates can be asked for an answer by its schema."""
-        return all(self._schemas(name) for name in self._pool.names)
+        """Whether all candidates that can be asked can be asked for an answer by its schema."""
+        return all(self._schemas(name) for name in self._pool.names if self._unable(name) is None)
 
     async def execute(self, request: Request) -> Response:
         """The answer of the model that was chosen, with the usage and cost of all that it took to get it.

@@ -1,0 +1,187 @@
+"""What wraps models, all of it together: journals, ledgers, locks and the end of a registry."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.support.bench import Bench
+from tests.support.memory_durability import MemoryDurability
+
+from agentflow import AsyncFlow, SharedState, node
+from agentflow.core.limits import Limits
+from agentflow.core.run import current_run
+from agentflow.errors import LimitExceededError, ServerError
+from agentflow.llm.messages import Response, Usage
+from agentflow.llm.providers.base import ProviderSettings
+from agentflow.llm.providers.scripted import ScriptedProvider
+
+COSTS = "price: {input: 1000000, output: 0}, max_tokens: 10, context: 1000"  # a dollar a token of the prompt
+
+
+def answered(text: str) -> Response:
+    return Response(text, "m", "toy", usage=Usage(3, 2), finish_reason="stop")
+
+
+async def whole(bench: Bench, model: str = "m") -> Response:
+    return await bench.ask(model).execute_full()
+
+
+async def streamed(bench: Bench, model: str = "m") -> Response:
+    async with bench.ask(model).execute_streaming() as stream:
+        return await stream.collect()
+
+
+Way = Callable[[Bench], Awaitable[Response]]
+WAYS = pytest.mark.parametrize("way", [whole, streamed])
+
+
+# ---- durable steps -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Dying:
+    """A run that asks `m` twice and dies, and once more when it goes on. `spent` is what its ledger knows in the end:
+    requests, tokens, dollars."""
+
+    bench: Bench
+    way: Way
+    texts: list[str]
+    spent: tuple[int, int, float] = (0, 0, 0.0)
+
+    def run(self) -> None:
+        fails = [True]
+
+        @node
+        async def ask(state: SharedState) -> None:
+            for _ in range(2):
+                self.texts.append((await self.way(self.bench)).text)
+            if fails.pop():
+                raise RuntimeError("the process dies")
+            self.texts.append((await self.way(self.bench)).text)
+            run = current_run.get()
+            assert run is not None
+            assert run.ledger is not None
+            self.spent = run.ledger.requests, run.ledger.tokens, run.ledger.dollars
+
+        flow = AsyncFlow(ask, name="article", clock=self.bench.clock, durability=MemoryDurability())
+
+        async def main() -> None:
+            with suppress(Exception):
+                await flow.run({}, run_id="r1", limits=Limits(requests=99))
+            fails.append(False)
+            await flow.resume("r1", limits=Limits(requests=99))
+
+        self.bench.run(main())
+
+
+@WAYS
+def test_the_same_question_asked_again_in_a_step_finds_its_own_answer(tmp_path: Path, way: Way) -> None:
+    toy = ScriptedProvider([answered("A"), answered("B"), answered("C")], name="toy")
+    bench = Bench(tmp_path, {"toy": toy}, f"models: {{m: {{provider: toy, {COSTS}, budget: {{per_day: 5000}}}}}}")
+    dying = Dying(bench, way, [])
+    dying.run()
+    assert dying.texts == ["A", "B", "A", "B", "C"]
+    assert dying.spent == (3, 15, 9.0)
+
+
+@WAYS
+def test_a_cached_answer_is_replayed_and_was_never_a_request(tmp_path: Path, way: Way) -> None:
+    toy = ScriptedProvider([answered("A"), answered("B")], name="toy")
+    yml = f"models: {{m: {{provider: toy, {COSTS}, temperature: 0, cache: {{ttl: 60}}}}}}"
+    dying = Dying(Bench(tmp_path, {"toy": toy}, yml), way, [])
+    dying.run()
+    assert dying.texts == ["A"] * 5
+    assert dying.spent == (1, 5, 3.0)
+
+
+# ---- ledgers -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stand_in_for_what_was_refused_unasked_is_a_request(tmp_path: Path) -> None:
+    refused = f"m: {{provider: toy, {COSTS}, budget: {{per_day: 0.1}}, fallback: [{{model: o, when: [refused]}}]}}"
+    other = ScriptedProvider(["There.", "There."], name="other")
+    bench = Bench(tmp_path, {"other": other}, f"models: {{{refused}, o: {{provider: other}}}}")
+    bench.add("toy", ScriptedProvider([], name="toy"))
+    assert bench.run(bench.ask("m").limits(requests=1).execute()) == "There."
+    with pytest.raises(LimitExceededError):
+        bench.run(bench.ask("m").limits(requests=0).execute())
+
+
+def test_a_stand_in_for_what_was_asked_is_the_same_request(tmp_path: Path) -> None:
+    yml = "models: {m: {provider: toy, retry: {max_attempts: 1}, cache: {ttl: 9}, fallback: [o]}, o: {provider: other}}"
+    toy, other = ScriptedProvider([ServerError("down")], name="toy"), ScriptedProvider(["There."], name="other")
+    bench = Bench(tmp_path, {"toy": toy, "other": other}, yml)
+    assert bench.run(bench.ask("m").limits(requests=1).execute()) == "There."
+
+
+# ---- routers -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Number:
+    x: int
+
+
+def test_a_typed_answer_needs_no_key_of_a_candidate_that_cannot_be_asked(tmp_path: Path) -> None:
+    yml = (
+        "providers: {keyed: {kind: openai, base_url: 'https://example.com/v1', api_key_env: NOT_SET}}\n"
+        "models: {a: {provider: toy}, b: {provider: keyed, model_id: x}, auto: {router: {candidates: [b, a]}}}"
+    )
+    bench = Bench(tmp_path, {"toy": ScriptedProvider(['{"x": 1}'], name="toy")}, yml)
+    assert bench.run(bench.ask("auto").output(Number).execute()) == Number(1)
+
+
+# ---- the registry ------------------------------------------------------------------------------------------------
+
+
+class Closing(ScriptedProvider):
+    closed = 0
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+def test_what_waits_in_a_batch_at_the_end_is_asked_of_the_provider_that_is_closed_then(tmp_path: Path) -> None:
+    made: list[Closing] = []
+
+    def factory(settings: ProviderSettings) -> Closing:
+        made.append(Closing([], name="toy"))
+        return made[-1]
+
+    bench = Bench(tmp_path, {}, "models: {m: {provider: toy, batch: {max_size: 8}}}")
+    bench.registry.register_provider("toy", factory)
+
+    async def main() -> None:
+        asked = [asyncio.ensure_future(bench.ask("m").embed([text])) for text in "abc"]
+        await asyncio.sleep(0)
+        await bench.registry.aclose()
+        await asyncio.gather(*asked)
+
+    bench.run(main())
+    assert [each.closed for each in made] == [1]
+
+
+def test_a_chain_is_made_while_another_thread_changes_the_models(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"toy": ScriptedProvider([], name="toy")}, "models: {m: {provider: toy}}")
+    registry, found, changed = bench.registry, ScriptedProvider([]), threading.Event()
+
+    def change() -> None:
+        registry.register_model("z", provider="toy")
+        changed.set()
+
+    def make() -> ScriptedProvider:
+        threading.Thread(target=change, daemon=True).start()
+        assert not changed.wait(0.05)  # it waits for what is being made, and holds nothing that this needs
+        assert registry.describe("toy/new").provider == "toy"
+        return found
+
+    making = threading.Thread(target=registry.chains.get, args=("m", make), daemon=True)
+    making.start()
+    assert changed.wait(60)
+    making.join()

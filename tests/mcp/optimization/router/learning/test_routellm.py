@@ -1,7 +1,7 @@
 """The proof on real outcomes, small: GSM8K and a part of MMLU of two models. benchmarks/router_quality.py is the whole.
 
-Both rivals see the same rows and vectors. With few rows and seeds only large differences show; so it asks for what must
-hold in any case: better than the hull where the gate lets it decide, and not behind the rivals by much on average.
+Both rivals see the same rows and vectors. With few rows only large differences show, so it asks for what must hold in
+any case: what is deployed beats the hull on average, and what was learned is not behind the rivals.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def test_on_real_outcomes_it_beats_the_hull_and_keeps_up_with_its_rivals(shared:
     folder = shared / "routellm"
     if not folder.is_dir():
         folder = shared / "data" / "routellm"
-    tables = quality.domains(folder, quality.Columns(), {}, 1_300)
+    tables = quality.domains(folder, quality.Columns(), {}, 1_100)
     found, _ = quality.run(tables, 2, 1, lambda line: None)
     assert set(found) == {
         "gsm8k, in-domain", "gsm8k → mmlu", "mmlu, in-domain", "mmlu, leave groups out", "mmlu → gsm8k",
@@ -50,10 +50,10 @@ def test_on_real_outcomes_it_beats_the_hull_and_keeps_up_with_its_rivals(shared:
         return float(np.mean([scores[router]["APGR"] for name in judged for scores in found[name]]))
 
     inside = ("gsm8k, in-domain", "mmlu, in-domain")
-    assert apgr("deployed", *inside) > 0.58
-    assert apgr("deployed", *inside) > apgr("kNN", *inside) - 0.02
-    assert apgr("deployed", *inside) > apgr("MF", *inside) - 0.02
-    assert apgr("deployed", *found) > apgr("hull", *found) + 0.03
+    assert apgr("learned", *inside) > 0.6
+    assert apgr("learned", *inside) > apgr("kNN", *inside) - 0.02
+    assert apgr("learned", *inside) > apgr("MF", *inside) - 0.02
+    assert apgr("deployed", *found) > apgr("hull", *found) + 0.02
     for scores in (each for seeds in found.values() for each in seeds):
-        if not scores["deployed"]["trusted"]:
-            assert scores["deployed"]["APGR"] == scores["hull"]["APGR"]
+        chosen = "learned" if scores["deployed"]["trusted"] else "hull"
+        assert scores["deployed"]["APGR"] == scores[chosen]["APGR"]

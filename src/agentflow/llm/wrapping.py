@@ -35,8 +35,9 @@ class Surroundings(Struct, frozen=True):
     `model` is the entry's name. `ask` gives any model of the registry by its name as a provider: guarded, priced,
     observed, wrapped as its own entry says. `describe` gives its configuration (price, context, capabilities) without
     building anything, `healthy` says whether its circuit breaker lets calls through, and `address` where its provider
-    is asked (None for one that runs here, or a router). `folder` is where relative paths count from. `store` is what processes share (`defaults.shared`), None without it. All raise ConfigurationError
-    for a model that nobody knows. `registry` is whose entry it is: what several entries have in common in memory hangs
+    is asked (None for one that runs here, or a router). `folder` is where relative paths count from. `store` is what
+    processes share (`defaults.shared`), None without it. All raise ConfigurationError for a model that nobody knows.
+    `registry` is whose entry it is: what several entries have in common in memory hangs
     on it, and is gone with it.
     """
 

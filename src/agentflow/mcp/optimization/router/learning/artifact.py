@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agentflow.errors import ConfigurationError
+from agentflow.errors import ConfigurationError, describe
 from agentflow.mcp.optimization.router.learning.calibration import Calibration
 from agentflow.mcp.optimization.router.learning.curve import Aim
 from agentflow.mcp.optimization.router.learning.experience import Validated
@@ -89,8 +89,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
 def load_policy(folder: str | os.PathLike[str], *, embed: Embedder | None = None) -> LearnedPolicy:
     """Raises ConfigurationError for a folder without a policy, damaged arrays, or an embedder too many or too few."""
     facts = read_manifest(folder)
-    if facts["embedded"] != (embed is not None):
-        wanted = "the embedder it was trained with" if facts["embedded"] else "no embedder"
+    if facts.get("embedded", False) != (embed is not None):
+        wanted = "the embedder it was trained with" if facts.get("embedded") else "no embedder"
         raise ConfigurationError(f"the router policy {folder} needs {wanted}")
     try:
         data = (Path(folder) / _ARRAYS).read_bytes()
@@ -98,10 +98,15 @@ def load_policy(folder: str | os.PathLike[str], *, embed: Embedder | None = None
         raise ConfigurationError(
             f"the arrays of the router policy {folder} cannot be read: {error.strerror}"
         ) from error
-    if hashlib.sha256(data).hexdigest() != facts["arrays"]:
+    if hashlib.sha256(data).hexdigest() != facts.get("arrays"):
         raise ConfigurationError(f"the arrays of the router policy {folder} are not those of its manifest")
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return _policy(facts, dict(arrays), embed)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return _policy(facts, dict(arrays), embed)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ConfigurationError(
+            f"the router policy {folder} lacks something, or is damaged ({describe(error)}): train it anew"
+        ) from error
 
 
 # ---- to files --------------------------------------------------------------------------------------------------

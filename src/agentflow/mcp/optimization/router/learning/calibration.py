@@ -8,6 +8,7 @@ and Elkan (2002). The expected calibration error is over bins of equal count (Ni
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,8 +56,13 @@ def best_calibration(forecast: Matrix, quality: Matrix, weight: Matrix, folds: N
     return fitters[min(losses, key=lambda kind: losses[kind])](*given)
 
 
-def _judged(fit: object, forecast: Matrix, quality: Matrix, weight: Matrix, folds: NDArray[np.int64]) -> float:
-    assert callable(fit)
+def _judged(
+    fit: Callable[[Matrix, Matrix, Matrix], Calibration],
+    forecast: Matrix,
+    quality: Matrix,
+    weight: Matrix,
+    folds: NDArray[np.int64],
+) -> float:
     total = 0.0
     for fold in np.unique(folds):
         inside = folds != fold

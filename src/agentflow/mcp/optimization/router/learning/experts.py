@@ -144,7 +144,7 @@ def experts_of(
     """Of all rows."""
     kept = _kept(len(quality), seed)
     known = (~np.isnan(quality)).astype(np.float32) * np.minimum(weight, 20).astype(np.float32)
-    gains = np.nan_to_num(quality - base).astype(np.float32) * known
+    gains = (np.nan_to_num(quality - base) * known).astype(np.float32)
     return Experts(
         logistic(given.pieces, quality, weight, _RIDGE_WORDS),
         logistic(given.shapes, quality, weight, _RIDGE_SHAPE),

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.bench import Bench
+from tests.support.bench import Bench, Slow
 from tests.support.memory_durability import MemoryDurability
 
 from agentflow import AsyncFlow, SharedState, node
 from agentflow.core.limits import Limits
 from agentflow.core.run import current_run
-from agentflow.errors import LimitExceededError, ServerError
+from agentflow.errors import LimitExceededError, ModelTimeoutError, ServerError
 from agentflow.llm.messages import Response, Usage
 from agentflow.llm.providers.base import ProviderSettings
 from agentflow.llm.providers.scripted import ScriptedProvider
@@ -100,6 +100,28 @@ def test_a_cached_answer_is_replayed_and_was_never_a_request(tmp_path: Path, way
     assert dying.spent == (1, 5, 3.0)
 
 
+def test_whoever_waits_for_a_run_that_is_given_up_hears_nothing_of_its_journal(tmp_path: Path) -> None:
+    yml = "models: {m: {provider: toy, temperature: 0, cache: {ttl: 60}}}"
+    bench = Bench(tmp_path, {"toy": Slow(10.0)}, yml)
+
+    @node
+    async def ask(state: SharedState) -> None:
+        await whole(bench)
+
+    async def main() -> str:
+        flow = AsyncFlow(ask, name="article", clock=bench.clock, durability=MemoryDurability())
+        running = asyncio.ensure_future(flow.run({}))
+        await bench.clock.sleep(1.0)
+        waiting = asyncio.ensure_future(bench.ask("m").execute())
+        await bench.clock.sleep(1.0)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        return await waiting
+
+    assert bench.run(main()) == "done"
+
+
 # ---- ledgers -----------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +157,22 @@ def test_a_typed_answer_needs_no_key_of_a_candidate_that_cannot_be_asked(tmp_pat
     )
     bench = Bench(tmp_path, {"toy": ScriptedProvider(['{"x": 1}'], name="toy")}, yml)
     assert bench.run(bench.ask("auto").output(Number).execute()) == Number(1)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(None, 2.0), (50.0, 50.0)])
+def test_a_candidate_that_is_too_slow_leaves_time_for_another(
+    tmp_path: Path, said: float | None, seconds: float
+) -> None:
+    yml = (
+        "models: {slow: {provider: toy, timeout: 2, price: {input: 1, output: 1}}, "
+        "quick: {provider: other, price: {input: 9, output: 9}}, "
+        "auto: {timeout: 100, router: {candidates: [slow, quick]}}}"
+    )
+    bench = Bench(tmp_path, {"toy": Slow(70.0), "other": ScriptedProvider(["There."], name="other")}, yml)
+    asked = bench.ask("auto") if said is None else bench.ask("auto").timeout(said)
+    with suppress(ModelTimeoutError):
+        assert (bench.run(asked.execute()), said) == ("There.", None)
+    assert bench.clock.monotonic() == pytest.approx(seconds, abs=0.1)
 
 
 # ---- the registry ------------------------------------------------------------------------------------------------

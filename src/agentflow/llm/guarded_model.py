@@ -110,7 +110,7 @@ class GuardedModel:
             seed=config.seed if request.seed is None else request.seed,
             params={**config.params, **request.params} if config.params else request.params,
             thinking=config.thinking if request.thinking is None else request.thinking,
-            timeout=config.timeout if request.timeout is None else request.timeout,
+            timeout=_timeout(config, request),
         )
         check(made, config, self._registry.models_with)
         return made
@@ -142,3 +142,12 @@ class GuardedModel:
         spent = current_caller().spent
         if spent is not None and attempts.timing is not None:
             spent(attempts.timing)
+
+
+def _timeout(config: ModelConfig, request: Request) -> float | None:
+    """What a call says itself holds; what is only the limit of an entry around leaves a shorter one of this model as it
+    is, so that a router has time for another."""
+    said, own = request.timeout, config.timeout
+    if said is None or own is None:
+        return own if said is None else said
+    return min(said, own) if current_caller().patient else said

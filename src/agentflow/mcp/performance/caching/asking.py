@@ -17,7 +17,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.clock import Clock
-from agentflow.errors import BudgetExceededError, LimitExceededError, ModelTimeoutError, OperationTimeoutError
+from agentflow.errors import (
+    BudgetExceededError,
+    DurabilityError,
+    LimitExceededError,
+    ModelTimeoutError,
+    OperationTimeoutError,
+)
 from agentflow.llm.messages import Response, StreamChunk
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.streaming.join import Joiner
@@ -37,8 +43,8 @@ from agentflow.mcp.performance.caching.tally import Tally
 
 __all__ = ["Asking", "Parts"]
 
-# What went wrong for the one who asked, and need not for another: his time, his limits.
-_PERSONAL: Final = (OperationTimeoutError, LimitExceededError, BudgetExceededError)
+# What went wrong for the one who asked, and need not for another: his time, his limits, the journal of his run.
+_PERSONAL: Final = (OperationTimeoutError, LimitExceededError, BudgetExceededError, DurabilityError)
 
 
 class Parts(Struct, frozen=True):

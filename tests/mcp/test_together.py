@@ -17,7 +17,7 @@ from agentflow import AsyncFlow, SharedState, node
 from agentflow.core.limits import Limits
 from agentflow.core.run import current_run
 from agentflow.errors import LimitExceededError, ServerError
-from agentflow.llm.messages import Response, Usage
+from agentflow.llm.messages import Request, Response, Usage
 from agentflow.llm.providers.base import ProviderSettings
 from agentflow.llm.providers.scripted import ScriptedProvider
 
@@ -120,6 +120,30 @@ def test_whoever_waits_for_a_run_that_is_given_up_hears_nothing_of_its_journal(t
         return await waiting
 
     assert bench.run(main()) == "done"
+
+
+def test_what_is_asked_anew_behind_a_run_is_kept_although_the_run_is_over(tmp_path: Path) -> None:
+    answers = iter("ABC")
+
+    async def slowly(request: Request) -> Response:
+        await asyncio.sleep(1.0)
+        return answered(next(answers))
+
+    yml = "models: {m: {provider: toy, temperature: 0, cache: {ttl: 10, jitter: 0, stale: 90}}}"
+    bench, texts = Bench(tmp_path, {"toy": ScriptedProvider(slowly, name="toy")}, yml), []
+
+    @node
+    async def ask(state: SharedState) -> None:
+        texts.append((await whole(bench)).text)
+
+    async def main() -> None:
+        flow = AsyncFlow(ask, name="article", clock=bench.clock, durability=MemoryDurability())
+        for pause in (12.0, 2.0, 0.0):
+            await flow.run({})
+            await bench.clock.sleep(pause)
+
+    bench.run(main())
+    assert texts == ["A", "A", "B"]
 
 
 # ---- ledgers -----------------------------------------------------------------------------------------------------

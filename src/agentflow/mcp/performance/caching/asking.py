@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agentflow.clock import Clock
+from agentflow.core.durability.step import current_step, step_out
 from agentflow.errors import (
     BudgetExceededError,
     DurabilityError,
@@ -115,9 +116,14 @@ class Asking:
                 return
 
     def refresh(self, question: Question) -> None:
-        """Ask anew in the background, unless somebody does already."""
+        """Ask anew in the background, unless somebody does already. It is part of no durable step: that may be over
+        before."""
         anew = replace(question, anew="stale")
-        flight, leads = self._flights.board(anew.flight, partial(self._fly, anew, False))
+        token = current_step.set(None)
+        try:
+            flight, leads = self._flights.board(anew.flight, partial(self._fly, anew, False))
+        finally:
+            step_out(token)
         flight.unattended = flight.unattended or leads
 
     async def end(self) -> None:

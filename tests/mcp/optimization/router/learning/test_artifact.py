@@ -82,6 +82,8 @@ def test_a_policy_decides_without_scipy(folder: Path) -> None:
         ({"format": "other"}, "no manifest of a router policy"),
         ({"arrays": "0" * 64}, "not those of its manifest"),
         ({"embedded": True}, "the embedder it was trained with"),
+        ({"aim": {}}, "lacks something"),
+        ({"calibrations": [{}]}, "lacks something"),
     ],
 )
 def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path, change: dict[str, object], complaint: str) -> None:

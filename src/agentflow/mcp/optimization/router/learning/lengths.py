@@ -34,8 +34,15 @@ class Lengths:
     most: Matrix
     scale: float
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is known of any model."""
+        return all(each != each for each in self.mean.tolist())
+
     def expected(self, columns: Matrix | Floats) -> Matrix:
         """(columns) → (models), or (rows × columns) → (rows × models); at most what was ever seen."""
+        if self.silent:
+            return np.full((*columns.shape[:-1], self.mean.size), np.nan)
         raised = np.exp(np.clip(self.weights[0] + columns @ self.weights[1:], 0, 25)) * self.smear - 1
         return np.asarray(np.clip(raised / self.scale, 0, self.most))
 

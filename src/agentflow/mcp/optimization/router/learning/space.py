@@ -70,14 +70,15 @@ class TextSpace:
         known = self.slots[found]
         known = known[known >= 0]
         known.sort()
-        first = np.flatnonzero(np.diff(known, prepend=-1))
-        pieces = known[first].astype(np.int64)
-        counts = np.diff(first, append=known.size).astype(np.float32)
+        last = np.flatnonzero(known[1:] != known[:-1])  # of each run of equal ones, but for the last run
+        ends = np.append(last, known.size - 1)[: known.size]
+        pieces = known[ends].astype(np.int64)
+        counts = (ends - np.append(-1, last)[: known.size]).astype(np.float32)
         return pieces, unit((1 + np.log(counts)) * self.idf[pieces])
 
     def standard(self, shapes: Floats) -> Floats:
         """Within four deviations: what is far outside of all that was seen shall not decide alone."""
-        return np.asarray(np.clip((shapes - self.centre) / self.scale, -4, 4))
+        return np.asarray(np.minimum(np.maximum((shapes - self.centre) / self.scale, -4), 4))
 
 
 def unit(vector: Floats) -> Floats:

@@ -198,6 +198,17 @@ def test_a_candidate_that_is_too_slow_leaves_time_for_another(
     assert bench.clock.monotonic() == pytest.approx(seconds, abs=0.1)
 
 
+class Counting(ScriptedProvider):
+    async def count_tokens(self, request: Request) -> int:
+        return len(request.prompt)
+
+
+def test_a_router_counts_tokens_as_the_model_does_that_it_would_choose(tmp_path: Path) -> None:
+    yml = "models: {m: {provider: toy}, auto: {router: {candidates: [m]}, budget: {per_day: 3}, cache: {ttl: 9}}}"
+    bench = Bench(tmp_path, {"toy": Counting([], name="toy")}, yml)
+    assert bench.run(bench.ask("auto").count_tokens()) == len("Hi")
+
+
 # ---- the registry ------------------------------------------------------------------------------------------------
 
 

@@ -217,7 +217,8 @@ class LLMClient:
         pipeline = self._registry.pipeline(guards.config, "token count")
         try:
             operation = Operation(deadline, tenant=guards.tenant, priority=guards.priority, policy=guards.policy)
-            held = await pipeline.open(lambda: provider.count_tokens(request), operation)
+            with asking_as(caller_of(guards)):  # by whom a router chooses
+                held = await pipeline.open(lambda: provider.count_tokens(request), operation)
             held.succeed()
             return held.value
         finally:
@@ -292,7 +293,7 @@ class LLMClient:
         itself: bool = False,
     ) -> Guards:
         """What guards the question; a stand-in shares the ledgers and the place in its run with the `first` model.
-        With `itself` the model is meant, without what models.yml wraps it in."""
+        With `itself` the model is meant, without what models.yml wraps it in; a router is nothing without it."""
         call, registry = self._call, self._registry
         name = model or call.model or registry.default_model().name
         config, provider = registry.resolve(name)
@@ -302,7 +303,7 @@ class LLMClient:
             scope = current_scope.get() or scope_outside(registry.clock, config.name, new_run_id)
         else:
             ledgers, scope = first.ledgers, first.scope
-        wrapped = bool(config.wrappers) and not itself
+        wrapped = bool(config.wrappers) and (config.routed or not itself)
         if wrapped:
             from agentflow.llm.wrapped_models import provider_of
 

@@ -351,6 +351,35 @@ def test_closing_the_registry_closes_what_was_made_also_what_was_replaced(tmp_pa
     assert [(toy.settings.ttl, toy.closed) for toy in Toy.made] == [(60.0, 1), (5.0, 1)]
 
 
+def test_a_chain_goes_on_where_other_models_change_and_is_made_anew_where_its_own_do(tmp_path: Path) -> None:
+    """So a cache in memory is not emptied by every model that is added."""
+    bench = wrapped(
+        tmp_path,
+        ScriptedProvider(lambda request: "a", name="toy"),
+        "  auto: {router: {candidates: [m]}, cache: {ttl: 9}}",
+    )
+
+    async def main() -> None:
+        await bench.ask("auto").execute()
+        made = len(Toy.made)
+        for number in range(20):
+            bench.registry.register_model(f"other-{number}", provider="toy")
+            await bench.ask("auto").execute()
+        assert len(Toy.made) == made
+        bench.registry.register_model("m", provider="toy", cache={"ttl": 5})
+        await bench.ask("auto").execute()
+        assert len(Toy.made) == made + 2  # the router's chain, and its candidate's
+
+    bench.run(main())
+
+
+def test_made_up_names_do_not_fill_memory(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"toy": ScriptedProvider([], name="toy")}, "defaults: {cache: {ttl: 60}}")
+    for number in range(600):
+        provider_of(bench.registry, f"toy/m{number}")
+    assert len(bench.registry.chains._made) == 512
+
+
 # ---- mistakes ----------------------------------------------------------------------------------------------------
 
 

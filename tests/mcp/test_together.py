@@ -247,7 +247,7 @@ def test_a_chain_is_made_while_another_thread_changes_the_models(tmp_path: Path)
         registry.register_model("z", provider="toy")
         changed.set()
 
-    def make() -> ScriptedProvider:
+    def make(describe: object) -> ScriptedProvider:
         threading.Thread(target=change, daemon=True).start()
         assert not changed.wait(0.05)  # it waits for what is being made, and holds nothing that this needs
         assert registry.describe("toy/new").provider == "toy"

@@ -7,7 +7,9 @@ Whoever wraps asks for others by the same way, so that a router's candidate may 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from agentflow.core.robustness.breaker_state import BreakerState
 from agentflow.errors import ConfigurationError
@@ -20,6 +22,9 @@ from agentflow.llm.wrapping import ORDER, Surroundings, wrapper
 __all__ = ["provider_of", "surroundings_of"]
 
 
+Describe: TypeAlias = Callable[[str], ModelConfig]
+
+
 def provider_of(registry: ModelRegistry, name: str) -> LLMProvider:
     """Raises UnknownModelError, ConfigurationError, MissingExtraError."""
     config = registry.describe(name)
@@ -28,14 +33,20 @@ def provider_of(registry: ModelRegistry, name: str) -> LLMProvider:
     return registry.chains.get(config.name, partial(_wrapped, registry, config.name))
 
 
-def surroundings_of(registry: ModelRegistry, config: ModelConfig) -> Surroundings:
-    """Where the wrappers of an entry stand."""
+def surroundings_of(registry: ModelRegistry, config: ModelConfig, describe: Describe | None = None) -> Surroundings:
+    """Where the wrappers of an entry stand. `describe` is told of every model that they look up."""
+    look_up = registry.describe if describe is None else describe
+
+    def ask(name: str) -> LLMProvider:
+        look_up(name)
+        return provider_of(registry, name)
+
     return Surroundings(
         config.name,
         registry.clock,
         registry.folder,
-        partial(provider_of, registry),
-        registry.describe,
+        ask,
+        look_up,
         partial(_healthy, registry),
         partial(_address, registry),
         registry.pipelines.shared_store,
@@ -43,9 +54,9 @@ def surroundings_of(registry: ModelRegistry, config: ModelConfig) -> Surrounding
     )
 
 
-def _wrapped(registry: ModelRegistry, name: str) -> LLMProvider:
-    config = registry.describe(name)  # anew: whoever waited for his turn may have waited for a change of it
-    surroundings = surroundings_of(registry, config)
+def _wrapped(registry: ModelRegistry, name: str, describe: Describe) -> LLMProvider:
+    config = describe(name)  # anew: whoever waited for his turn may have waited for a change of it
+    surroundings = surroundings_of(registry, config, describe)
     provider: LLMProvider = GuardedModel(registry, config.name)
     for section in reversed(ORDER):
         settings = config.wrappers.get(section)

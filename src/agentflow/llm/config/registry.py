@@ -110,7 +110,7 @@ class ModelRegistry:
         self.observing = Observing(configuration, keys, cwd=Path.cwd() if cwd is None else cwd, clock=self.clock)
         shared = configuration.defaults.shared
         self._lock = RLock()
-        self.chains = Chains(self._lock)
+        self.chains = Chains(self._lock, self.describe)
         self.folder = Path.cwd() if cwd is None else cwd
         """Where relative paths count from."""
         self.pipelines = Pipelines(self.clock, partial(self._store, shared) if isinstance(shared, Shared) else None)
@@ -396,7 +396,7 @@ class ModelRegistry:
             self._resolved.clear()  # other names may stand for this model
             self._described.clear()
             self.pipelines.forget()
-            self.chains.forget()
+            self.chains.doubt()
 
     async def aclose(self) -> None:
         """Close every provider that was built; the registry builds new ones if it is used again.
@@ -469,7 +469,7 @@ class ModelRegistry:
             del self._providers[key]
         self._resolved.clear()
         self._described.clear()
-        self.chains.forget()
+        self.chains.doubt()
 
     def _checked(self, name: str) -> ModelConfig:
         """A model's configuration, if its provider speaks the API it wants."""

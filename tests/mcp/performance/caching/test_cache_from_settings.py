@@ -245,6 +245,25 @@ def test_a_call_outlives_the_run_that_began_it(tmp_path: Path) -> None:
     assert len(model.calls) == 1
 
 
+def test_a_router_whose_candidate_is_another_model_now_has_answers_of_its_own(tmp_path: Path) -> None:
+    yml = """
+models:
+  bare: {{provider: toy, model_id: {model}}}
+  auto: {{temperature: 0, router: {{candidates: [bare]}}, cache: {{ttl: 60, file: cache.db}}}}
+"""
+    found = []
+    for model in ("one", "two", "one"):
+        made, _ = bench(tmp_path, yml.format(model=model))
+
+        async def asked(made: Bench = made) -> str | None:
+            hit = (await ask(made, "auto")).cache_hit
+            await made.registry.aclose()
+            return hit
+
+        found.append(made.run(asked()))
+    assert found == [None, None, "exact"]
+
+
 def test_another_server_under_the_same_name_has_answers_of_its_own(tmp_path: Path) -> None:
     """Also for a router whose candidate it is."""
     yml = """

@@ -97,10 +97,18 @@ def _secret(settings: CacheEntry, folder: Path, where: str) -> bytes | Callable[
 def _variant(config: ModelConfig, surroundings: Surroundings, version: str) -> str:
     """What else decides the answers of an entry: what it says where a request says nothing, and who is asked where."""
     facts = (
-        *(config.model_id, config.api, config.temperature, config.top_p, config.max_tokens, config.stop, config.seed),
-        *(config.top_k, config.params, config.thinking),
+        *_said_of(config),
         {name: section for name, section in config.wrappers.items() if name == "router"},
         [surroundings.address(name) for name in (config.name, *routed_to(config))],
+        [_said_of(surroundings.describe(name)) for name in routed_to(config)],
     )
     text = msgspec.json.encode(facts, enc_hook=plain, order="sorted")
     return f"{version}/{hashlib.sha256(text).hexdigest()[:16]}"
+
+
+def _said_of(config: ModelConfig) -> tuple[object, ...]:
+    """What an entry says where a request says nothing."""
+    return (
+        *(config.model_id, config.api, config.temperature, config.top_p, config.max_tokens, config.stop, config.seed),
+        *(config.top_k, config.params, config.thinking),
+    )

@@ -13,7 +13,7 @@ import pytest
 from tests.support.bench import Bench, Slow
 from tests.support.memory_durability import MemoryDurability
 
-from agentflow import AsyncFlow, SharedState, node
+from agentflow import AsyncFlow, ExecutionEvent, SharedState, node, observe
 from agentflow.core.limits import Limits
 from agentflow.core.run import current_run
 from agentflow.errors import LimitExceededError, ServerError
@@ -257,3 +257,41 @@ def test_a_chain_is_made_while_another_thread_changes_the_models(tmp_path: Path)
     making.start()
     assert changed.wait(60)
     making.join()
+
+
+class Watching:
+    """Sees every event of this process."""
+
+    inline = True
+    chunks = content = False
+
+    def __init__(self) -> None:
+        self.events: list[ExecutionEvent] = []
+
+    def observe(self, event: ExecutionEvent) -> None:
+        self.events.append(event)
+
+
+def test_what_is_asked_anew_behind_a_stale_answer_is_a_run_of_its_own(tmp_path: Path) -> None:
+    """It ends after the run that was given the old answer, and no limit of that run bounds it."""
+    yml = "models: {m: {provider: toy, temperature: 0, cache: {ttl: 10, jitter: 0, stale: 60}}}"
+    bench = Bench(tmp_path, {"toy": ScriptedProvider(lambda request: "a", name="toy")}, yml)
+    watching = Watching()
+
+    async def main() -> None:
+        asking = bench.ask("m").tenant("acme")
+        await asking.execute()
+        await bench.clock.sleep(20)
+        await asking.limits(requests=0).execute()
+        await bench.clock.sleep(1)
+        await bench.registry.aclose()
+
+    with observe(watching):
+        bench.run(main())
+    runs: dict[str, list[str]] = {}
+    for event in watching.events:
+        runs.setdefault(event.run_id, []).append(event.kind)
+    *_, old, anew = runs.values()
+    assert old == ["flow_start", "cache_hit", "flow_success"]
+    assert "model_success" in anew
+    assert "flow_start" not in anew

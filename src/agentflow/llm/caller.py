@@ -17,11 +17,13 @@ from typing import Final, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agentflow.clock import Clock
 from agentflow.core.limits import Ledger
-from agentflow.core.observability.scope import Scope
+from agentflow.core.observability.scope import Scope, scope_outside
 from agentflow.core.robustness.load_shedder import Priority
 from agentflow.core.robustness.retry import RetryPolicy
 from agentflow.core.robustness.timing import Timing
+from agentflow.core.run import new_run_id
 from agentflow.llm.guards import Guards
 from agentflow.llm.streaming.stream import close
 
@@ -59,6 +61,12 @@ class Caller(Struct, frozen=True):
     def charging(self, ledger: Ledger) -> Caller:
         """The same caller, whose requests are noted in one more ledger."""
         return replace(self, ledgers=(*self.ledgers, ledger))
+
+    def apart(self, clock: Clock, model: str) -> Caller:
+        """For the same tenant and flow, in a run of its own: whoever asked will not be there when it is over."""
+        scope = scope_outside(clock, model, new_run_id)
+        run_id = None if scope is None else scope.channel.run_id
+        return Caller(self.tenant, self.flow, run_id, self.priority, scope=scope)
 
 
 def caller_of(guards: Guards, spent: Callable[[Timing], None] | None = None) -> Caller:

@@ -25,6 +25,7 @@ from agentflow.errors import (
     ModelTimeoutError,
     OperationTimeoutError,
 )
+from agentflow.llm.caller import asking_as
 from agentflow.llm.messages import Response, StreamChunk
 from agentflow.llm.providers.base import LLMProvider
 from agentflow.llm.streaming.join import Joiner
@@ -116,12 +117,14 @@ class Asking:
                 return
 
     def refresh(self, question: Question) -> None:
-        """Ask anew in the background, unless somebody does already. It is part of no durable step: that may be over
-        before."""
-        anew = replace(question, anew="stale")
+        """Ask anew in the background, unless somebody does already. It is part of no durable step and of no run: that
+        may be over before."""
+        caller = question.caller.apart(self._parts.clock, question.request.model)
+        anew = replace(question, anew="stale", caller=caller)
         token = current_step.set(None)
         try:
-            flight, leads = self._flights.board(anew.flight, partial(self._fly, anew, False))
+            with asking_as(caller):
+                flight, leads = self._flights.board(anew.flight, partial(self._fly, anew, False))
         finally:
             step_out(token)
         flight.unattended = flight.unattended or leads

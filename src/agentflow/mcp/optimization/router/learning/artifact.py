@@ -30,7 +30,7 @@ from agentflow.mcp.optimization.router.learning.curve import Aim
 from agentflow.mcp.optimization.router.learning.experience import Validated
 from agentflow.mcp.optimization.router.learning.gate import Verdict
 from agentflow.mcp.optimization.router.learning.hull_policy import HullPolicy
-from agentflow.mcp.optimization.router.learning.knowledge import Head, Knowledge, Neighbours
+from agentflow.mcp.optimization.router.learning.knowledge import Blend, Head, Knowledge, Neighbours
 from agentflow.mcp.optimization.router.learning.learned import LearnedPolicy
 from agentflow.mcp.optimization.router.learning.lengths import Lengths
 from agentflow.mcp.optimization.router.learning.policy import Objective
@@ -122,8 +122,7 @@ def _arrays(policy: LearnedPolicy) -> Arrays:
         **{f"{kind}.{name}": getattr(getattr(known, kind), name) for kind in _AMOUNTS for name in _LENGTHS},
         **{f"validated.{name}": getattr(seen, name) for name in _VALIDATED},
         "base": known.base,
-        "common": known.common,
-        "apart": known.apart,
+        **{f"blend.{name}": getattr(known.blend, name) for name in ("common", "apart", "axes")},
     }
 
 
@@ -201,8 +200,7 @@ def _knowledge(facts: dict[str, Any], models: tuple[str, ...], arrays: Arrays, e
         Head(**_of(arrays, "shape")),
         Head(**_of(arrays, "place")),
         Neighbours(**_of(arrays, "neighbours"), count=facts["neighbours"]),
-        arrays["common"],
-        arrays["apart"],
+        Blend(**_of(arrays, "blend")),
         tuple(
             Calibration(each["kind"], each["offset"], each["slope"], tuple(each["xs"]), tuple(each["ys"]))
             for each in facts["calibrations"]

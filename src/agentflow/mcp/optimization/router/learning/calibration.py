@@ -22,7 +22,7 @@ __all__ = ["Calibration", "best_calibration", "calibration_error", "logit", "sig
 _LEAST: Final = 1e-3
 _BINS: Final = 10
 _ENOUGH_FOR_STEPS: Final = 1_000
-_STEP_HURDLE: Final = 2e-3  # of log loss: steps make ties, and ties are decided by chance
+_STEP_HURDLE: Final = 1e-2  # of log loss: steps make ties, and ties are decided by chance
 
 
 @dataclass(frozen=True, slots=True, eq=False)

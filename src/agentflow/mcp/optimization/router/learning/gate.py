@@ -25,6 +25,7 @@ __all__ = ["Experience", "Verdict", "judge"]
 _RESAMPLES: Final = 800
 _LAMBDAS: Final = 25
 _COSTS: Final = 21
+_AT_ONCE: Final = 4_000_000  # draws held in memory
 _FEWEST_ROWS: Final = 60
 _LEAST_EXPLORED: Final = 0.05
 _FEWEST_BLOCKS: Final = 8
@@ -73,10 +74,17 @@ def judge(
     if len(experience.forecast) < _FEWEST_ROWS or apart < _FEWEST_BLOCKS:
         few = f"the hull stays: {len(experience.forecast)} rows in {apart} parts are too few to tell"
         return Verdict(False, nan, nan, nan, nan, confidence, few)
-    weights = _resamples(experience.blocks, seed)
+    columns, models, points = _columns(experience, aim)
+    means = _resampled(columns, experience.blocks, seed)
+    quality, cost, there, spent, path, paid = np.split(means, np.cumsum([models, models, 1, 1, points]), axis=1)
+    gains = _over_hull(quality, cost, there[:, 0], spent[:, 0])
+    return _verdict(gains, _areas(quality, cost, path, paid), confidence)
+
+
+def _columns(experience: Experience, aim: Aim) -> tuple[Matrix, int, int]:
+    """All whose means are needed, (rows × columns): qualities and costs of each model, of the point aimed at, and of
+    points all along the curve; and how many models and points there are."""
     rows = np.arange(len(experience.forecast))
-    quality = weights @ experience.quality
-    cost = weights @ experience.cost
 
     def got(value: float) -> tuple[Matrix, Matrix]:
         picked = choices(experience.forecast, experience.expected, value)
@@ -84,21 +92,25 @@ def judge(
 
     low, high = got(aim.low), got(aim.high)
     there = [(1 - aim.share) * one + aim.share * other for one, other in zip(low, high, strict=True)]
-    gains = _over_hull(quality, cost, weights @ there[0], weights @ there[1])
     tried = lambdas(experience.forecast, experience.expected, _LAMBDAS)
     path = [np.stack(each, axis=1) for each in zip(*(got(float(value)) for value in tried), strict=True)]
-    areas = _areas(quality, cost, weights @ path[0], weights @ path[1])
-    return _verdict(gains, areas, confidence)
+    columns = np.concatenate([experience.quality, experience.cost, np.stack(there, axis=1), *path], axis=1)
+    return columns, experience.quality.shape[1], len(tried)
 
 
-def _resamples(blocks: NDArray[np.int64], seed: int) -> Matrix:
-    """(samples × rows) of weights that add up to 1."""
+def _resampled(columns: Matrix, blocks: NDArray[np.int64], seed: int) -> Matrix:
+    """(samples × columns) of means over blocks drawn with replacement, the first of them over all as they are."""
     _, block = np.unique(blocks, return_inverse=True)
-    many = int(block.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(many, np.full(many, 1 / many), size=_RESAMPLES).astype(float)
-    drawn[0] = 1.0
-    weights = drawn[:, block]
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    sizes = np.bincount(block).astype(float)
+    sums = np.stack([np.bincount(block, each) for each in columns.T], axis=1)
+    random_source = np.random.default_rng(seed)
+    means = [sums.sum(axis=0, keepdims=True) / sizes.sum()]
+    most = max(1, _AT_ONCE // sizes.size)
+    for start in range(1, _RESAMPLES, most):
+        many = min(most, _RESAMPLES - start)
+        drawn = random_source.multinomial(sizes.size, np.full(sizes.size, 1 / sizes.size), size=many).astype(float)
+        means.append(drawn @ sums / (drawn @ sizes)[:, None])
+    return np.concatenate(means)
 
 
 def _over_hull(quality: Matrix, cost: Matrix, got: Matrix, paid: Matrix) -> Matrix:

@@ -23,7 +23,7 @@ from agentflow.mcp.optimization.router.learning.lengths import Lengths
 from agentflow.mcp.optimization.router.learning.space import Encoded, Floats, TextSpace
 from agentflow.mcp.optimization.router.learning.table import Matrix
 
-__all__ = ["EXPERTS", "Guess", "Head", "Knowledge", "Neighbours", "blended", "calibrated"]
+__all__ = ["EXPERTS", "Blend", "Guess", "Head", "Knowledge", "Neighbours", "calibrated"]
 
 EXPERTS: Final = ("words", "shape", "place", "near")
 _SHRINK: Final = 5.0
@@ -70,6 +70,24 @@ class Neighbours:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Blend:
+    """Weights of the experts: `common` for what they say of all models alike, `apart` for what they say of each model
+    beside that. `axes` (models × models) keeps of the latter the directions that come true: among many models noise
+    alone makes one of them look best (the winner's curse), and most differences are along few directions."""
+
+    common: Matrix
+    apart: Matrix
+    axes: Matrix
+
+    def of(self, said: Matrix, base: Matrix) -> Matrix:
+        """(…, experts, models) → (…, models): the base rates, moved by what all models share and what parts them."""
+        moved = said - base
+        shared = moved.sum(axis=-1, keepdims=True) / base.size
+        mixed = base + self.common @ shared + (self.apart @ (moved - shared)) @ self.axes
+        return np.asarray(np.minimum(np.maximum(mixed, _LEAST), 1 - _LEAST))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Guess:
     """For each model: quality, and its standard error. `novel`: the text is like nothing that was seen."""
 
@@ -80,7 +98,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Knowledge:
-    """`common` and `apart` weigh the experts (see `blended`); `least_alike` is where novelty begins."""
+    """`least_alike` is where novelty begins."""
 
     models: tuple[str, ...]
     space: TextSpace
@@ -89,8 +107,7 @@ class Knowledge:
     shape: Head
     place: Head
     neighbours: Neighbours
-    common: Matrix
-    apart: Matrix
+    blend: Blend
     calibrations: tuple[Calibration, ...]
     least_alike: float
     tokens: Lengths
@@ -106,19 +123,11 @@ class Knowledge:
         said[2] = self.place.scores(text.vector)
         said[:3] = 1 / (1 + np.exp(-said[:3]))
         said[3] = self.base + gain
-        mixed = blended(said, self.base, self.common, self.apart)
+        mixed = self.blend.of(said, self.base)
         quality = calibrated(mixed, self.calibrations)
         middle = said.sum(axis=0) / len(EXPERTS)
         spread = np.square(said - middle).sum(axis=0) / (4 * len(EXPERTS))
         return Guess(quality, np.sqrt(quality * (1 - quality) / (_FEWEST + outcomes) + spread), False)
-
-
-def blended(said: Matrix, base: Matrix, common: Matrix, apart: Matrix) -> Matrix:
-    """(…, experts, models) → (…, models): the base rates, moved by what all models share and by what parts them."""
-    moved = said - base
-    shared = moved.sum(axis=-1, keepdims=True) / base.size
-    mixed = base + common @ shared + apart @ (moved - shared)
-    return np.asarray(np.minimum(np.maximum(mixed, _LEAST), 1 - _LEAST))
 
 
 def calibrated(mixed: Matrix, calibrations: Sequence[Calibration]) -> Matrix:

@@ -24,7 +24,7 @@ from agentflow.mcp.optimization.router.learning.experience import ASSUMED_TOKENS
 from agentflow.mcp.optimization.router.learning.experts import Read, cross_fitted, encodings, experts_of
 from agentflow.mcp.optimization.router.learning.gate import Verdict
 from agentflow.mcp.optimization.router.learning.hull_policy import HullPolicy
-from agentflow.mcp.optimization.router.learning.knowledge import EXPERTS, Knowledge, blended, calibrated
+from agentflow.mcp.optimization.router.learning.knowledge import EXPERTS, Blend, Knowledge, calibrated
 from agentflow.mcp.optimization.router.learning.learned import LearnedPolicy
 from agentflow.mcp.optimization.router.learning.lengths import Lengths, fit_lengths
 from agentflow.mcp.optimization.router.learning.offpolicy import (
@@ -80,8 +80,8 @@ def train(
     given = encodings(judged.texts, embed=said.embed, seed=said.seed, read=read)
     fitted = cross_fitted(given, judged.quality, weight, folds, base, seed=said.seed)
     trusted = doubly_robust(judged.quality, chance, _first_guess(fitted.said, base))
-    common, apart = _blend(fitted.said, trusted, base)
-    mixed = blended(fitted.said, base, common, apart)
+    blend = _blend(fitted.said, trusted, base)
+    mixed = blend.of(fitted.said, base)
     calibrations = _calibrations(mixed, judged.quality, weight, folds)
     columns = np.concatenate([given.shapes, given.vectors], axis=1).astype(float)
     tokens, costs = fit_lengths(columns, judged.output_tokens), fit_lengths(columns, judged.cost)
@@ -89,7 +89,7 @@ def train(
     experts = experts_of(given, judged.quality, weight, base, fitted.count, seed=said.seed)
     knowledge = Knowledge(
         judged.models, given.space, base, experts.words, experts.shape, experts.place, experts.neighbours,
-        common, apart, calibrations, least, tokens, costs,
+        blend, calibrations, least, tokens, costs,
     )  # fmt: skip
     forecast = _honest(fitted.said, trusted, judged.quality, weight, folds, base)
     forecast = np.where((fitted.alike < least)[:, None], base, forecast)
@@ -163,7 +163,7 @@ def _first_guess(said: Matrix, base: Matrix) -> Matrix:
     return np.asarray(base + (said - base).mean(axis=1))
 
 
-def _blend(said: Matrix, quality: Matrix, base: Matrix) -> tuple[Matrix, Matrix]:
+def _blend(said: Matrix, quality: Matrix, base: Matrix) -> Blend:
     """Weights of the experts, none negative, by least squares: for what models share, and for what parts them.
 
     `said` is (rows × experts × models).
@@ -172,11 +172,26 @@ def _blend(said: Matrix, quality: Matrix, base: Matrix) -> tuple[Matrix, Matrix]
 
     moved, target = said - base, quality - base
     shared, shared_target = moved.mean(axis=2), target.mean(axis=1)
-    apart = (moved - shared[:, :, None]).transpose(0, 2, 1).reshape(-1, len(EXPERTS))
-    apart_target = (target - shared_target[:, None]).reshape(-1)
+    apart = moved - shared[:, :, None]
+    apart_target = target - shared_target[:, None]
     common, _ = nnls(_with_ridge(shared), _padded(shared_target))
-    parting, _ = nnls(_with_ridge(apart), _padded(apart_target))
-    return common, parting
+    columns = apart.transpose(0, 2, 1).reshape(-1, len(EXPERTS))
+    parting, _ = nnls(_with_ridge(columns), _padded(apart_target.reshape(-1)))
+    return Blend(common, parting, _axes(parting @ apart, apart_target))
+
+
+def _axes(said: Matrix, truth: Matrix) -> Matrix:
+    """Along each principal direction of what is said to part the models, the share of it that comes true, from 0 to 1.
+
+    Less than twice its own standard error is taken for nothing.
+    """
+    _, directions = np.linalg.eigh(said.T @ said)
+    scores, real = said @ directions, truth @ directions
+    power = np.square(scores).sum(axis=0) + 1e-9
+    slope = (scores * real).sum(axis=0) / power
+    doubt = np.sqrt(np.square(real - scores * slope).mean(axis=0) / power)
+    kept = np.where(slope > 2 * doubt, np.minimum(slope, 1.0), 0.0)
+    return np.asarray((directions * kept) @ directions.T)
 
 
 _RIDGE: Final = 1.0  # towards no movement at all: what is learned from few rows moves little
@@ -206,8 +221,7 @@ def _honest(
         inside = folds != fold
         if not inside.any():
             continue
-        common, apart = _blend(said[inside], trusted[inside], base)
-        mixed = blended(said, base, common, apart)
+        mixed = _blend(said[inside], trusted[inside], base).of(said, base)
         fitted = _calibrations(mixed[inside], quality[inside], weight[inside], folds[inside])
         found[~inside] = calibrated(mixed[~inside], fitted)
     return found

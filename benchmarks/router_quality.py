@@ -245,6 +245,12 @@ def report_of(found: dict[str, list[Scores]], ratios: dict[str, float], report: 
             [against(rival, seeds, ratios[name]) for rival in ("hull", "kNN", "MF")],
             "Mean paired difference with its 95 % interval; better is more APGR, and less of all else.",
         )
+        report.table(
+            f"{name}: the learned router, without the gate, against each other one",
+            ["against", *(f"Δ {measure}" for measure in MEASURES[:5]), "verdict (APGR)"],
+            [against(rival, seeds, ratios[name], "learned") for rival in ("hull", "kNN", "MF")],
+            "The rivals have no gate either.",
+        )
 
 
 def row_of(router: str, seeds: Sequence[Scores]) -> list[str]:
@@ -252,10 +258,10 @@ def row_of(router: str, seeds: Sequence[Scores]) -> list[str]:
     return [router, *(f"{np.nanmean(value):.3f}" if np.isfinite(value).any() else "–" for value in values.values())]
 
 
-def against(rival: str, seeds: Sequence[Scores], ratio: float) -> list[str]:
+def against(rival: str, seeds: Sequence[Scores], ratio: float, ours: str = "deployed") -> list[str]:
     cells, verdict = [], "–"
     for measure in MEASURES[:5]:
-        differences = np.array([each["deployed"][measure] - each[rival][measure] for each in seeds])
+        differences = np.array([each[ours][measure] - each[rival][measure] for each in seeds])
         differences = differences[np.isfinite(differences)]
         if not differences.size:
             cells.append("–")

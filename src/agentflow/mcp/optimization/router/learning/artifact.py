@@ -126,7 +126,7 @@ def _arrays(policy: LearnedPolicy) -> Arrays:
     }
 
 
-_SPACE: Final = ("ids", "idf", "basis", "centre", "scale")
+_SPACE: Final = ("ids", "idf", "basis", "centre", "scale", "least", "most")
 _HEADS: Final = ("words", "shape", "place")
 _NEIGHBOURS: Final = ("vectors", "gains", "known")
 _AMOUNTS: Final = ("tokens", "costs")

@@ -33,6 +33,7 @@ _RIDGE_WORDS: Final = 3.3
 _RIDGE_SHAPE: Final = 100.0
 _RIDGE_PLACE: Final = 1.0
 _POWERS: Final = 2
+_TAIL: Final = 0.005
 _BLOCK: Final = 512
 _CLOSE: Final = 10
 _SHRINK: Final = 5.0
@@ -90,9 +91,12 @@ def encodings(
     found = [each.buckets for each in seen]
     ids, idf = _vocabulary(found)
     shapes = np.array([each.shape for each in seen], np.float32)
-    centre, scale = shapes.mean(axis=0), shapes.std(axis=0)
-    scale = np.where(scale > 1e-6, scale, 1).astype(np.float32)
-    bare = TextSpace(ids, idf, np.zeros((ids.size, 1), np.float32), centre, scale, embed)
+    least, most = np.quantile(shapes, [_TAIL, 1 - _TAIL], axis=0).astype(np.float32)
+    inside = np.clip(shapes, least, most)
+    centre, scale = inside.mean(axis=0), inside.std(axis=0)
+    scale = np.where(scale > 1e-3, scale, 1).astype(np.float32)
+    outlook = centre, scale, least, most
+    bare = TextSpace(ids, idf, np.zeros((ids.size, 1), np.float32), *outlook, embed)
     weighed = [bare.weigh(each) for each in found]
     sizes = np.cumsum([0, *(pieces.size for pieces, _ in weighed)])
     matrix = csr_matrix(
@@ -102,7 +106,7 @@ def encodings(
     if embed is not None:
         return Encodings(matrix, embedded(embed, texts), bare.standard(shapes), bare)
     basis = _singular(matrix, seed)
-    space = TextSpace(ids, idf, basis, centre, scale)
+    space = TextSpace(ids, idf, basis, *outlook)
     vectors = np.asarray(matrix @ basis, np.float32)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return Encodings(matrix, vectors, space.standard(shapes), space)

@@ -35,7 +35,6 @@ _GRAM: Final = 4
 _OTHER, _LETTER, _DIGIT, _ALONE = 0, 1, 2, 3
 _TABLE_SIZE: Final = 0x3400
 _BLANK: Final = np.uint64(32)
-_ZERO: Final = np.uint64(48)
 
 
 def excerpt(text: str) -> str:
@@ -64,15 +63,18 @@ def buckets(text: str) -> NDArray[np.int64]:
 def _settled(text: str) -> tuple[Codes, NDArray[np.uint8]]:
     """Code points and their sorts: digits made alike, runs of white space made one blank."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    sorts = _sorts()[np.minimum(codes, _TABLE_SIZE - 1)]
-    far = codes >= _TABLE_SIZE
-    if far.any():
-        sorts = np.where(far, np.where((codes >= 0xAC00) & (codes <= 0xD7A3), _LETTER, _ALONE), sorts).astype(np.uint8)
-    blank = (codes <= 32) | (codes == 0xA0) | (codes == 0x3000)
+    plain, sorts = _tables()
+    near = np.minimum(codes, _TABLE_SIZE - 1)
+    settled, sort = plain[near], sorts[near]
+    if codes.size and int(codes.max()) >= _TABLE_SIZE:
+        far = codes >= _TABLE_SIZE
+        hangul = (codes >= 0xAC00) & (codes <= 0xD7A3)
+        settled = np.where(far, codes, settled).astype(np.uint64)
+        sort = np.where(far, np.where(hangul, _LETTER, _ALONE), sort).astype(np.uint8)
+    blank = settled == _BLANK
     kept = ~blank
-    kept[1:] |= ~blank[:-1]
-    settled = np.where(blank, _BLANK, np.where(sorts == _DIGIT, _ZERO, codes)).astype(np.uint64)
-    return settled[kept], np.where(blank, _OTHER, sorts).astype(np.uint8)[kept]
+    kept[1:] |= kept[:-1]  # of several blanks the first
+    return settled[kept], sort[kept]
 
 
 def _words(sorts: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -105,9 +107,15 @@ def _powers() -> tuple[Codes, Codes]:
 
 
 @cache
-def _sorts() -> NDArray[np.uint8]:
-    """What each code point below the ideographs is. Marks belong to the letter they stand on."""
-    return np.array([_sort(code) for code in range(_TABLE_SIZE)], np.uint8)
+def _tables() -> tuple[Codes, NDArray[np.uint8]]:
+    """For each code point below the ideographs: the one that stands for it, and its sort. Marks belong to the letter
+    they stand on."""
+    sorts = [_sort(code) for code in range(_TABLE_SIZE)]
+    plain = [
+        32 if code <= 32 or code in (0xA0, 0x3000) else 48 if sorts[code] == _DIGIT else code
+        for code in range(_TABLE_SIZE)
+    ]
+    return np.array(plain, np.uint64), np.array(sorts, np.uint8)
 
 
 def _sort(code: int) -> int:

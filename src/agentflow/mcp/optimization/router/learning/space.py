@@ -41,19 +41,22 @@ class Encoded:
 @dataclass(frozen=True, slots=True, eq=False)
 class TextSpace:
     """`ids` are the buckets that count, `idf` their weights, `basis` (pieces × dimensions) the projection, empty where
-    an embedder gives the vectors; `centre` and `scale` are the shapes' means and deviations."""
+    an embedder gives the vectors; `centre` and `scale` are the shapes' means and deviations,
+    `least` and `most` between what values nearly all of them lie."""
 
     ids: NDArray[np.int64]
     idf: Floats
     basis: Floats
     centre: Floats
     scale: Floats
+    least: Floats
+    most: Floats
     embed: Embedder | None = None
-    slots: NDArray[np.int32] = field(init=False, repr=False)
+    slots: NDArray[np.int16] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        slots = np.full(BUCKETS, -1, np.int32)
-        slots[self.ids] = np.arange(self.ids.size, dtype=np.int32)
+        slots = np.full(BUCKETS, -1, np.int16)  # small, to stay in the processor's cache
+        slots[self.ids] = np.arange(self.ids.size, dtype=np.int16)
         object.__setattr__(self, "slots", slots)
 
     def encode(self, text: str) -> Encoded:
@@ -77,8 +80,8 @@ class TextSpace:
         return pieces, unit((1 + np.log(counts)) * self.idf[pieces])
 
     def standard(self, shapes: Floats) -> Floats:
-        """Within four deviations: what is far outside of all that was seen shall not decide alone."""
-        return np.asarray(np.minimum(np.maximum((shapes - self.centre) / self.scale, -4), 4))
+        """What lies outside of all that was seen is taken for the nearest that was: nothing is extrapolated."""
+        return np.asarray((np.minimum(np.maximum(shapes, self.least), self.most) - self.centre) / self.scale)
 
 
 def unit(vector: Floats) -> Floats:

@@ -46,7 +46,7 @@ from agentflow.mcp.optimization.router.learning.learned import LearnedPolicy
 from agentflow.mcp.optimization.router.learning.reading import Columns, read_table
 from agentflow.mcp.optimization.router.learning.table import OutcomeTable, prompt_key
 from agentflow.mcp.optimization.router.learning.training import Training, train
-from results import Report, note, options
+from results import ROOT, Report, note, options
 from router_baselines import Matrix, factorised, nearest
 
 # What RouteLLM's authors reckon with, in USD per thousand tokens; a call is taken for a thousand tokens.
@@ -74,6 +74,12 @@ def read(text: str) -> Read:
 
 
 # ---- tables and splits -------------------------------------------------------------------------------------------
+
+
+def recorded_outcomes() -> Path | None:
+    """Where tests look for recorded outcomes, too."""
+    shared = Path(os.environ.get("AGENTFLOW_SHARED", ROOT.parent / "shared"))
+    return next((path for path in (shared / "data" / "routellm", shared / "routellm") if path.is_dir()), None)
 
 
 def domains(folder: Path, columns: Columns, costs: dict[str, float], rows: int | None) -> dict[str, OutcomeTable]:
@@ -335,7 +341,7 @@ def speed(table: OutcomeTable, report: Report) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of outcome tables, or one file")
+    parser.add_argument("--data", type=Path, help="a folder of outcome tables, or one file (RouteLLM's, if at hand)")
     parser.add_argument("--seeds", type=int, default=20, help="random splits (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes at once (%(default)s)")
     parser.add_argument("--rows", type=int, help="at most so many rows of each domain")
@@ -352,8 +358,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         models=said.models.split(",") if said.models else None,
         scale=said.scale,
     )
+    data = said.data or recorded_outcomes()
+    if data is None:
+        note("router_quality: there are no outcome tables at hand; name a folder with --data")
+        return
     costs = {name: float(cost) for name, _, cost in (each.rpartition("=") for each in said.cost)}
-    tables = domains(said.data, columns, costs, 600 if said.tiny else said.rows)
+    tables = domains(data, columns, costs, 600 if said.tiny else said.rows)
     found, ratios = run(tables, 2 if said.tiny else said.seeds, said.workers, note)
     facts = ", ".join(
         f"{name}: {len(table):,} rows, {len(set(table.groups))} groups, {len(table.models)} models"

@@ -36,7 +36,7 @@ def test_a_real_signal_is_let_decide() -> None:
 
 
 def test_noise_is_let_decide_in_few_of_forty_cases() -> None:
-    """The bounds are one-sided at 97.5 %: one in forty is expected."""
+    """The bounds are one-sided at 95 %: two in forty are expected, both bounds are asked for."""
     assert sum(verdict(0.0, rows=400, seed=seed).deployed for seed in range(40)) <= 4
 
 

@@ -60,7 +60,7 @@ class Verdict:
 
 
 def judge(
-    experience: Experience, aim: Aim, *, explored: float = 1.0, confidence: float = 0.975, seed: int = 0
+    experience: Experience, aim: Aim, *, explored: float = 1.0, confidence: float = 0.95, seed: int = 0
 ) -> Verdict:
     """`aim` holds the λs that were solved for; the first resample is the sample itself.
 

@@ -189,7 +189,7 @@ def test_a_flow_within_a_flow_is_a_visit_of_a_node() -> None:
         ("breaker_state", {"guard": "g", "to": "open"}, "breaker_open", {"guard": "g"}),
         ("breaker_state", {"guard": "g", "to": "closed"}, "breaker_transitions", {"guard": "g", "to": "closed"}),
         ("cache_hit", {"model": "m"}, "cache_lookups", {"model": "m", "outcome": "hit"}),
-        ("cache_hit", {"model": "m", "saved": 0.5}, "cache_saved_dollars", {"model": "m"}),
+        ("cache_hit", {"model": "m", "saved": 1.0}, "cache_saved_dollars", {"model": "m"}),
         ("cache_miss", {"model": "m"}, "cache_lookups", {"model": "m", "outcome": "miss"}),
         ("route", {"from": "auto", "to": "m"}, "routes", {"from": "auto", "to": "m"}),
         (
@@ -199,7 +199,7 @@ def test_a_flow_within_a_flow_is_a_visit_of_a_node() -> None:
             {"account": "tenant", "decision": "refused"},
         ),
         ("batch", {"model": "m", "size": 3, "reason": "full"}, "batches", {"model": "m", "reason": "full"}),
-        ("batch", {"model": "m", "size": 3, "reason": "full"}, "batched_requests", {"model": "m"}),
+        ("batch", {"model": "m", "size": 1, "reason": "full"}, "batched_requests", {"model": "m"}),
         ("alert", {"rule": "slow", "state": "firing"}, "alert_transitions", {"rule": "slow", "state": "firing"}),
         ("feedback", {"score": 0.5, "source": "user"}, "feedback_score", {"flow": "article"}),
         ("feedback", {"label": "good", "source": "user"}, "feedback", {"label": "good"}),

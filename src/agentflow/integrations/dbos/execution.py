@@ -78,7 +78,8 @@ class Executions:
             ending = await self._ended(offer, stretch, journal)
         finally:
             self._keeper.remove(run_id, stretch)
-            del self._pieces[run_id]
+            if self._pieces.get(run_id) is pieces:  # the run may go on here before an earlier stretch hears of its end
+                del self._pieces[run_id]
             await pieces.flush()
             await journal.close()
         if ending is not None:

@@ -26,8 +26,7 @@ OUTPUT = ROOT / "build" / "benchmarks"
 PAGES = {
     "benchmarks.md": ("flow_overhead", "llm_overhead", "config", "robustness", "observability", "durability", "soak"),
     "benchmarks_savings.md": (
-        "cache_overhead", "semantic_cache", "budget", "batching", "router_overhead", "cost_optimizer", "load_generator",
-        "stack_overhead",
+        "stack_overhead", "cache_overhead", "router_overhead", "budget", "batching", "cost_optimizer",
     ),
 }  # fmt: skip
 """Which benchmarks stand on which page of docs/, in their order."""
@@ -168,7 +167,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-PAGE = """# Benchmarks
+PAGE = """# {title}
 
 Written by `scripts/bench --write`; run `make bench` (or `scripts/bench`) for the same tables from your machine.
 It makes its environments in `.venvs/` and takes about {minutes} minutes.
@@ -181,11 +180,13 @@ the two medians beside it.
 """
 
 
-def page(reports: Sequence[Report], *, minutes: int = 35) -> str:
+def page(reports: Sequence[Report], *, title: str = "Benchmarks", minutes: int = 35) -> str:
     """All benchmarks on one page, what was promised first."""
     rows = [promise.row() for report in reports for promise in report.promises]
     summary = ["## Promised and measured", Table("", ["what", "promised", "measured", ""], rows).markdown()]
-    text = "\n\n".join([PAGE.format(minutes=minutes).strip(), *summary, *(body(report) for report in reports)])
+    text = "\n\n".join(
+        [PAGE.format(title=title, minutes=minutes).strip(), *summary, *(body(report) for report in reports)]
+    )
     return text.replace("### \n\n", "") + "\n"
 
 
@@ -208,7 +209,8 @@ def main() -> None:
         missing = [name for name in wanted if name not in {report.name for report in reports}]
         if missing:
             parser.error(f"the page would lose what {', '.join(missing)} measured: run these first")
-        arguments.write.write_text(page(reports), "utf-8")
+        title = "Benchmarks" if arguments.write.name == "benchmarks.md" else "Benchmarks of what saves"
+        arguments.write.write_text(page(reports, title=title), "utf-8")
     else:
         print(page(reports), end="")
 

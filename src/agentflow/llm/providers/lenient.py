@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-__all__ = ["count", "mapping", "mappings", "number", "text"]
+__all__ = ["count", "mapping", "mappings", "moment", "number", "text"]
 
 _LARGEST = 10**15  # no count of tokens is larger; a longer number is a mistake, and slow
 
@@ -36,6 +37,14 @@ def number(value: object) -> float | None:
     except ValueError:
         return None
     return found if math.isfinite(found) and abs(found) <= _LARGEST else None
+
+
+def moment(value: object) -> float | None:
+    """Seconds since 1970 of a time that is written by ISO 8601; None where it is none."""
+    try:
+        return datetime.fromisoformat(text(value)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -15,7 +15,6 @@ and its size, is watched until it ends, and is then told by its answers.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -28,7 +27,7 @@ from agentflow.llm.providers.api import HTTPProvider, decoded
 from agentflow.llm.providers.batches.endpoint import Batch, BatchAnswer, BatchItem, BatchLimits, BatchOrder
 from agentflow.llm.providers.batches.lines import encode, readable
 from agentflow.llm.providers.batches.refusals import failure_of
-from agentflow.llm.providers.lenient import count, mapping, text
+from agentflow.llm.providers.lenient import count, mapping, moment, text
 
 __all__ = ["ANTHROPIC", "MessageBatches"]
 
@@ -145,16 +144,9 @@ def _seen(wire: _Batch, *, certain: bool = True) -> Batch:
         outcome="cancelled" if cancelled else "completed" if ended else None,
         done=count(counts.get("succeeded")),
         failed=count(counts.get("errored")),
-        created=_seconds(wire.created_at),
+        created=moment(wire.created_at),
         certain=certain,
     )
-
-
-def _seconds(created: object) -> float | None:
-    try:
-        return datetime.fromisoformat(text(created)).timestamp()
-    except (ValueError, OverflowError):
-        return None
 
 
 def _answer(line: _Line) -> BatchAnswer:

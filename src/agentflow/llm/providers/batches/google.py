@@ -14,7 +14,6 @@ of [a-z0-9-]), so both are found again. Vertex has another API for it, with buck
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -36,7 +35,7 @@ from agentflow.llm.providers.batches.endpoint import (
 from agentflow.llm.providers.batches.lines import JSONL, encode, multipart_related, readable
 from agentflow.llm.providers.batches.refusals import failure_of
 from agentflow.llm.providers.http import Transport
-from agentflow.llm.providers.lenient import count, mapping, number, text
+from agentflow.llm.providers.lenient import count, mapping, moment, number, text
 
 __all__ = ["GOOGLE", "INLINE", "GeminiBatches"]
 
@@ -212,7 +211,7 @@ def _seen(wire: _Operation) -> Batch:
         outcome=outcome,
         done=None if done is None else int(done),
         failed=None if failed is None else int(failed),
-        created=_seconds(known.get("createTime")),
+        created=moment(known.get("createTime")),
         results=_places(mapping(wire.response), mapping(known.get("output"))) if outcome else (),
         faults=(_fault(mapping(wire.error)),) if wire.error else (),
     )
@@ -231,13 +230,6 @@ def _places(*outputs: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _fault(error: Mapping[str, Any]) -> BatchFault:
     return BatchFault(text(error.get("message")) or "no reason given", str(error.get("code") or "") or None)
-
-
-def _seconds(created: object) -> float | None:
-    try:
-        return datetime.fromisoformat(text(created)).timestamp()
-    except (ValueError, OverflowError):
-        return None
 
 
 def _lines(ended: _Ended) -> list[_Line]:

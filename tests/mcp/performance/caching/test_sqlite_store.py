@@ -89,12 +89,14 @@ async def test_an_answer_that_is_moved_to_another_tenants_name_is_not_read(path:
         with asking_as(Caller(tenant=tenant)):
             await cache.execute(asked("x"))
             await cache.execute(asked("y"))
+    await cache.aclose()  # an answer is written behind the caller's back
     connection = sqlite3.connect(path)
     rows = connection.execute("SELECT name, packed FROM answers ORDER BY rowid").fetchall()
     with connection:
         for (name, _), (_, packed) in zip(rows, [*rows[1:], rows[0]], strict=True):
             connection.execute("UPDATE answers SET packed = ? WHERE name = ?", (packed, name))
     connection.close()
+    cache = cached(path)
     for tenant in ("a", "b"):
         with asking_as(Caller(tenant=tenant)):
             assert (await cache.execute(asked("x"))).cache_hit is None

@@ -60,6 +60,19 @@ THIRD_PARTY: Mapping[str, str | tuple[str, ...]] = {
     "scipy": "agentflow.mcp",  # comes with scikit-learn
     "sklearn": "agentflow.mcp",
     "matplotlib": "agentflow.mcp",
+    "torch": "agentflow.mcp.compression",
+    "transformers": ("agentflow.mcp.compression", "agentflow.mcp.performance.edge.runtimes"),
+    "safetensors": "agentflow.mcp.compression",
+    "compressed_tensors": "agentflow.mcp.compression",
+    "onnx": "agentflow.mcp.compression.export",
+    "onnx_ir": "agentflow.mcp.compression.export",
+    "gguf": "agentflow.mcp.compression",
+    "onnxruntime": ("agentflow.mcp.performance.edge.runtimes", "agentflow.mcp.compression.export"),
+    "onnxruntime_genai": ("agentflow.mcp.performance.edge.runtimes", "agentflow.mcp.compression.export"),
+    "llama_cpp": ("agentflow.mcp.performance.edge.runtimes", "agentflow.mcp.compression.export"),
+    "tokenizers": ("agentflow.mcp.performance.edge", "agentflow.mcp.compression"),
+    "jinja2": "agentflow.mcp.performance.edge",
+    "llguidance": "agentflow.mcp.performance.edge",
 }
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc", "shared"}
 
@@ -274,7 +287,8 @@ def test_each_dependency_has_its_place() -> None:
     round."""
     lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
     named = {re.split(r"[^\w-]", line)[0].replace("PyYAML", "yaml").replace("-", "_") for line in lines}
-    named = {"sklearn" if name == "scikit_learn" else name for name in named}
+    imported_as = {"scikit_learn": "sklearn", "llama_cpp_python": "llama_cpp"}
+    named = {imported_as.get(name, name) for name in named}
     named = {"opentelemetry" if name.startswith("opentelemetry_") else name for name in named}
     assert named == set(THIRD_PARTY) - {"yarl", "typing_extensions", "scipy"}
 

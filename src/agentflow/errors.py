@@ -51,6 +51,15 @@
     │   ├── BatchHeldError            another process has it
     │   ├── BatchRefusedError         the provider refused a batch as a whole; carries what it said
     │   └── BatchRequestError         one request of a batch came to nothing: expired, cancelled, missing
+    ├── CompressionError              a model cannot be made smaller, or what came of it cannot be used
+    │   ├── ModelFolderError          a folder that is no model: something is missing in it, or damaged
+    │   │   └── UnsupportedArchitectureError  a model of a kind that cannot be taken apart
+    │   ├── RecipeError               stages that contradict each other, or that do not fit the model
+    │   ├── CalibrationError          too little text to learn from, or to measure with
+    │   ├── ShortageError             memory or disk will not suffice; found before the work begins, where it can be
+    │   ├── BackendError              a program that others keep (llama.cpp, …) failed, or is not there
+    │   ├── ArtifactError             an artifact is damaged, incomplete, or of a newer version
+    │   └── QualityGateError          an artifact is worse than its floor; carries each measure that is
     ├── ProcessError                  work in a process of its own: it died, or something cannot travel
     └── ModelError                    a model call failed: provider, model, status, request_id, retry_after
         ├── AuthenticationError       401: the key is wrong
@@ -82,9 +91,11 @@ __all__ = [
     "AgentFlowError",
     "AlertActionError",
     "AnswerError",
+    "ArtifactError",
     "AuditError",
     "AuditLockedError",
     "AuthenticationError",
+    "BackendError",
     "BadRequestError",
     "BatchError",
     "BatchHeldError",
@@ -92,7 +103,9 @@ __all__ = [
     "BatchRequestError",
     "BudgetExceededError",
     "BudgetUnavailableError",
+    "CalibrationError",
     "CircuitOpenError",
+    "CompressionError",
     "ConfigurationError",
     "ContentFilterError",
     "ContextError",
@@ -113,6 +126,7 @@ __all__ = [
     "MissingKeyError",
     "ModelConnectionError",
     "ModelError",
+    "ModelFolderError",
     "ModelTimeoutError",
     "NoCandidateError",
     "NodeError",
@@ -125,8 +139,10 @@ __all__ = [
     "PoolTimeoutError",
     "ProcessError",
     "ProtocolError",
+    "QualityGateError",
     "QuotaExceededError",
     "RateLimitError",
+    "RecipeError",
     "RejectedError",
     "RunEndedError",
     "RunExistsError",
@@ -134,6 +150,7 @@ __all__ = [
     "RunStoreError",
     "SerializationError",
     "ServerError",
+    "ShortageError",
     "StateConflict",
     "StateError",
     "StateKeyError",
@@ -637,6 +654,91 @@ class BatchRequestError(BatchError):
     def __init__(self, outcome: str, message: str, *, job: str | None = None) -> None:
         super().__init__(message, job=job)
         self.outcome = outcome
+
+
+# ---- compression ---------------------------------------------------------------------------------------------
+
+
+class CompressionError(AgentFlowError):
+    """A model cannot be made smaller, or what came of it cannot be used."""
+
+
+class ModelFolderError(CompressionError):
+    """The folder `path` is no model that can be worked on: `problem` says what is missing, or wrong, in it."""
+
+    def __init__(self, path: str | PathLike[str], problem: str) -> None:
+        super().__init__(f"{fspath(path)} is no model to work on: {problem}")
+        self.path = fspath(path)
+        self.problem = problem
+
+
+class UnsupportedArchitectureError(ModelFolderError):
+    """The model's `architecture` is none of `supported`."""
+
+    def __init__(self, path: str | PathLike[str], architecture: str, supported: Sequence[str]) -> None:
+        super().__init__(path, f"its architecture is {architecture}; supported are {', '.join(supported)}")
+        self.architecture = architecture
+        self.supported = tuple(supported)
+
+
+class RecipeError(CompressionError):
+    """The stages of a recipe contradict each other, or do not fit the model. `stage` is where, counted from 1."""
+
+    def __init__(self, message: str, *, stage: int | None = None) -> None:
+        super().__init__(message if stage is None else f"stage {stage}: {message}")
+        self.stage = stage
+
+
+class CalibrationError(CompressionError):
+    """`purpose` needs `needed` tokens of text, and there are `found`."""
+
+    def __init__(self, purpose: str, *, needed: int, found: int) -> None:
+        super().__init__(
+            f"{purpose} needs at least {needed:,} tokens of text, and there are {found:,}: give more texts"
+        )
+        self.purpose = purpose
+        self.needed = needed
+        self.found = found
+
+
+class ShortageError(CompressionError):
+    """`resource` ("memory" or "disk") will not suffice: `needed` and `available` are bytes."""
+
+    def __init__(self, resource: str, *, needed: int, available: int, advice: str) -> None:
+        have = f"{needed / 1e9:.2f} GB of {resource} are needed, {available / 1e9:.2f} GB are free"
+        super().__init__(f"{have}: {advice}")
+        self.resource = resource
+        self.needed = needed
+        self.available = available
+        self.advice = advice
+
+
+class BackendError(CompressionError):
+    """`backend`, a program that others keep, is not there or failed. `output` is the end of what it printed."""
+
+    def __init__(self, backend: str, problem: str, *, output: str = "") -> None:
+        super().__init__(f"{backend}: {problem}" + (f"; it said: {output.strip()[-500:]}" if output.strip() else ""))
+        self.backend = backend
+        self.problem = problem
+        self.output = output
+
+
+class ArtifactError(CompressionError):
+    """The artifact at `path` cannot be used: damaged, incomplete, or of a newer version. `problem` says which."""
+
+    def __init__(self, path: str | PathLike[str], problem: str) -> None:
+        super().__init__(f"the artifact {fspath(path)} cannot be used: {problem}")
+        self.path = fspath(path)
+        self.problem = problem
+
+
+class QualityGateError(CompressionError):
+    """The artifact is worse than its floor; `failures` names each measure that is, with what it is and may be."""
+
+    def __init__(self, artifact: str, failures: Sequence[str]) -> None:
+        super().__init__(f"{artifact} is not let through: {'; '.join(failures)}")
+        self.artifact = artifact
+        self.failures = tuple(failures)
 
 
 # ---- processes -----------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Model compression: prune, distil, quantise, export, and say what was lost."""

@@ -1,0 +1,1 @@
+"""A model written for a runtime: compressed-tensors, ONNX, GGUF."""

@@ -1,0 +1,1 @@
+"""Parts taken out, and single weights set to zero."""

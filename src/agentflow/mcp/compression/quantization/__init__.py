@@ -1,0 +1,1 @@
+"""Fewer bits a weight: RTN, GPTQ, AWQ, HQQ, SmoothQuant, and bits by sensitivity."""

@@ -1,0 +1,1 @@
+"""The programs that run a model here: one file each."""

@@ -163,6 +163,7 @@ __all__ = [
     "UnknownModelError",
     "UnknownRunError",
     "UnknownTransition",
+    "UnsupportedArchitectureError",
     "UnsupportedError",
 ]
 

@@ -38,6 +38,7 @@ class Block:
     module: nn.Module
     hidden: torch.Tensor
     _positions: tuple[torch.Tensor, torch.Tensor]
+    _mask: torch.Tensor | None
 
     def linears(self) -> dict[str, nn.Linear]:
         """Its linear layers by their full names, as in "model.layers.3.mlp.up_proj"."""
@@ -51,7 +52,7 @@ class Block:
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """The layer on some windows: (n, length, hidden size) in and out, causal, with no padding."""
         cos, sin = self._positions
-        out: torch.Tensor = self.module(hidden, attention_mask=None, position_embeddings=(cos, sin))
+        out: torch.Tensor = self.module(hidden, attention_mask=self._mask, position_embeddings=(cos, sin))
         return out
 
     @contextmanager
@@ -113,16 +114,33 @@ class Blocks:
 
     def block(self, index: int, hidden: torch.Tensor, positions: tuple[torch.Tensor, torch.Tensor]) -> Block:
         name = f"model.layers.{index}"
-        return Block(index, name, self._filled(self._model.model.layers[index], name), hidden, positions)
+        module = self._filled(self._model.model.layers[index], name)
+        return Block(index, name, module, hidden, positions, self._mask(index, hidden.shape[1]))
+
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The final norm of what the last layer says: what the head is given. Shape as `hidden`."""
+        norm = self._filled(self._model.model.norm, "model.norm")
+        with torch.no_grad():
+            normed: torch.Tensor = norm(hidden)
+        return normed
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """What follows the last layer: final norm and head. (…, hidden size) → (…, vocabulary)."""
-        inner = self._model
-        norm = self._filled(inner.model.norm, "model.norm")
         tied = "lm_head.weight" not in self.checkpoint.tensors
         weight = self.checkpoint.load("model.embed_tokens.weight" if tied else "lm_head.weight")
         with torch.no_grad():
-            return torch.nn.functional.linear(norm(hidden), weight.to(self.device, torch.float32))
+            return torch.nn.functional.linear(self.normed(hidden), weight.to(self.device, torch.float32))
+
+    def _mask(self, index: int, length: int) -> torch.Tensor | None:
+        """What a layer whose attention slides may see, of shape (1, 1, length, length); None: all that came before."""
+        config = self._model.config
+        width = getattr(config, "sliding_window", None)
+        kinds = getattr(config, "layer_types", None)
+        if width is None or width >= length or (kinds is not None and kinds[index] != "sliding_attention"):
+            return None
+        ages = torch.arange(length, device=self.device)
+        ages = ages.unsqueeze(1) - ages
+        return ((ages >= 0) & (ages < width)).unsqueeze(0).unsqueeze(0)
 
     def _positions(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.device(self.device):

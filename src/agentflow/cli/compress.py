@@ -17,6 +17,7 @@ import click
 
 from agentflow.cli.debug import debug_option
 from agentflow.errors import CompressionError
+from agentflow.llm.content import Json
 
 if TYPE_CHECKING:
     from agentflow.mcp.compression.artifact.artifact import Artifact
@@ -122,7 +123,7 @@ def _recipe(file: str | None, scheme: str | None, method: str, target: str | Non
         if scheme is not None or target is not None:
             raise click.UsageError("--recipe says it all: leave --quantize and --export away")
         return read_recipe(file)
-    stages: list[dict[str, object]] = []
+    stages: list[Json] = []
     if scheme is not None:
         stages.append({"quantize": {"scheme": scheme, "method": method}})
     if target is not None:

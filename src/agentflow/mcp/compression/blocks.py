@@ -140,7 +140,8 @@ class Blocks:
             return None
         ages = torch.arange(length, device=self.device)
         ages = ages.unsqueeze(1) - ages
-        return ((ages >= 0) & (ages < width)).unsqueeze(0).unsqueeze(0)
+        seen: torch.Tensor = (ages >= 0) & (ages < width)
+        return seen.unsqueeze(0).unsqueeze(0)
 
     def _positions(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.device(self.device):

@@ -14,8 +14,8 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import UnionType
-from typing import Literal, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from agentflow.errors import ConfigurationError, RecipeError
 from agentflow.llm.config.document import parse
@@ -67,42 +67,24 @@ def _stage(entry: Json, number: int) -> Stage:
     if kind not in _STAGES:
         raise RecipeError(f"{kind!r} is no stage: there are {', '.join(_STAGES)}", stage=number)
     made = _STAGES[kind]
-    if not isinstance(given, dict):
-        given = {fields(made)[0].name: given}
-    hints = get_type_hints(made)
     known = [field.name for field in fields(made)]
+    if not isinstance(given, dict):
+        given = {known[0]: given}
     try:
-        return made(**{name: _value(kind, name, value, hints, known) for name, value in given.items()})
-    except (RecipeError, TypeError) as error:
-        raise RecipeError(_plain(error), stage=number) from error
+        _known(kind, given, known)
+        return msgspec.convert(given, type=made)
+    except (RecipeError, msgspec.ValidationError) as error:
+        raise RecipeError(_said(kind, error), stage=number) from error
 
 
-def _value(kind: str, name: str, value: Json, hints: Mapping[str, object], known: list[str]) -> object:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-        raise RecipeError(f"{kind} has no setting {name!r}: {hint}")
-    return _fitting(f"{kind}.{name}", value, hints[name])
+def _known(kind: str, given: Mapping[str, Json], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+            raise RecipeError(f"{kind} has no setting {name!r}: {hint}")
 
 
-def _fitting(place: str, value: Json, hint: object) -> object:
-    """`value` as the annotation `hint` wants it: numbers, words, words of a choice, lists of words, or nothing."""
-    choices = get_args(hint) if get_origin(hint) in (UnionType, None) and get_args(hint) else (hint,)
-    for wanted in choices:
-        if wanted is type(None) and value is None:
-            return None
-        if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if wanted is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if (wanted is str or get_origin(wanted) is Literal) and isinstance(value, str):
-            return value
-        if get_origin(wanted) is tuple and isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return tuple(value)
-    raise RecipeError(f"{place} cannot be {value!r}")
-
-
-def _plain(error: Exception) -> str:
-    """Python says `Distill.__init__() missing 1 required keyword-only argument: 'steps'`."""
-    text = str(error)
-    return text.replace(".__init__()", " is") if isinstance(error, TypeError) else text
+def _said(kind: str, error: Exception) -> str:
+    """msgspec says: Expected `int`, got `str` - at `$.steps`."""
+    return str(error).replace("at `$.", f"at `{kind}.") if isinstance(error, msgspec.ValidationError) else str(error)

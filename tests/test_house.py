@@ -43,10 +43,10 @@ MAY_IMPORT: Mapping[str, set[str]] = {
 }
 # What comes from elsewhere, and the one place where it may be used; a few have two.
 THIRD_PARTY: Mapping[str, str | tuple[str, ...]] = {
-    "aiohttp": "agentflow.llm.providers.http",
+    "aiohttp": ("agentflow.llm.providers.http", "agentflow.server"),
     "yarl": "agentflow.llm.providers.http",  # aiohttp's own type of URL
     "yaml": "agentflow.llm.config",
-    "msgspec": ("agentflow.llm", "agentflow.mcp"),
+    "msgspec": ("agentflow.llm", "agentflow.mcp", "agentflow.server"),
     "typing_extensions": "agentflow.llm",  # for type checkers alone, which bring it: defaults of type variables
     "click": "agentflow.cli",
     "rich": "agentflow.cli",
@@ -60,7 +60,7 @@ THIRD_PARTY: Mapping[str, str | tuple[str, ...]] = {
     "scipy": "agentflow.mcp",  # comes with scikit-learn
     "sklearn": "agentflow.mcp",
     "matplotlib": "agentflow.mcp",
-    "torch": "agentflow.mcp.compression",
+    "torch": ("agentflow.mcp.compression", "agentflow.mcp.performance.edge.runtimes"),
     "transformers": ("agentflow.mcp.compression", "agentflow.mcp.performance.edge.runtimes"),
     "safetensors": "agentflow.mcp.compression",
     "compressed_tensors": "agentflow.mcp.compression",

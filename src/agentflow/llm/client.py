@@ -33,10 +33,12 @@ from agentflow.llm.messages import (
     EmbeddingRequest,
     Embeddings,
     Message,
+    OutputFormat,
     PromptCache,
     Request,
     Response,
     Thinking,
+    Tool,
 )
 from agentflow.llm.own_run import as_run, chunks_as_run, is_run
 from agentflow.llm.providers.base import EmbeddingProvider, TokenCounter
@@ -74,12 +76,13 @@ class Call(Struct, frozen=True):
     tenant: str | None = None
     top_k: int | None = None
     toolbox: Any = None  # a Toolbox: a name that is only loaded where it is needed
-    hosted: tuple[Raw, ...] = ()
+    hosted: tuple[Tool | Raw, ...] = ()  # what this process does not run: the provider's own, or the caller's
     tool_choice: str | tuple[str, ...] | None = None
     parallel_tool_calls: bool | None = None
     output: Any = None  # an OutputType
     output_strict: bool | None = None
     output_retries: int = 2
+    format: OutputFormat | None = None  # asked for as it stands; the answer is not read
     thinking: Thinking | None = None
     cache: PromptCache | None = None
     n: int | None = None
@@ -105,7 +108,7 @@ class Call(Struct, frozen=True):
             self._tools(),
             self.tool_choice,
             self.parallel_tool_calls,
-            None,
+            self.format,
             config.thinking if self.thinking is None else self.thinking,
             self.cache,
             self.n,

@@ -1,0 +1,1 @@
+"""OpenAI's API as values: requests read, answers, chunks and errors written, without a network."""

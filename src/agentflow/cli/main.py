@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "batch": "Ask many requests at half the price, hours later.",
     "cost": "Say what was spent, by model, flow or day.",
     "bench": "Measure models under a load that does not wait for them.",
+    "serve": "Answer OpenAI's API with these models.",
     "budget": "Say what is left of the budgets.",
     "cache": "Say what caches hold and have saved; purge them.",
     "audit": "Check, read and hand on the audit log.",

@@ -40,10 +40,10 @@ class Access:
     def check(self, request: web.BaseRequest) -> None:
         """Raises Refusal."""
         self._check_host(request)
-        if request.path == _OPEN:
-            return
         if self.closing:
             raise Refusal(503, "the server is closing", code="closing", retry_after=1.0)
+        if request.path == _OPEN:
+            return
         self._check_key(request.headers.get("Authorization", ""))
         if request.method == "POST":
             _check_body(request)

@@ -20,11 +20,8 @@ from agentflow.llm.providers.base import Secret
 from agentflow.server.access import is_loopback
 from agentflow.server.app import LARGEST_BODY, app
 
-__all__ = ["OPEN_TO_ALL", "serve"]
+__all__ = ["serve"]
 
-OPEN_TO_ALL: Final = (
-    "the server listens on {host}, beyond this machine, and asks for no key: whoever reaches it may use its models"
-)
 _LOG: Final = logging.getLogger("agentflow.server")
 
 
@@ -53,7 +50,10 @@ async def serve(
         hosts=hosts,
     )
     if api_key is None and not is_loopback(host):
-        _LOG.warning(OPEN_TO_ALL.format(host=host))
+        _LOG.warning(
+            "the server listens on %s, beyond this machine, and asks for no key: whoever reaches it may use its models",
+            host,
+        )
     runner = web.AppRunner(
         application, access_log=None, handler_cancellation=True, shutdown_timeout=grace, handle_signals=False
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentflow.errors import CompressionError
+from agentflow.llm.messages import Message
 from agentflow.mcp.optimization.benchmark.checking import Checker
 from agentflow.mcp.optimization.benchmark.dataset import Case
 from agentflow.mcp.performance.edge.runtime import Runtime
@@ -23,22 +24,23 @@ Score = Callable[[Sequence[str], Sequence[str]], float]  # answers, what is expe
 
 
 class Tokens(Protocol):
-    """What is needed of a tokenizer; `ends` are the ids that end an answer."""
+    """What is needed of a tokenizer; `EdgeTokenizer` is one."""
 
     @property
-    def ends(self) -> Collection[int]: ...
+    def end_tokens(self) -> Collection[int]: ...
 
-    def encode(self, text: str) -> list[int]: ...
+    def prompt(self, messages: Sequence[Message]) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """`answer` is at most `max_tokens` long and ends before the first of `stop`."""
+    """An answer is at most `max_tokens` long and ends before the first of `stop`. A model with a chat template is asked
+    by it."""
 
     name: str
-    prompts: tuple[str, ...]
+    prompts: tuple[tuple[Message, ...], ...]
     expected: tuple[str, ...]
     score: Score
     max_tokens: int = 32
@@ -58,7 +60,8 @@ class Examples:
         """Raises CompressionError where there are no prompts, or not as many as are expected."""
         if not prompts or len(prompts) != len(expected):
             raise CompressionError(f"a task has as many prompts as answers, not {len(prompts)} and {len(expected)}")
-        return cls(name, tuple(prompts), tuple(expected), score, max_tokens, tuple(stop))
+        asked = tuple((Message("user", prompt),) for prompt in prompts)
+        return cls(name, asked, tuple(expected), score, max_tokens, tuple(stop))
 
     @classmethod
     def checked(
@@ -73,8 +76,10 @@ class Examples:
                 raise CompressionError(f"the checker of {name} judged no answer: the cases expect nothing")
             return sum(known) / len(known)
 
-        expected = [case.expected or "" for case in cases]
-        return cls.judged(name, [case.prompt for case in cases], expected, mean, max_tokens=max_tokens, stop=stop)
+        if not cases:
+            raise CompressionError(f"{name} has no cases")
+        expected = tuple(case.expected or "" for case in cases)
+        return cls(name, tuple(case.messages for case in cases), expected, mean, max_tokens, tuple(stop))
 
     def answer(self, runtime: Runtime, tokens: Tokens, *, check: Callable[[], None] = lambda: None) -> float:
         """Let the model answer all of them; the score. Raises CompressionError for one that is not from 0 to 1."""
@@ -87,8 +92,8 @@ class Examples:
             raise CompressionError(f"the score of {self.name} is {score}: a score lies between 0 and 1")
         return score
 
-    def _written(self, runtime: Runtime, tokens: Tokens, prompt: str) -> str:
-        ids, written = tokens.encode(prompt), list[int]()
+    def _written(self, runtime: Runtime, tokens: Tokens, prompt: Sequence[Message]) -> str:
+        ids, written = tokens.prompt(prompt), list[int]()
         most = min(self.max_tokens, runtime.context_length - len(ids))
         if most < 1:
             raise CompressionError(f"a prompt of {self.name} has {len(ids)} tokens, which fills the model's context")
@@ -96,7 +101,7 @@ class Examples:
         try:
             while len(written) < most:
                 token = int(decoding.logits()[0].argmax())
-                if token in tokens.ends:
+                if token in tokens.end_tokens:
                     break
                 written.append(token)
                 text = tokens.decode(written)

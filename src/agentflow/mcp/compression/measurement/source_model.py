@@ -6,6 +6,7 @@ It is what every artifact is held against, so nothing about it may be quick or s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class SourceModel:
         except (OSError, ValueError) as error:
             raise ModelFolderError(folder, f"transformers cannot load it: {error}") from error
         self._model: Any = model.eval().to(device)
+        # What older releases call past_key_values is about to be gone.
+        self._cache = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
     @property
     def context_length(self) -> int:
@@ -51,7 +54,7 @@ class SourceModel:
         return np.array(said.float().cpu().numpy(), dtype=np.float32)
 
     def open(self, prompts: Sequence[Sequence[int]]) -> Separate:
-        decoding = Separate(lambda prompt: _Row(self._model, self._row(prompt)))
+        decoding = Separate(lambda prompt: _Row(self._model, self._cache, self._row(prompt)))
         decoding.add(prompts)
         return decoding
 
@@ -65,8 +68,9 @@ class SourceModel:
 class _Row:
     """One text with its own cache of keys and values."""
 
-    def __init__(self, model: Any, tokens: torch.Tensor) -> None:
+    def __init__(self, model: Any, cache: str, tokens: torch.Tensor) -> None:
         self._model = model
+        self._name = cache
         self._cache: Any = None
         self._said = self._step(tokens)
 
@@ -81,6 +85,6 @@ class _Row:
 
     def _step(self, tokens: torch.Tensor) -> NDArray[np.float32]:
         with torch.inference_mode():
-            out = self._model(input_ids=tokens, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        self._cache = out.past_key_values
+            out = self._model(input_ids=tokens, use_cache=True, logits_to_keep=1, **{self._name: self._cache})
+        self._cache = getattr(out, self._name)
         return np.array(out.logits[0, -1].float().cpu().numpy(), dtype=np.float32)

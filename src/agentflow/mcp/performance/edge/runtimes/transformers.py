@@ -32,8 +32,9 @@ def loaded(folder: Path, kind: str, *, threads: int | None = None) -> Any:
 
     if threads is not None:
         torch.set_num_threads(threads)
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+    bars: Any = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         model = getattr(transformers, kind).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto"
@@ -41,8 +42,8 @@ def loaded(folder: Path, kind: str, *, threads: int | None = None) -> Any:
     except Exception as error:
         raise ArtifactError(folder, f"transformers does not load it: {str(error)[:300]}") from error
     finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
+        if shown:
+            bars.enable_progress_bar()
     return model.eval()
 
 

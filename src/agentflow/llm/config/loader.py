@@ -73,6 +73,14 @@ class Configuration:
                 return layer.where((section, name))
         return None
 
+    def folder_of(self, provider: str) -> Path | None:
+        """Where the strongest file lies that gives options to a provider; None where none does."""
+        for layer in reversed(self.layers):
+            entry = (layer.document.providers or {}).get(provider)
+            if entry is not None and entry.options is not msgspec.UNSET and layer.source != BUILT_IN:
+                return Path(layer.source).parent
+        return None
+
     def place(self, *path: str | int) -> str | None:
         """`file:line:column` of a field of `observability`, in the strongest file that sets it."""
         for layer in reversed(self.layers):

@@ -62,6 +62,7 @@ T = TypeVar("T")
 
 OFFLINE_MODEL: Final = "local/extractive"
 _USUAL_API: Final = "chat"
+_IN_PROCESS: Final = ("local", "edge")
 # What is true of a model by whatever name it is asked; parameters belong to an entry.
 _FACTS: Final = ("api", "capabilities", "context", "max_output", "price", "regions")
 _MOST_NAMES: Final = 4_096
@@ -190,6 +191,7 @@ class ModelRegistry:
             ca_bundle=_expanded(_given(entry.ca_bundle)),
             client_cert=_certificate(_given(entry.client_cert)),
             token=self._tokens.get(provider),
+            folder=self.folder / (self._configuration.folder_of(provider) or ""),
         )
 
     def key_found(self, provider: str) -> bool | None:
@@ -397,6 +399,27 @@ class ModelRegistry:
             self._described.clear()
             self.pipelines.forget()
             self.chains.doubt()
+
+    def remove_model(self, name: str) -> None:
+        """Forget an entry under `models:`. Raises UnknownModelError where there is none."""
+        _note_change(f"models.{name}")
+        with self._lock:
+            if name not in self._models.entries:
+                raise UnknownModelError(name, self.suggestions(name))
+            self._models = _Models({other: entry for other, entry in self._models.entries.items() if other != name})
+            self._resolved.clear()
+            self._described.clear()
+            self.pipelines.forget()
+            self.chains.doubt()
+
+    def remove_provider(self, name: str) -> None:
+        """Forget a provider and the kind of that name; a provider built from it is not closed. Does nothing where
+        there is none."""
+        _note_change(f"providers.{name}")
+        with self._lock:
+            self._factories = {kind: made for kind, made in self._factories.items() if kind != name}
+            self._provider_entries = {other: said for other, said in self._provider_entries.items() if other != name}
+            self._forget({name})
 
     async def aclose(self) -> None:
         """Close every provider that was built; the registry builds new ones if it is used again.
@@ -614,8 +637,8 @@ class ModelRegistry:
         known = self._guardings.get(name) if plain else None
         if known is not None and known[0] is provider:
             return known[1]
-        local = _kind(name, provider) == "local"
-        found = guarding(self._configuration.defaults, provider, model, in_process=local)
+        here = _kind(name, provider) in _IN_PROCESS
+        found = guarding(self._configuration.defaults, provider, model, in_process=here)
         if plain:
             self._guardings[name] = provider, found
         return found

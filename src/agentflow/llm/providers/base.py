@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from agentflow.core.observability.redaction.known_secrets import know_secret
@@ -144,7 +145,8 @@ class ProviderSettings:
     that are trusted instead of the system's, `client_cert` a PEM file with a certificate and its key, or a pair of
     files. `token` gives a fresh bearer token for each call, instead of a key; it can only be set in code.
     `idempotency_header` carries a key that all attempts of one call share. `observe` hears of the limits that an
-    answer's headers tell: the model's id, and the numbers as `server_limits` reads them.
+    answer's headers tell: the model's id, and the numbers as `server_limits` reads them. `folder` is where relative
+    paths among the options count from: where the models.yml lies that says them, else the working folder.
     """
 
     name: str
@@ -163,6 +165,7 @@ class ProviderSettings:
     token: TokenSource | None = None
     idempotency_header: str | None = None
     observe: Observer | None = field(default=None, repr=False)
+    folder: Path | None = None
 
 
 ProviderFactory: TypeAlias = Callable[[ProviderSettings], LLMProvider]

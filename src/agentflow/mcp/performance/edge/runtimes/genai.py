@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime_genai as og
+import onnxruntime_genai
 from numpy.typing import NDArray
 
 from agentflow.errors import ArtifactError
@@ -23,7 +24,9 @@ from agentflow.mcp.performance.edge.runtimes.separate import Separate
 
 __all__ = ["GenaiRuntime"]
 
-og.disable_telemetry_events()  # nothing of what is run here is told to anybody
+og: Any = onnxruntime_genai  # its names have no types
+if hasattr(og, "disable_telemetry_events"):
+    og.disable_telemetry_events()  # nothing of what is run here is told to anybody
 
 
 class GenaiRuntime:
@@ -42,7 +45,7 @@ class GenaiRuntime:
             if threads is not None:
                 options = {"session_options": {"intra_op_num_threads": threads}}
                 config.overlay(json.dumps({"model": {"decoder": options}}))
-            self._model: og.Model | None = og.Model(config)
+            self._model: Any = og.Model(config)
         except Exception as error:
             raise ArtifactError(folder, f"onnxruntime-genai does not load it: {str(error)[:300]}") from error
 
@@ -68,7 +71,7 @@ class GenaiRuntime:
 
 
 class _Row:
-    def __init__(self, generator: og.Generator, prompt: Sequence[int]) -> None:
+    def __init__(self, generator: Any, prompt: Sequence[int]) -> None:
         self.generator = generator
         generator.append_tokens(np.asarray([prompt], np.int32))
 

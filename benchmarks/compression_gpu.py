@@ -4,7 +4,7 @@
 
 A Llama of 100 million parameters learns from the Python sources that the machine has, for so many seconds; then each
 method quantises it on the GPU, unmodified transformers loads what was written, and perplexity, divergence, agreement,
-tokens a second, peak memory and time are measured against bfloat16. Needs a CUDA device; it is no part of `make bench`.
+tokens a second and time are measured against bfloat16. Needs a CUDA device; it is no part of `make bench`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ from agentflow.mcp.compression.work import Work
 from results import Report
 
 VOCABULARY, LENGTH, BATCH = 16_384, 512, 48
+INTRO = (
+    "A Llama of {parameters:.0f} million parameters, trained there on {tokens:.0f} million tokens of Python (of"
+    " {stream:.1f} million: most were seen several times), quantised there layer by layer, loaded by unmodified"
+    " transformers {transformers} on PyTorch {torch}. Perplexity, divergence and first choices are against float32, on 32"
+    " held-out windows of 512 tokens."
+)
 SCHEMES = [
     ("w4g128", "rtn"),
     ("w4g128", "hqq"),
@@ -64,25 +70,25 @@ def report(found: dict[str, Any]) -> Report:
     made = Report(
         "compression_gpu",
         "Quantised on a GPU",
-        f"A Llama of {training['parameters'] / 1e6:.0f} million parameters, trained there on"
-        f" {training['tokens'] / 1e6:.0f} million tokens of Python (of {training['stream'] / 1e6:.1f} million, so most of"
-        " them were seen several times), quantised there layer by layer, loaded by unmodified transformers"
-        f" {machine['transformers']} on PyTorch {machine['torch']}. Perplexity, divergence and first choices are against"
-        " float32, on 32 held-out windows of 512 tokens.",
+        INTRO.format(
+            parameters=training["parameters"] / 1e6,
+            tokens=training["tokens"] / 1e6,
+            stream=training["stream"] / 1e6,
+            **machine,
+        ),
         raw=found,
         machine=machine["device"],
     )
-    names = ["weights", "MB", "perplexity", "KL", "top-1", "tok/s", "tok/s × 32", "seconds to make", "peak MB"]
+    names = ["weights", "MB", "perplexity", "KL", "top-1", "tok/s", "tok/s × 32", "seconds to make"]
     made.table("One seed", names, [cells(row, rows[0]) for row in rows], note=(
         "transformers decodes the weights before each layer runs, so that nothing is gained in speed there: these files"
-        " are for servers with kernels for them. Head and embedding stay in float32, which is half of the small files."
+        " are for servers with kernels for them. Head and embedding stay in float32, which is most of the small files."
     ))  # fmt: skip
     return made
 
 
 def cells(row: dict[str, Any], base: dict[str, Any]) -> list[str]:
     rise = row["perplexity"] / base["perplexity"] - 1
-    made = [f"{row['seconds']:.1f}", f"{row['peak_bytes'] / 1e6:.0f}"] if "seconds" in row else ["–", "–"]
     return [
         row["name"],
         f"{row['bytes'] / 1e6:.0f}",
@@ -91,7 +97,7 @@ def cells(row: dict[str, Any], base: dict[str, Any]) -> list[str]:
         f"{row['top1']:.1%}",
         f"{row['tokens_per_second_1']:.0f}",
         f"{row['tokens_per_second_32']:.0f}",
-        *made,
+        f"{row['seconds']:.1f}" if "seconds" in row else "–",
     ]
 
 
@@ -122,17 +128,13 @@ def measured(scratch: Path, given: argparse.Namespace) -> dict[str, Any]:
 def quantized(
     folder: Path, target: Path, scheme: str, method: str, calibration: torch.Tensor, scratch: Path, device: str
 ) -> dict[str, Any]:
-    on_gpu = device.startswith("cuda")
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
     place = scratch / "stage"
     place.mkdir(exist_ok=True)
     empty = torch.zeros((0, LENGTH), dtype=torch.int64)
     work = Work(calibration=calibration, training=empty, evaluation=empty, scratch=place, teacher=folder, device=device)
     begun = time.monotonic()
     quantize(Quantize(scheme, method=method), folder, target, work)  # type: ignore[arg-type]
-    peak = torch.cuda.max_memory_allocated() if on_gpu else 0
-    return {"seconds": time.monotonic() - begun, "peak_bytes": peak}
+    return {"seconds": time.monotonic() - begun}
 
 
 def row(

@@ -17,6 +17,7 @@ from typing import Final
 from agentflow.errors import (
     AgentFlowError,
     AnswerError,
+    ArtifactError,
     AuthenticationError,
     ConfigurationError,
     DocumentError,
@@ -79,6 +80,7 @@ _BAD_INPUT: Final = (
     RunEndedError,
     FlowChangedError,
     AnswerError,
+    ArtifactError,
 )
 _BAD_CONFIGURATION: Final = (ConfigurationError, AuthenticationError, PermissionDeniedError, NotFoundError)
 

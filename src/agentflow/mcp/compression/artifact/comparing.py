@@ -69,9 +69,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`quality` and `speed` are the columns that the front is about; None where the rows have none in common."""
+    """`quality` and `speed` are the columns that the front is about; None where the rows have none in common. `source`
+    is what they were all made from, as it was measured; None where they were made from several."""
 
     rows: tuple[Row, ...]
+    source: Row | None
     columns: tuple[Column, ...]
     quality: Column | None
     speed: Column | None
@@ -97,12 +99,15 @@ def compare(artifacts: Sequence[Artifact]) -> Comparison:
     rows = tuple(
         row for artifact, name in zip(artifacts, _names(artifacts), strict=True) for row in _rows(artifact, name)
     )
+    source = _source([each.manifest for each in artifacts])
     columns = tuple(column for column in COLUMNS if any(column.name in row.values for row in rows))
     quality = next((_BY_NAME[name] for name in _QUALITIES if all(name in row.values for row in rows)), None)
     speed = _BY_NAME["tokens_per_second"] if all("tokens_per_second" in row.values for row in rows) else None
     axes = [_BY_NAME["bytes"], *(axis for axis in (quality, speed) if axis is not None)]
     front = tuple(index for index, row in enumerate(rows) if not any(_dominates(other, row, axes) for other in rows))
-    return Comparison(rows, columns, quality, speed, front, tuple(_notes([each.manifest for each in artifacts])))
+    return Comparison(
+        rows, source, columns, quality, speed, front, tuple(_notes([each.manifest for each in artifacts]))
+    )
 
 
 def values_of(manifest: Manifest, measures: Measures | None) -> dict[str, float]:
@@ -146,6 +151,17 @@ def _rows(artifact: Artifact, name: str) -> Iterator[Row]:
     for measures in manifest.after or (None,):
         runtime = "" if measures is None else measures.runtime
         yield Row(name, manifest.format, runtime, values_of(manifest, measures), passed)
+
+
+def _source(manifests: Sequence[Manifest]) -> Row | None:
+    first = manifests[0]
+    if first.before is None or len({each.source.sha256 for each in manifests}) > 1:
+        return None
+    values = {**values_of(first, first.before), "bytes": float(first.source.bytes), "perplexity_rise": 0.0}
+    values["bits"] = 8.0 * first.source.bytes / max(1, first.source.parameters)
+    if first.before.perplexity is None:
+        del values["perplexity_rise"]
+    return Row(first.source.name, "source", first.before.runtime, values, None)
 
 
 def _names(artifacts: Sequence[Artifact]) -> list[str]:

@@ -9,6 +9,7 @@ TYPE_CHECKING = False  # as in the face of the package
 if TYPE_CHECKING:
     from agentflow.mcp.compression.measurement.encoders import labels_said, vectors_said
     from agentflow.mcp.compression.measurement.examples import Examples
+    from agentflow.mcp.compression.measurement.loaders import loaders
     from agentflow.mcp.compression.measurement.machine import machine
     from agentflow.mcp.compression.measurement.measuring import (
         measure,
@@ -27,6 +28,7 @@ __all__ = [
     "SourceModel",
     "SpeedPlan",
     "labels_said",
+    "loaders",
     "machine",
     "measure",
     "measure_classifier",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "encoders": "labels_said vectors_said",
     "examples": "Examples",
+    "loaders": "loaders",
     "machine": "machine",
     "measuring": "measure measure_classifier measure_embedder measure_source quality_in",
     "reference": "Reference",

@@ -33,7 +33,7 @@ VOCABULARY, LENGTH, BATCH = 16_384, 512, 48
 INTRO = (
     "A Llama of {parameters:.0f} million parameters, trained there on {tokens:.0f} million tokens of Python (of"
     " {stream:.1f} million: most were seen several times), quantised there layer by layer, loaded by unmodified"
-    " transformers {transformers} on PyTorch {torch}. Perplexity, divergence and first choices are against float32, on 32"
+    " transformers {transformers} on PyTorch {torch}. Perplexity, KL and first choices are against float32, on 32"
     " held-out windows of 512 tokens."
 )
 SCHEMES = [

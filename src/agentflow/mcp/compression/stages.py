@@ -22,7 +22,7 @@ from agentflow.mcp.compression.artifact.manifest import StageRecord
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.distillation.stage import distill
 from agentflow.mcp.compression.export.stage import export
-from agentflow.mcp.compression.pruning.stage import prune, sparsify
+from agentflow.mcp.compression.pruning import prune, sparsify
 from agentflow.mcp.compression.quantization.stage import quantize
 from agentflow.mcp.compression.recipe import Distill, Export, Prune, Quantize, Recipe, Sparsify, Stage
 from agentflow.mcp.compression.recipe_file import settings_of

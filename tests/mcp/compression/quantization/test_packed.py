@@ -1,4 +1,4 @@
-"""Codes and scales survive the file: what is written as compressed-tensors is what is read back, and what others read."""
+"""Codes and scales survive the file: what is written as compressed-tensors is what is read back, by others too."""
 
 from __future__ import annotations
 

@@ -179,9 +179,9 @@ def _schemes(checkpoint: Checkpoint) -> tuple[Any, ...]:
     except ValueError as error:
         raise ModelFolderError(checkpoint.folder, f"its quantization_config is no such thing: {error}") from error
     for group in groups:
-        if group.weights is None or group.weights.type != "int":
+        if isinstance(group, list) or group.weights is None or group.weights.type != "int":
             raise ModelFolderError(checkpoint.folder, "its weights are not integers, which alone are read here")
-    return tuple(sorted(groups, key=lambda group: "Linear" in group.targets))
+    return tuple(sorted(groups, key=lambda group: "Linear" in getattr(group, "targets", ())))
 
 
 def _group(weights: Any, columns: int, groups: int, checkpoint: Checkpoint, module: str) -> int | None:

@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.support.trained import teacher_folder, texts
 
+from agentflow.mcp.compression.blocks import Block, Blocks
+from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.work import Work
 
 LENGTH = 128  # tokens, as the fixture was trained
@@ -62,3 +64,18 @@ def windows_of(part: str, count: int) -> torch.Tensor:
             break
     pieces = torch.tensor(stream[: len(stream) // LENGTH * LENGTH]).view(-1, LENGTH)
     return pieces[torch.randperm(len(pieces), generator=torch.Generator().manual_seed(0))[:count]]
+
+
+@cache
+def layers_of_the_fixture(part: str, count: int) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Of the trained model, each linear layer's weights (out, in), and its inputs (tokens, in) on some of its texts."""
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def visit(block: Block) -> None:
+        seen: dict[str, list[torch.Tensor]] = {name: [] for name in block.linears()}
+        with block.inputs_of(lambda name, given: seen[name].append(given)):
+            block.run()
+        found.update({name: (linear.weight.data, torch.cat(seen[name])) for name, linear in block.linears().items()})
+
+    Blocks(Checkpoint.open(teacher_folder())).walk(windows_of(part, count), visit)
+    return found

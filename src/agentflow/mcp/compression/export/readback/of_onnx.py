@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
@@ -31,7 +30,7 @@ _BITS: Mapping[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorPro
 def onnx_tensors(path: Path) -> Iterator[TensorRecord]:
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except (OSError, DecodeError) as error:
+    except Exception as error:  # a damaged file raises an error of protobuf, which has no common base
         raise ArtifactError(path, f"it cannot be read as ONNX: {error}") from error
     file = _File({tensor.name: tensor for tensor in model.graph.initializer}, path)
     records = [record for node in model.graph.node for record in file.read(node)]

@@ -6,7 +6,7 @@ held-out windows ─▶ source (transformers) ─▶ before
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from agentflow.mcp.compression.artifact.manifest import Measures, Task
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.measurement.encoders import labels_said, vectors_said
 from agentflow.mcp.compression.measurement.examples import Examples
+from agentflow.mcp.compression.measurement.loaders import loaders
 from agentflow.mcp.compression.measurement.measuring import (
     measure,
     measure_classifier,
@@ -27,6 +28,7 @@ from agentflow.mcp.compression.measurement.measuring import (
 )
 from agentflow.mcp.compression.measurement.reference import Reference
 from agentflow.mcp.compression.measurement.source_model import SourceModel
+from agentflow.mcp.compression.measurement.speed import SpeedPlan
 from agentflow.mcp.compression.work import Progress
 
 __all__ = ["BeforeAndAfter", "task_of"]
@@ -44,8 +46,13 @@ class BeforeAndAfter:
     windows: torch.Tensor
     folder: Path
     examples: Examples | None
+    plan: SpeedPlan
     check: Callable[[], None]
     progress: Progress
+
+    def loaded_by(self, made: Path) -> Mapping[str, str]:
+        """The runtimes of others that load the model in `made` and write a token, with their versions."""
+        return loaders(made, prompt=self.windows[0, :PROMPT].tolist(), task=task_of(self.source), check=self.check)
 
     def measured(self, made: Path) -> tuple[Measures, Measures]:
         """The source's measures, and those of the model in `made`. Raises ArtifactError where it cannot be run."""
@@ -71,10 +78,11 @@ class BeforeAndAfter:
             check=self.check,
             progress=self.progress,
         )
+        plan, examples, check, progress = self.plan, self.examples, self.check, self.progress
         before = measure_source(
-            self.source.folder, reference, examples=self.examples, check=self.check, progress=self.progress
+            self.source.folder, reference, plan=plan, examples=examples, check=check, progress=progress
         )
-        after = measure(made, reference, examples=self.examples, check=self.check, progress=self.progress)
+        after = measure(made, reference, plan=plan, examples=examples, check=check, progress=progress)
         return before, after
 
     def _classifiers(self, made: Path) -> tuple[Measures, Measures]:
@@ -83,8 +91,8 @@ class BeforeAndAfter:
         rows = self.windows.tolist()
         with closing(open_labeller(self.source.folder)) as labeller:
             said: NDArray[np.int64] = labels_said(labeller, rows, check=self.check)
-        before = measure_classifier(self.source.folder, rows, reference=said, check=self.check)
-        return before, measure_classifier(made, rows, reference=said, check=self.check)
+        before = measure_classifier(self.source.folder, rows, reference=said, plan=self.plan, check=self.check)
+        return before, measure_classifier(made, rows, reference=said, plan=self.plan, check=self.check)
 
     def _embedders(self, made: Path) -> tuple[Measures, Measures]:
         from agentflow.mcp.performance.edge.opening import open_embedder
@@ -92,8 +100,8 @@ class BeforeAndAfter:
         rows = self.windows.tolist()
         with closing(open_embedder(self.source.folder)) as embedder:
             said: NDArray[np.float32] = vectors_said(embedder, rows, check=self.check)
-        before = measure_embedder(self.source.folder, rows, reference=said, check=self.check)
-        return before, measure_embedder(made, rows, reference=said, check=self.check)
+        before = measure_embedder(self.source.folder, rows, reference=said, plan=self.plan, check=self.check)
+        return before, measure_embedder(made, rows, reference=said, plan=self.plan, check=self.check)
 
 
 def task_of(source: Checkpoint) -> Task:

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from agentflow.errors import CompressionError
 from agentflow.mcp.compression.backends import needs_torch
 from agentflow.mcp.compression.recipe import Recipe
 from agentflow.mcp.compression.work import Progress, silent
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from agentflow.mcp.compression.artifact.artifact import Artifact
     from agentflow.mcp.compression.artifact.gate import Gate
     from agentflow.mcp.compression.measurement.examples import Examples
+    from agentflow.mcp.compression.measurement.speed import SpeedPlan
 
 __all__ = ["compress"]
 
@@ -44,6 +46,7 @@ async def compress(
     name: str | None = None,
     gate: Gate | None = None,
     examples: Examples | None = None,
+    plan: SpeedPlan | None = None,
     length: int | None = None,
     calibration_windows: int = 128,
     evaluation_windows: int = 64,
@@ -57,9 +60,9 @@ async def compress(
     `calibration` are texts that stages look at; `training` those that `Distill` learns from (the same where None);
     `evaluation` those that source and artifact are measured on, which no stage sees. `length` is a window's tokens (the
     model's context where None, 512 at most). `output` is `MODEL-small` beside the model where None.
-    `examples` is a task that both are scored on, `gate` what the artifact must reach. `notes` are kept
-    in the manifest's source: the terms under which the model or the texts were had, say. `progress(what, done, of)` is
-    called from another thread.
+    `examples` is a task that both are scored on, `plan` how speeds are measured, `gate` what the artifact must reach.
+    `notes` are kept in the manifest's source: the terms under which the model or the texts were had, say.
+    `progress(what, done, of)` is called from another thread.
 
     Raises RecipeError, ModelFolderError, UnsupportedArchitectureError, CalibrationError and ShortageError before any
     work; BackendError where a runtime fails; QualityGateError where the artifact is below its floor: it then stands in
@@ -68,15 +71,16 @@ async def compress(
     """
     needs_torch()
     from agentflow.mcp.compression.making import Making
+    from agentflow.mcp.compression.measurement.speed import SpeedPlan
     from agentflow.mcp.compression.settings import Settings
 
     place = _place(model, output)
     settings = Settings(
         output=place,
         name=name or place.name,
-        calibration=tuple(calibration),
-        training=tuple(calibration if training is None else training),
-        evaluation=tuple(evaluation),
+        calibration=_texts("calibration", calibration),
+        training=_texts("training", calibration if training is None else training),
+        evaluation=_texts("evaluation", evaluation),
         length=length,
         calibration_windows=calibration_windows,
         evaluation_windows=evaluation_windows,
@@ -90,12 +94,19 @@ async def compress(
         settings=settings,
         gate=gate,
         examples=examples,
+        plan=plan or SpeedPlan(),
         notes=tuple(notes),
         progress=progress,
         cancelled=cancelled,
     )
     work = asyncio.ensure_future(asyncio.to_thread(making.make))
     return await _ended(work, cancelled)
+
+
+def _texts(name: str, texts: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(texts, str):
+        raise CompressionError(f"{name} is a list of texts, not one text")
+    return tuple(texts)
 
 
 def _place(model: str | Path, output: str | Path | None) -> Path:

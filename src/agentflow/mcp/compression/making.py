@@ -22,6 +22,7 @@ from agentflow.mcp.compression.before_and_after import BeforeAndAfter, task_of
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.measurement.examples import Examples
 from agentflow.mcp.compression.measurement.machine import machine
+from agentflow.mcp.compression.measurement.speed import SpeedPlan
 from agentflow.mcp.compression.preflight import finite_weights, fits, usable_device
 from agentflow.mcp.compression.recipe import Recipe
 from agentflow.mcp.compression.recipe_file import settings_of
@@ -43,6 +44,7 @@ class Making:
     settings: Settings
     gate: Gate | None
     examples: Examples | None
+    plan: SpeedPlan
     notes: Sequence[str]
     progress: Progress
     cancelled: Event
@@ -82,15 +84,17 @@ class Making:
         texts = (*settings.calibration, *settings.training, *settings.evaluation)
         known = source_of(source, name=self.folder.name, texts=texts, notes=self.notes)
         made = stages.run(workspace, sha256=known.sha256, progress=self.progress, cancelled=self.cancelled)
-        before, after = BeforeAndAfter(
+        beside = BeforeAndAfter(
             source=source,
             sha256=known.sha256,
             windows=stages.evaluation,
             folder=workspace.folder,
             examples=self.examples,
+            plan=self.plan,
             check=self.check,
             progress=self.progress,
-        ).measured(made.folder)
+        )
+        before, after = beside.measured(made.folder)
         return assemble(
             settings.output,
             model=made.folder,
@@ -102,6 +106,7 @@ class Making:
             recipe_sha256=_sha256(self.recipe),
             before=before,
             after=[after],
+            loaded_by=beside.loaded_by(made.folder),
             machine=machine(),
             labels=_labels(source),
             gate=self.gate,

@@ -30,9 +30,6 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("calibration", "training", "evaluation"):
-            if isinstance(getattr(self, name), str):
-                raise CompressionError(f"{name} is a list of texts, not one text")
         shared = set(self.evaluation) & {*self.calibration, *self.training}
         if shared:
             text = f"{len(shared)} texts of `evaluation` are in `calibration` or `training`, too"

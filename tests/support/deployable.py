@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.made_artifacts import SOURCE, STAGES, TENSORS
@@ -19,12 +20,12 @@ __all__ = ["FORBIDDEN", "artifact_of", "fake_model", "run"]
 
 FORBIDDEN = ("torch", "transformers", "agentflow", "safetensors", "onnx", "msgspec")
 
-_FORBIDDING = f"""
+_FORBIDDING = """
 import runpy, sys
 class Gate:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {FORBIDDEN!r}:
-            raise ImportError(f"{{name}} is forbidden", name=name)
+        if name.partition(".")[0] in FORBIDDEN:
+            raise ImportError(f"{name} is forbidden", name=name)
 sys.meta_path.insert(0, Gate())
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -59,8 +60,10 @@ def fake_model(folder: Path, name: str = "model.onnx") -> Path:
     return folder
 
 
-def run(program: Path, *words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    program: Path, *words: str, input: str = "", forbidden: Sequence[str] = FORBIDDEN
+) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-B", "-c", _FORBIDDING, str(program), *words], input=input, capture_output=True, text=True
-    )
+    gate = _FORBIDDING.replace("FORBIDDEN", repr(tuple(forbidden)))
+    command = [sys.executable, "-B", "-c", gate, str(program), *words]
+    return subprocess.run(command, input=input, capture_output=True, text=True)

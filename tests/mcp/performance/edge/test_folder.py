@@ -8,20 +8,26 @@ import shutil
 import signal
 import subprocess
 import sys
+import venv
 from http.client import HTTPConnection
 from importlib import metadata
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
-from tests.support.deployable import artifact_of, fake_model, run
+from tests.support.deployable import FORBIDDEN, artifact_of, fake_model, run
 from tests.support.edge_models import onnx_of
+from tests.support.tiny_encoders import LABELS, encoder
 from tests.support.trained import texts
 
 from agentflow import AgentFlow, ModelRegistry
 from agentflow.errors import ArtifactError, BackendError, ConfigurationError, MissingExtraError
 from agentflow.mcp.compression.artifact import Artifact
+from agentflow.mcp.performance.edge.deployment import EdgeDeployment
 from agentflow.mcp.performance.edge.folder import DeployedFolder, deploy, requirements, verify
+from agentflow.mcp.performance.edge.opening import open_embedder, open_labeller
+from agentflow.mcp.performance.edge.tokenizer import EdgeTokenizer
 
 # ---- what is in it -------------------------------------------------------------------------------------------
 
@@ -195,8 +201,6 @@ def test_it_writes_where_nothing_of_ours_can_be_imported(deployed: Path) -> None
 
 async def test_it_writes_what_the_artifact_writes_inside_agentflow(deployed: Path) -> None:
     """The bare program and our own runtime, tokenizer and sampling agree on the likeliest words."""
-    from agentflow.mcp.performance.edge.deployment import EdgeDeployment
-
     prompt = texts("held_out")[0][:200]
     bare = run(deployed / "run.py", prompt, "--max-tokens", "24").stdout.removesuffix("\n")
     registry = ModelRegistry.load(environ={}, cwd=deployed, home=deployed)
@@ -257,3 +261,76 @@ def test_it_serves_where_agentflow_is(deployed: Path) -> None:
             process.send_signal(signal.SIGINT)
     assert answer["usage"]["completion_tokens"] == 4
     assert process.returncode == 130
+
+
+# ---- models that write nothing -------------------------------------------------------------------------------
+
+
+def test_a_deployed_embedder_gives_the_vectors_that_it_gives_here(tmp_path: Path) -> None:
+    """A line of JSON for each text, also for those that are too long for it."""
+    model = encoder(tmp_path / "model", "embed")
+    deploy(artifact_of(tmp_path / "artifact", model, task="embed"), tmp_path / "out")
+    said = ["Hello there", "naïve “quotes” 🙂", "x " * 100]
+    done = run(tmp_path / "out" / "run.py", *said, forbidden=(*FORBIDDEN, "onnxruntime_genai"))
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    tokenizer = EdgeTokenizer(model)
+    embedder = open_embedder(model)
+    here = embedder.vectors([tokenizer.encode_within(text, 16) for text in said])
+    embedder.close()
+    assert np.allclose(found, here, atol=1e-6)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_deployed_classifier_tells_how_likely_each_label_is(tmp_path: Path, multi_label: bool) -> None:
+    """The likeliest first; together they are certain, unless each stands by itself."""
+    model = encoder(tmp_path / "model", "classify", multi_label=multi_label)
+    deploy(artifact_of(tmp_path / "artifact", model, task="classify"), tmp_path / "out")
+    done = run(tmp_path / "out" / "run.py", input="Hello there\nAnother\n")
+    assert done.returncode == 0, done.stderr
+    first, second = [json.loads(line) for line in done.stdout.splitlines()]
+    assert set(first) == set(second) == set(LABELS)
+    assert list(first.values()) == sorted(first.values(), reverse=True)
+    assert (abs(sum(first.values()) - 1) < 1e-9) is not multi_label
+    tokenizer, labeller = EdgeTokenizer(model), open_labeller(model)
+    [scores] = labeller.scores([tokenizer.encode_within("Hello there", 16)])
+    labeller.close()
+    assert next(iter(first)) == LABELS[int(scores.argmax())]
+    assert verify(tmp_path / "out").runtime == "onnxruntime"
+
+
+# ---- on another machine --------------------------------------------------------------------------------------
+
+
+def test_its_requirements_are_all_that_it_needs(deployed: Path, tmp_path: Path) -> None:
+    """A Python that has those packages, what they themselves require, and nothing else."""
+    bare = tmp_path / "bare"
+    venv.create(bare, with_pip=False, symlinks=True)
+    place = next((bare / "lib").glob("python*")) / "site-packages"
+    names = [line.partition("==")[0] for line in (deployed / "requirements.txt").read_text().splitlines()]
+    for package in closure(names):
+        link(package, place)
+    python = str(bare / "bin" / "python")
+    asked = "import importlib.util as u; print([n for n in ('torch', 'agentflow', 'tokenizers') if u.find_spec(n)])"
+    done = subprocess.run([python, "-c", asked], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert verify(deployed, python=python).runtime == "onnxruntime-genai"
+
+
+def closure(names: list[str]) -> list[metadata.Distribution]:
+    """The distributions of these names, and those that they require."""
+    found: dict[str, metadata.Distribution] = {}
+    while names:
+        name = names.pop().lower().replace("_", "-")
+        if name not in found:
+            found[name] = metadata.distribution(name)
+            plain = [each for each in found[name].requires or () if "extra ==" not in each]
+            names += [re.split(r"[^\w.-]", each)[0] for each in plain]
+    return list(found.values())
+
+
+def link(package: metadata.Distribution, place: Path) -> None:
+    """Its folders and files as they are installed here."""
+    for top in {file.parts[0] for file in package.files or () if file.parts[0] not in ("..", "__pycache__")}:
+        if not (place / top).exists():
+            (place / top).symlink_to(Path(str(package.locate_file(top))))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from tests.support.deployable import artifact_of, fake_model
-from tests.support.edge_models import onnx_of
+from tests.support.edge_models import onnx_of, tiny_folder
+
+from agentflow.mcp.compression.artifact import Artifact
 
 
 @pytest.fixture
@@ -54,3 +57,27 @@ def test_a_wrong_command_line_is_said(invoke, artifact: Path, words: tuple[str, 
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert said in shown.stderr
     assert not Path("out").exists()
+
+
+def test_another_format_is_exported_first(invoke, place: Path) -> None:
+    """The model becomes ONNX; the history has one more stage, and what was measured before is not claimed for it."""
+    folder = artifact_of(place / "small", tiny_folder()).folder
+    shown = invoke("deploy", str(folder), "--target", "onnx", "-o", "out")
+    assert shown.exit_code == 0, shown.stderr
+    assert "exporting from hf to onnx" in shown.stderr
+    made = Artifact.open(place / "out" / "artifact").manifest
+    assert (made.format, made.recipe[-1].kind, made.after) == ("onnx", "export", ())
+    assert made.source == Artifact.open(folder).manifest.source
+    assert made.tensors != Artifact.open(folder).manifest.tensors
+    assert invoke("deploy", "--verify", "out").exit_code == 0
+    assert sorted(path.name for path in place.iterdir()) == ["out", "small", "source"]
+
+
+def test_without_the_extra_the_export_says_which(invoke, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that installs it, before anything is written."""
+    folder = artifact_of(place / "small", tiny_folder()).folder
+    monkeypatch.setitem(sys.modules, "torch", None)
+    shown = invoke("deploy", str(folder), "--target", "onnx", "-o", "out")
+    assert shown.exit_code == 3
+    assert "pip install 'agentflow-engine[compression]'" in shown.stderr
+    assert sorted(path.name for path in place.iterdir()) == ["small", "source"]

@@ -6,6 +6,7 @@ agentflow deploy --verify deployed/support            its checksums, and a token
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -88,6 +89,13 @@ def _converted(artifact: Artifact, target: str, place: Path) -> Artifact:
 def _verify(folder: Path) -> None:
     from agentflow.mcp.performance.edge.folder import verify
 
-    found = verify(folder)
+    found = verify(folder, python=_python(folder))
     click.echo(f"{found.files} files are as they were written")
     click.echo(f"run.py runs by {found.runtime} {found.version}; its first words came after {found.seconds:.2f} s")
+
+
+def _python(folder: Path) -> str:
+    """The one that runs the model: of llama.cpp, which is often compiled elsewhere, the one that has it."""
+    from agentflow.mcp.compression.backends import llama_cpp_python
+
+    return llama_cpp_python() if any((folder / "artifact" / "model").glob("*.gguf")) else sys.executable

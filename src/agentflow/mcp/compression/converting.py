@@ -29,7 +29,8 @@ def convert(artifact: Artifact, target: str, folder: Path, *, progress: Progress
     Raises RecipeError for a format that cannot hold the model, ModelFolderError where it is in none that can be read,
     BackendError where the exporter fails.
     """
-    manifest, stage = artifact.manifest, Export(target)
+    # Exporters run in folders of their own, so paths are absolute.
+    manifest, stage, folder = artifact.manifest, Export(target), folder.absolute()
     nothing = torch.zeros((0, 1), dtype=torch.int64)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
@@ -40,10 +41,10 @@ def convert(artifact: Artifact, target: str, folder: Path, *, progress: Progress
             training=nothing,
             evaluation=nothing,
             scratch=scratch,
-            teacher=artifact.model,
+            teacher=artifact.model.absolute(),
             progress=progress,
         )
-        record = export(stage, artifact.model, Path(place) / "model", work)
+        record = export(stage, artifact.model.absolute(), Path(place) / "model", work)
         return assemble(
             folder,
             model=Path(place) / "model",

@@ -13,4 +13,4 @@ def needs_torch() -> None:
     """Raises MissingExtraError where PyTorch or transformers is not installed."""
     for name in ("torch", "transformers", "safetensors"):
         if find_spec(name) is None:
-            raise MissingExtraError("compression", "compressing a model")
+            raise MissingExtraError("compressing a model", "compression")

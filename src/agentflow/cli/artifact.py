@@ -67,9 +67,9 @@ def show_command(
 ) -> None:
     """What the artifact in the folder PATH is: its source, its stages, its sizes, measures before and after, its
     tensors as they were found in the written files, and what its gate said."""
-    from agentflow.cli.artifacts.as_json import shown_as_json
     from agentflow.cli.artifacts.shown import show
     from agentflow.mcp.compression.artifact import Artifact, compare
+    from agentflow.mcp.compression.artifact.as_json import shown_as_json
 
     artifact = Artifact.open(path, verify=not no_verify)
     if wants_json:
@@ -88,9 +88,9 @@ def compare_command(
 ) -> None:
     """Put artifacts side by side. The best in each row is marked, and so are the artifacts that none of the others
     beats in size, quality and speed at once."""
-    from agentflow.cli.artifacts.as_json import compared_as_json
     from agentflow.cli.artifacts.shown import show_comparison
     from agentflow.mcp.compression.artifact import Artifact, compare
+    from agentflow.mcp.compression.artifact.as_json import compared_as_json
 
     artifacts = [Artifact.open(path, verify=not no_verify) for path in dict.fromkeys(paths)]
     comparison = compare(artifacts)

@@ -1,1 +1,1 @@
-"""Artifacts on a terminal and as JSON."""
+"""Artifacts on a terminal."""

@@ -1,4 +1,4 @@
-"""What `agentflow artifact` prints with --json."""
+"""An artifact, or a comparison, as JSON: what `agentflow artifact … --json` prints."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import msgspec
 
-from agentflow.mcp.compression.artifact import Artifact, Comparison
-from agentflow.mcp.compression.artifact.comparing import Row
+from agentflow.mcp.compression.artifact.artifact import Artifact
+from agentflow.mcp.compression.artifact.comparing import Comparison, Row
 
 __all__ = ["compared_as_json", "shown_as_json"]
 

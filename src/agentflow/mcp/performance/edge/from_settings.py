@@ -39,6 +39,11 @@ class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def from_settings(settings: ProviderSettings) -> EdgeProvider:
     """Raises ConfigurationError for options that do not fit, and where the folder is no model."""
+    if "folder" not in settings.options:
+        raise ConfigurationError(
+            f"provider {settings.name!r} names no folder, and no deployment of that name is registered: add {_WHERE} "
+            "to its entry in models.yml, or call EdgeDeployment(artifact).register(name) first"
+        )
     try:
         said = msgspec.convert(dict(settings.options), _Options)
     except msgspec.ValidationError as error:

@@ -28,9 +28,11 @@ _ROOM = 256  # places that a row's context has beyond its prompt, and by which i
 _lib: Any = import_module("llama_cpp")  # which has no types
 
 
-@_lib.llama_log_callback
-def _quiet(level: int, text: bytes, data: object) -> None:
+def _silence(level: int, text: bytes, data: object) -> None:
     """llama.cpp tells much of what it does; what fails is told by our own errors."""
+
+
+_SILENT: Any = _lib.llama_log_callback(_silence)  # kept, because llama.cpp calls it for as long as it lives
 
 
 class LlamaRuntime:
@@ -42,7 +44,7 @@ class LlamaRuntime:
         file = model if model.is_file() else next(iter(sorted(model.glob("*.gguf"))), None)
         if file is None:
             raise ArtifactError(model, "it has no .gguf")
-        _lib.llama_log_set(_quiet, ctypes.c_void_p(0))
+        _lib.llama_log_set(_SILENT, ctypes.c_void_p(0))
         _lib.llama_backend_init()
         self._model: Any = _lib.llama_model_load_from_file(str(file).encode(), _lib.llama_model_default_params())
         if not self._model:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -19,11 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from agentflow.errors import RecipeError
-from agentflow.mcp.compression.export.matmul_nbits import blocked, node_of
 from agentflow.mcp.compression.export.onnx_file import OPSET, Weights
-
-if TYPE_CHECKING:
-    from agentflow.mcp.compression.quantization.packed import QuantizedWeight
 
 __all__ = ["BertGraph", "Pooling"]
 
@@ -34,8 +30,8 @@ Pooling = Literal["mean", "cls", "max"]
 
 @dataclass(frozen=True, slots=True)
 class BertGraph:
-    """`load` gives a weight as float32 by the name that BertModel has for it ("classifier.weight" too), `codes` what
-    `Quantize` made of it, or None; `check` is called before each layer.
+    """`load` gives a weight as float32 by the name that BertModel has for it ("classifier.weight" too); `check` is
+    called before each layer.
 
     `int8`: matrices of 8 bits, a scale an output channel, and their inputs rounded to 8 bits with a scale a token. A
     scale for all of them together, as onnxruntime's quantize_dynamic has it, makes a text's vector depend on what else
@@ -45,7 +41,6 @@ class BertGraph:
 
     config: Mapping[str, Any]
     load: Callable[[str], NDArray[np.float32]]
-    codes: Callable[[str], QuantizedWeight | None]
     weights: Weights
     check: Callable[[], None]
     int8: bool = False
@@ -167,21 +162,12 @@ class _Body:
         return self.node("Mul", centred, scale)
 
     def linear(self, hidden: str, name: str) -> str:
-        matrix, codes = f"{name}.weight", self._bert.codes(f"{name}.weight")
-        if codes is not None:
-            product = self._carried(hidden, matrix, codes)
-        elif self._bert.int8:
+        matrix = f"{name}.weight"
+        if self._bert.int8:
             product = self._in_eight_bits(hidden, matrix)
         else:
             product = self.node("MatMul", hidden, self._add(matrix, self._bert.load(matrix).T))
         return self.node("Add", product, self.weight(f"{name}.bias"))
-
-    def _carried(self, hidden: str, matrix: str, codes: QuantizedWeight) -> str:
-        plain = helper.make_node("MatMul", [hidden, matrix], [f"{matrix}.out"], name=matrix)
-        node, tensors = node_of(plain, blocked(codes), self._bert.weights)
-        self._nodes.append(node)
-        self._weights |= {tensor.name: tensor for tensor in tensors}
-        return f"{matrix}.out"
 
     def _in_eight_bits(self, hidden: str, matrix: str) -> str:
         codes, scales = _rounded(self._bert.load(matrix).T, axis=0)

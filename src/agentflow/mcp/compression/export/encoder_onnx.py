@@ -28,13 +28,14 @@ CLASSIFIER = "BertForSequenceClassification"
 def write_encoder(checkpoint: Checkpoint, folder: Path, *, int8: bool, check: Callable[[], None]) -> EncoderCard:
     """model.onnx and encoder.json, in `folder`. Raises RecipeError for what cannot be written, such as another
     activation function or a module of sentence-transformers that is neither pooling nor normalisation."""
-    source = FullPrecision.of_weights_alone(checkpoint)
+    source = FullPrecision(checkpoint)
+    if source.quantized:
+        raise RecipeError("an encoder is quantised by Export('onnx:int8'), not before it")
     card = _card(checkpoint)
     with Weights(folder) as weights:
         graph = BertGraph(
             config=checkpoint.config,
             load=lambda name: _array(source, name),
-            codes=lambda name: source.codes.get(_full_name(source, name)),
             weights=weights,
             check=check,
             int8=int8,

@@ -94,21 +94,19 @@ def _onnx(stage: Export, checkpoint: Checkpoint, folder: Path, work: Work) -> _S
             write_decoder(checkpoint, folder, precision, work), _decoder_notes(checkpoint, precision, quantized)
         )
     else:
-        said = _encoder(checkpoint, folder, precision, quantized, work)
+        said = _encoder(checkpoint, folder, precision, work)
     copy_companions(checkpoint.folder, folder)
     (folder / "config.json").write_text(plain_config(checkpoint.config), encoding="utf-8")
     return said
 
 
-def _encoder(checkpoint: Checkpoint, folder: Path, precision: str, quantized: bool, work: Work) -> _Said:
+def _encoder(checkpoint: Checkpoint, folder: Path, precision: str, work: Work) -> _Said:
     if precision == "int4":
         raise RecipeError("an encoder is exported as onnx, onnx:fp32 or onnx:int8")
     card = write_encoder(checkpoint, folder, int8=precision == "int8", check=work.check)
     notes = [f"pooling: {card.pooling}, normalised: {'yes' if card.normalize else 'no'}"] if card.pooling else []
     if precision == "int8":
         notes.append("8-bit matrices and word table; inputs are rounded to 8 bits, a scale a token, while it runs")
-    if quantized:
-        notes.append(_ROUNDED)
     return _Said({"task": card.task}, tuple(notes))
 
 

@@ -74,6 +74,7 @@ THIRD_PARTY: Mapping[str, str | tuple[str, ...]] = {
     "jinja2": "agentflow.mcp.performance.edge",
     "llguidance": "agentflow.mcp.performance.edge",
 }
+COMPILED = {"llama_cpp"}  # what is compiled where it is installed, which tests do not ask of anybody
 NAMELESS = {"util", "utils", "helper", "helpers", "common", "misc", "shared"}
 
 
@@ -268,7 +269,11 @@ def test_the_house_breaks_no_rule() -> None:
 def test_every_name_that_a_module_offers_exists() -> None:
     """Whatever stands in an `__all__` can be imported, the lazily resolved names included."""
     for name in files_of(HOUSE):
-        module = import_module(name)
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            assert error.name in COMPILED  # noqa: PT017 - any other module is missing by mistake
+            continue
         offered = getattr(module, "__all__", [])
         assert len(offered) == len(set(offered)), f"{name}.__all__ repeats a name"
         assert [each for each in offered if not hasattr(module, each)] == [], f"{name}.__all__ names what is not there"

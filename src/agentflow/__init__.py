@@ -100,6 +100,7 @@ if TYPE_CHECKING:
         Benchmark,
         Budget,
         CostOptimizer,
+        EdgeDeployment,
         ModelRouter,
         RequestBatcher,
         ResponseCache,
@@ -130,6 +131,7 @@ __all__ = [
     "Document",
     "Durability",
     "Each",
+    "EdgeDeployment",
     "EventStream",
     "ExecutionEvent",
     "Fallback",
@@ -215,7 +217,7 @@ _HOMES = {
         LLMClientBuilder LLMNode LLMProvider Message ModelRegistry MoonshotProvider OpenAIProvider Request
         Response SSEParser ScriptedProvider StreamChunk StreamingResponse Tool ToolCall Usage
     """,
-    "mcp": "BatchJob Benchmark Budget CostOptimizer ModelRouter RequestBatcher ResponseCache",
+    "mcp": "BatchJob Benchmark Budget CostOptimizer EdgeDeployment ModelRouter RequestBatcher ResponseCache",
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
 

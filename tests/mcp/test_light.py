@@ -24,7 +24,7 @@ import sys
 
 class Forbidden:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"numpy", "scipy", "sklearn", "matplotlib"}:
+        if name.partition(".")[0] in {"numpy", "scipy", "sklearn", "matplotlib", "torch", "transformers"}:
             raise ImportError(f"{name} was asked for")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from agentflow.cli.debug import debug_option
-from agentflow.errors import CompressionError
+from agentflow.errors import CompressionError, RecipeError
 from agentflow.llm.content import Json
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def command(
     from agentflow.mcp.compression.compress import compress
 
     recipe, gate = _recipe(recipe_file, scheme, method, target), _gate(gates)
-    _free(deployed)
+    _deployable(recipe, deployed)
     learnt = documents(texts)
     learnt, measured = (learnt, documents(evaluation)) if evaluation else parted(learnt, held_out)
     with watching_on(sys.stderr, quiet=quiet) as watching:
@@ -110,9 +110,7 @@ def command(
                 progress=watching.see,
             )
         )
-    _tell(artifact)
-    if deployed is not None:
-        _deploy(artifact, Path(deployed))
+    _tell(artifact, deployed)
 
 
 def _recipe(file: str | None, scheme: str | None, method: str, target: str | None) -> Recipe:
@@ -151,16 +149,28 @@ def _gate(words: tuple[str, ...]) -> Gate | None:
     return Gate(**limits)
 
 
-def _free(folder: str | None) -> None:
+def _deployable(recipe: Recipe, folder: str | None) -> None:
     """What would fail after hours fails now."""
-    if folder is not None and Path(folder).exists():
+    if folder is None:
+        return
+    if Path(folder).exists():
         raise CompressionError(f"{folder} exists already; nothing is ever written over: give another --deploy")
+    last = recipe.stages[-1]
+    target = last.target.partition(":")[0] if last.kind == "export" else "nothing"
+    if target not in ("onnx", "gguf"):
+        raise RecipeError(f"it exports {target}, and what is deployed is onnx or gguf: end with `export: onnx`")
 
 
-def _tell(artifact: Artifact) -> None:
-    """The way the artifact is shown by `agentflow artifact show`."""
-    click.echo(artifact.folder)
+def _tell(artifact: Artifact, deployed: str | None) -> None:
+    """The artifact as `agentflow artifact show` has it, and how it is called from here on."""
+    from agentflow.cli.artifacts.shown import show
 
+    show(artifact, tensors=False, verified=True)
+    if deployed is None:
+        click.echo(f"next: agentflow deploy {artifact.folder} --output FOLDER")
+        return
+    from agentflow.mcp.performance.edge.folder import deploy
 
-def _deploy(artifact: Artifact, folder: Path) -> None:
-    click.echo(folder)
+    made = deploy(artifact, deployed)
+    click.echo(f"{made.folder}: {made.files} files, {made.bytes / 1e6:.1f} MB")
+    click.echo(f"next: cd {made.folder} && agentflow ask --model {made.name} 'Hello'    (its models.yml names it)")

@@ -1,15 +1,29 @@
 """Model Compression & Performance (not the Model Context Protocol): what makes model calls cheaper, faster, smaller.
 
-performance     caching, batching
+compression     quantise, prune, distil, export; the artifact and what was lost
+performance     caching, batching, edge: a model on this machine, called like any other
 optimization    router, budget, cost, benchmark
 
-The names below are resolved when first used: numpy, scikit-learn and matplotlib are loaded by what needs them.
+The names below are resolved when first used: PyTorch, numpy, scikit-learn and matplotlib are loaded by what needs them.
 """
 
 from importlib import import_module
 
 TYPE_CHECKING = False  # type checkers take the name for true; importing `typing` would be most of this import's cost
 if TYPE_CHECKING:
+    from agentflow.mcp.compression.artifact.artifact import Artifact
+    from agentflow.mcp.compression.artifact.gate import Gate
+    from agentflow.mcp.compression.artifact.manifest import Manifest
+    from agentflow.mcp.compression.compress import compress
+    from agentflow.mcp.compression.measurement.examples import Examples
+    from agentflow.mcp.compression.recipe import (
+        Distill,
+        Export,
+        Prune,
+        Quantize,
+        Recipe,
+        Sparsify,
+    )
     from agentflow.mcp.optimization.benchmark import (
         Benchmark,
         BenchmarkReport,
@@ -56,10 +70,13 @@ if TYPE_CHECKING:
         SemanticTier,
         SqliteStore,
     )
+    from agentflow.mcp.performance.edge.deployment import EdgeDeployment
+    from agentflow.mcp.performance.edge.folder import deploy
 
 __all__ = [
     "AccountStatus",
     "Allowance",
+    "Artifact",
     "BatchJob",
     "BatchPolicy",
     "BatchResult",
@@ -77,22 +94,40 @@ __all__ = [
     "CostOptimizer",
     "Dataset",
     "Decision",
+    "Distill",
+    "EdgeDeployment",
+    "Examples",
     "Exploration",
+    "Export",
+    "Gate",
+    "Manifest",
     "MemoryAccounts",
     "ModelRouter",
     "Objective",
     "PriceSnapshot",
+    "Prune",
+    "Quantize",
+    "Recipe",
     "RequestBatcher",
     "ResponseCache",
     "Rule",
     "SemanticTier",
+    "Sparsify",
     "SqliteAccounts",
     "SqliteStore",
     "Trace",
     "UsageLog",
+    "compress",
+    "deploy",
 ]
 
 _HOMES = {
+    "compression.artifact.artifact": "Artifact",
+    "compression.artifact.gate": "Gate",
+    "compression.artifact.manifest": "Manifest",
+    "compression.compress": "compress",
+    "compression.measurement.examples": "Examples",
+    "compression.recipe": "Distill Export Prune Quantize Recipe Sparsify",
     "optimization.benchmark": "Benchmark BenchmarkReport Checker Dataset Objective Trace",
     "optimization.budget": "AccountStatus Allowance Budget BudgetedProvider MemoryAccounts SqliteAccounts",
     "optimization.cost": "CostOptimizer PriceSnapshot UsageLog",
@@ -100,6 +135,8 @@ _HOMES = {
     "performance.batching": "BatchingProvider RequestBatcher",
     "performance.batching.jobs": "BatchJob BatchPolicy BatchResult BatchStatus",
     "performance.caching": "CacheStatistics ResponseCache SemanticTier SqliteStore",
+    "performance.edge.deployment": "EdgeDeployment",
+    "performance.edge.folder": "deploy",
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names.split()}
 

@@ -87,7 +87,7 @@ def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
 
 
 @given(bodies())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_a_body_is_read_or_refused(sent: tuple[str, bytes]) -> None:
     """With a status that says whose mistake it is."""
     path, body = sent
@@ -100,7 +100,7 @@ def test_a_body_is_read_or_refused(sent: tuple[str, bytes]) -> None:
 
 
 @given(st.lists(bodies(), min_size=12, max_size=12))
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 async def test_no_body_makes_the_server_fail(
     tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[str, bytes]]
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.support.served import registry_of, running
@@ -128,6 +128,7 @@ def requests(draw: st.DrawFn) -> Request:
     )
 
 
+@settings(max_examples=60)
 @given(requests(), st.booleans())
 def test_a_request_arrives_as_it_was_made(request: Request, stream: bool) -> None:
     """Every turn, tool and setting, written by our adapter and read by our server."""
@@ -171,6 +172,7 @@ def same(found: Response, made: Response) -> None:
     assert (found.finish_reason, found.usage, found.logprobs) == (made.finish_reason, made.usage, made.logprobs)
 
 
+@settings(max_examples=50)
 @given(responses(), st.lists(responses(), max_size=2))
 def test_an_answer_arrives_as_it_was_given(response: Response, others: list[Response]) -> None:
     """Thoughts, words, calls, log probabilities, usage, and further answers."""
@@ -196,6 +198,7 @@ def _event(data: str) -> ServerSentEvent:
     return ServerSentEvent(data=data)
 
 
+@settings(max_examples=50)
 @given(responses())
 def test_a_streamed_answer_adds_up_to_the_same(response: Response) -> None:
     """However it was cut into pieces."""

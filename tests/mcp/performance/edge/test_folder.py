@@ -22,7 +22,7 @@ from tests.support.tiny_encoders import LABELS, encoder
 from tests.support.trained import texts
 
 from agentflow import AgentFlow, ModelRegistry
-from agentflow.errors import ArtifactError, BackendError, ConfigurationError, MissingExtraError
+from agentflow.errors import ArtifactError, BackendError, ConfigurationError
 from agentflow.mcp.compression.artifact import Artifact
 from agentflow.mcp.performance.edge.deployment import EdgeDeployment
 from agentflow.mcp.performance.edge.folder import DeployedFolder, deploy, requirements, verify
@@ -79,16 +79,25 @@ def test_the_versions_are_those_that_loaded_it(artifact: Artifact, tmp_path: Pat
     assert "llama-cpp-python==0.3.9" in requirements.needed(manifest)
 
 
-def test_a_version_that_nobody_knows_is_no_requirement(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing has loaded it and nothing is installed, there is nothing exact to ask for."""
+def test_where_no_version_is_known_those_are_asked_for_that_agentflow_takes(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GGUF can be made, and carried away, on a machine that has no llama.cpp."""
+    known = metadata.version
 
     def missing(package: str) -> str:
-        raise metadata.PackageNotFoundError(package)
+        if package == "llama-cpp-python":
+            raise metadata.PackageNotFoundError(package)
+        return known(package)
 
     monkeypatch.setattr(metadata, "version", missing)
-    manifest = msgspec.structs.replace(artifact.manifest, loaded_by={}, versions={"numpy": "2.0", "onnxruntime": "1.0"})
-    with pytest.raises(MissingExtraError, match=r"agentflow-engine\[edge\]"):
-        requirements.needed(manifest)
+    monkeypatch.setattr(metadata, "requires", lambda _: ["llama-cpp-python>=0.3.16; extra == 'gguf'"])
+    artifact = artifact_of(tmp_path / "gguf", fake_model(tmp_path / "gguf-model", "model.gguf"))
+    bare = msgspec.structs.replace(artifact.manifest, loaded_by={}, versions={})
+    bare.write(artifact.folder)
+    deploy(artifact.folder, tmp_path / "small")
+    lines = (tmp_path / "small" / "requirements.txt").read_text().splitlines()
+    assert lines == ["llama-cpp-python>=0.3.16", f"numpy=={known('numpy')}"]
 
 
 def test_a_source_without_a_licence_is_called_that(tmp_path: Path) -> None:

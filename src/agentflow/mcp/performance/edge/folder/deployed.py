@@ -52,8 +52,8 @@ def deploy(artifact: Artifact | str | Path, output: str | Path, *, name: str | N
     """Write the folder `output` for an artifact of ONNX or GGUF, whose files are held against their checksums first.
 
     `name` is what models.yml and run.py call the model, `edge/…` after the artifact where None. Raises ArtifactError
-    where the artifact is damaged or of another format, ConfigurationError where `output` is there already,
-    MissingExtraError where nobody knows the version of a package that it needs, OSError where the disk is full.
+    where the artifact is damaged or of another format, ConfigurationError where `output` is there already, and OSError
+    where the disk is full.
     """
     source = artifact if isinstance(artifact, Artifact) else Artifact.open(artifact)
     if isinstance(artifact, Artifact):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Final
@@ -61,7 +62,7 @@ def _notice(manifest: Manifest, packages: tuple[str, ...]) -> str:
         *source.notes,
         "",
         f"Put together by {SERVING} {_own_version()} (MIT). It runs by these packages, which are no part of it:",
-        *(f"  {package}: {_RUNTIMES[package.partition('==')[0]]}" for package in packages),
+        *(f"  {package}: {_RUNTIMES[re.split('[=<>]', package)[0]]}" for package in packages),
     ]
     return "\n".join(lines) + "\n"
 

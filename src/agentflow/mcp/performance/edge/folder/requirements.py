@@ -1,14 +1,14 @@
 """What a deployed model needs to run: packages of exact versions, those that were seen to load it where that is known.
 
-needed(manifest)    →    ("numpy==2.4.1", "onnxruntime-genai==0.18.0")
+needed(manifest)    →    ("numpy==2.4.1", "onnxruntime-genai==0.18.0", "onnxruntime==1.32.0")
 """
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from typing import Final
 
-from agentflow.errors import MissingExtraError
 from agentflow.mcp.compression.artifact.manifest import Manifest
 
 __all__ = ["SERVING", "extra_of", "needed"]
@@ -22,9 +22,9 @@ _RUNTIMES: Final = {"llama-cpp-python": "llama.cpp"}  # a package's runtime, whe
 
 
 def needed(manifest: Manifest) -> tuple[str, ...]:
-    """Raises MissingExtraError where nobody knows a version, as nothing has loaded the model and nothing is installed
-    here."""
-    return tuple(sorted(f"{package}=={_version(package, manifest)}" for package in _packages(manifest)))
+    """Exact versions; where none is known, as nothing has loaded the model and nothing is installed here, those that
+    AgentFlow itself takes."""
+    return tuple(sorted(_pinned(package, manifest) for package in _packages(manifest)))
 
 
 def extra_of(manifest: Manifest) -> str:
@@ -38,7 +38,12 @@ def _packages(manifest: Manifest) -> tuple[str, ...]:
     return _DECODER if manifest.task == "generate" else _ENCODER
 
 
-def _version(package: str, manifest: Manifest) -> str:
+def _pinned(package: str, manifest: Manifest) -> str:
+    version = _version(package, manifest)
+    return _bound(package) if version is None else f"{package}=={version}"
+
+
+def _version(package: str, manifest: Manifest) -> str | None:
     """Of what loaded it, else of what is here, else of what was there when it was made."""
     loaded = manifest.loaded_by.get(_RUNTIMES.get(package, package))
     if loaded is not None:
@@ -46,8 +51,10 @@ def _version(package: str, manifest: Manifest) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        pass
-    known = manifest.versions.get(package)
-    if known is None:
-        raise MissingExtraError(f"the version of {package} that runs this model", extra_of(manifest))
-    return known
+        return manifest.versions.get(package)
+
+
+def _bound(package: str) -> str:
+    """What the extras of AgentFlow say of a package: `llama-cpp-python>=0.3.16`."""
+    lines = [line.partition(";")[0].strip() for line in metadata.requires(SERVING) or ()]
+    return next((line for line in lines if re.match(rf"{re.escape(package)}\b(?!-)", line)), package)

@@ -67,7 +67,9 @@ class LogitLesson:
         for at in range(0, len(self._evaluation), _EVALUATED):
             self._check()
             windows = self._evaluation[at : at + _EVALUATED].to(self.device)
-            for name, value in self._measured(model, windows).items():
+            with torch.no_grad():
+                measured = self._measured(model, windows)
+            for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + value
         positions = self._evaluation[:, 1:].numel()
         return {name: value / positions for name, value in sums.items()}

@@ -5,6 +5,7 @@ windows (rows, length)  ─▶  the first tokens stay: the prompt  ─▶  the s
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -29,11 +30,18 @@ def continued(model: nn.Module, prompts: torch.Tensor, length: int, *, temperatu
 
 
 def _continued(model: Any, prompts: torch.Tensor, length: int, temperature: float) -> torch.Tensor:
-    tokens, new, kept = prompts, prompts, None
+    from transformers import DynamicCache
+
+    keeping = {_cache_name(model): DynamicCache(config=model.config)}  # which the model fills
+    tokens, new = prompts, prompts
     while tokens.shape[1] < length:
-        said = model(input_ids=new, past_key_values=kept, use_cache=True, logits_to_keep=1)
-        kept = said.past_key_values
+        said = model(input_ids=new, use_cache=True, logits_to_keep=1, **keeping)
         chances = torch.softmax(said.logits[:, -1].float() / temperature, dim=-1)
         new = torch.multinomial(chances, 1)
         tokens = torch.cat([tokens, new], dim=1)
     return tokens
+
+
+def _cache_name(model: Any) -> str:
+    """transformers called it past_key_values until 5.24 or so."""
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"

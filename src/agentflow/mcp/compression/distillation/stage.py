@@ -110,12 +110,16 @@ def decoder(checkpoint: Checkpoint, device: str = "cpu") -> Any:
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # which are told below, by name
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelFolderError(checkpoint.folder, f"it cannot be loaded: {error}") from error
     model, found = loaded
     if found["missing_keys"]:
         raise ModelFolderError(checkpoint.folder, f"it lacks {', '.join(sorted(found['missing_keys'])[:3])}")
+    if found["mismatched_keys"]:
+        names = ", ".join(sorted(str(each[0]) for each in found["mismatched_keys"])[:3])
+        raise ModelFolderError(checkpoint.folder, f"{names} has another shape than its config.json says")
     for name, weight in model.named_parameters():
         if not bool(weight.isfinite().all()):
             raise ModelFolderError(checkpoint.folder, f"{name} holds NaN or infinity: the model was damaged before")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from tests.support.tiny_models import ARCHITECTURES, tiny_decoder
 
-from agentflow.errors import RecipeError
+from agentflow.errors import ModelFolderError, RecipeError
 from agentflow.mcp.compression.blocks import Block, Blocks
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.work import CancelledWork
@@ -16,11 +17,11 @@ from agentflow.mcp.compression.work import CancelledWork
 WINDOWS = torch.randint(0, 300, (11, 20), generator=torch.Generator().manual_seed(1))
 
 
-def whole(folder: Path) -> torch.Tensor:
+def whole(folder: Path, windows: torch.Tensor = WINDOWS) -> torch.Tensor:
     from transformers import AutoModelForCausalLM
 
     with torch.no_grad():
-        logits: torch.Tensor = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()(WINDOWS).logits
+        logits: torch.Tensor = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()(windows).logits
     return logits
 
 
@@ -119,3 +120,46 @@ def test_what_is_quantised_already_is_refused(tmp_path: Path) -> None:
     checkpoint.config = {**checkpoint.config, "quantization_config": {"bits": 4}}
     with pytest.raises(RecipeError, match="quantised already"):
         Blocks(checkpoint)
+
+
+@pytest.mark.parametrize("length", [4, 16, 40])
+@pytest.mark.parametrize("kind", ["linear", "llama3", "yarn", "dynamic", "longrope"])
+def test_stretched_positions_are_those_of_transformers(tmp_path: Path, kind: str, length: int) -> None:
+    """On windows shorter and longer than what the model was trained on first."""
+    stretched = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
+    if kind == "llama3":
+        stretched |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    if kind == "longrope":
+        stretched |= {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    if kind in ("linear", "dynamic"):
+        del stretched["original_max_position_embeddings"]
+    folder = tiny_decoder(tmp_path / "model", rope_parameters=stretched, max_position_embeddings=32)
+    windows = WINDOWS[:2].repeat(1, 2)[:, :length]
+    blocks = Blocks(Checkpoint.open(folder))
+    found = blocks.logits(blocks.walk(windows, lambda block: None))
+    torch.testing.assert_close(found, whole(folder, windows), atol=1e-5, rtol=1e-4)
+
+
+def test_a_config_of_years_ago_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
+    """Its positions under other names, and what was not written yet then left out."""
+    folder = tiny_decoder(tmp_path / "model", num_key_value_heads=4)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for name in ("rope_parameters", "head_dim", "num_key_value_heads"):
+        del config[name]
+    config |= {"rope_theta": 500_000.0, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    blocks = Blocks(Checkpoint.open(folder))
+    found = blocks.logits(blocks.walk(WINDOWS, lambda block: None))
+    torch.testing.assert_close(found, whole(folder), atol=1e-5, rtol=1e-4)
+
+
+def test_a_folder_whose_weights_are_not_what_its_config_says_is_named(tmp_path: Path) -> None:
+    """Of another width, or without a head that nothing else stands for."""
+    folder = tiny_decoder(tmp_path / "model", tied=True)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}), encoding="utf-8")
+    with pytest.raises(ModelFolderError, match=r"model\.layers\.0 is of another shape than its config\.json says"):
+        Blocks(Checkpoint.open(folder)).walk(WINDOWS, lambda block: None)
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}), encoding="utf-8")
+    with pytest.raises(ModelFolderError, match=r"no lm_head\.weight, and its config\.json does not say tie_word"):
+        Blocks(Checkpoint.open(folder))

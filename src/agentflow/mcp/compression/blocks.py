@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from agentflow.errors import RecipeError
+from agentflow.errors import ModelFolderError, RecipeError
 from agentflow.mcp.compression.checkpoint import Checkpoint
 
 __all__ = ["Block", "Blocks", "Visit"]
@@ -90,6 +90,9 @@ class Blocks:
         self.checkpoint = checkpoint
         self.device = device
         config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+        if "lm_head.weight" not in checkpoint.tensors and not config.tie_word_embeddings:
+            problem = "it has no lm_head.weight, and its config.json does not say tie_word_embeddings"
+            raise ModelFolderError(checkpoint.folder, problem)
         config._attn_implementation = "sdpa"
         with torch.device("meta"):
             self._model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
@@ -155,5 +158,9 @@ class Blocks:
         state: Mapping[str, torch.Tensor] = {
             key: self.checkpoint.load(f"{name}.{key}").to(self.device, torch.float32) for key in module.state_dict()
         }
-        module.load_state_dict(state, assign=True)
+        try:
+            module.load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            problem = f"{name} is of another shape than its config.json says: {error}"
+            raise ModelFolderError(self.checkpoint.folder, problem) from error
         return module.requires_grad_(False)

@@ -129,3 +129,12 @@ def test_modules_are_matched_by_their_whole_name_or_its_end() -> None:
     assert matches("model.layers.0.mlp.up_proj", ("*.0.*",))
     assert matches("lm_head", ("lm_head",))
     assert not matches("model.layers.10.mlp.up_proj", ("*.0.*", "lm_head", "up"))
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "max_position_embeddings"])
+def test_a_config_that_lacks_a_number_says_which(model: Path, name: str) -> None:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps({**config, name: None}), encoding="utf-8")
+    checkpoint = Checkpoint.open(model)
+    with pytest.raises(ModelFolderError, match=f"its config.json has no number {name}"):
+        checkpoint.layers if name == "num_hidden_layers" else checkpoint.context_length  # noqa: B018

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,19 @@ def test_others_may_read_what_was_written(tmp_path: Path) -> None:
     with writing(tmp_path / "deep" / "target") as folder:
         (folder / "file").write_bytes(b"x")
     assert (tmp_path / "deep" / "target").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_modules_of_sentence_transformers_go_along(tmp_path: Path) -> None:
+    """Those that modules.json names and that lie in the folder: not the model itself (""), nothing outside of it."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    for name in ("source/1_Pooling", "source/2_Dense", "source/notes", "target", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+    paths = ["", "1_Pooling", "2_Dense", "3_Normalize", "..", "../elsewhere"]
+    (source / "modules.json").write_text(json.dumps([{"idx": at, "path": path} for at, path in enumerate(paths)]))
+    copy_companions(source, target)
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_dir()}
+    assert found == {"1_Pooling", "2_Dense"}
+    (source / "modules.json").write_text("[{]")
+    copy_companions(source, tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "1_Pooling").is_dir()

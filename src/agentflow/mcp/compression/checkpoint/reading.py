@@ -86,11 +86,17 @@ class Checkpoint:
 
     @property
     def layers(self) -> int:
-        return int(self.config["num_hidden_layers"])
+        return self._number("num_hidden_layers")
 
     @property
     def context_length(self) -> int:
-        return int(self.config["max_position_embeddings"])
+        return self._number("max_position_embeddings")
+
+    def _number(self, name: str) -> int:
+        found = self.config.get(name)
+        if not isinstance(found, int):
+            raise ModelFolderError(self.folder, f"its config.json has no number {name}")
+        return found
 
     @property
     def quantization(self) -> Mapping[str, Any] | None:

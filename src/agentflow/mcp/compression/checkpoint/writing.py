@@ -116,8 +116,19 @@ def copy_companions(source: Path, folder: Path) -> None:
         for path in source.glob(pattern):
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
-    if (source / "1_Pooling").is_dir():  # of sentence-transformers
-        shutil.copytree(source / "1_Pooling", folder / "1_Pooling", dirs_exist_ok=True)
+    for name in _modules(source):
+        shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
+
+
+def _modules(source: Path) -> Iterator[str]:
+    """The folders that sentence-transformers keeps beside a model: how it pools, and what it does after that."""
+    try:
+        listed = json.loads((source / "modules.json").read_text(encoding="utf-8"))
+        paths = {"1_Pooling", *(str(module["path"]) for module in listed)}
+    except (OSError, ValueError, KeyError, TypeError):
+        paths = {"1_Pooling"}
+    paths -= {"", ".", ".."}  # "" is the model itself
+    yield from (path for path in sorted(paths) if path == Path(path).name and (source / path).is_dir())
 
 
 def _to_disk(path: Path) -> None:

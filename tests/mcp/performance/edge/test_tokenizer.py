@@ -148,3 +148,8 @@ def test_a_damaged_file_is_named(file: str, tmp_path: Path) -> None:
 def test_a_folder_without_tokenizer_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"tokenizer\.json"):
         EdgeTokenizer(tmp_path)
+
+
+def test_half_a_character_is_a_bad_request(tokenizer: EdgeTokenizer) -> None:
+    with pytest.raises(BadRequestError, match="surrogate"):
+        tokenizer.encode("\ud83e")

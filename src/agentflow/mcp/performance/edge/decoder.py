@@ -6,8 +6,8 @@
               ↓ ended, left, late: out before the next step
     resting   [dan 90]                       its reader is behind; the row is read again when there is room
 
-A step is taken only for rows that somebody still waits for, so a caller who leaves costs one token at most. While
-others are being answered, one prompt is read between two steps. The thread ends when there is nothing to do, and the
+A step is taken only for rows that somebody still waits for, so a caller who leaves costs one token at most. Between
+two steps some hundred tokens of prompts are read, or one prompt that is longer. The thread ends when there is nothing to do, and the
 model stays loaded; `close` frees it.
 """
 
@@ -27,6 +27,7 @@ from agentflow.mcp.performance.edge.runtime import Decoding, Runtime
 __all__ = ["Decoder"]
 
 _AHEAD: Final = 128  # pieces that a stream's reader may be behind
+_READ: Final = 256  # tokens of prompts after which a step is taken
 _CLOCK: Final = SystemClock()
 
 
@@ -109,13 +110,12 @@ class Decoder:
             return busy
 
     def _admit(self) -> None:
-        """Bring rows in: as many as there is room for, but one between two steps of others."""
+        """Bring rows in, as many as there is room for, but read no more between two steps than keeps others waiting
+        for about as long as a step of theirs takes."""
         self._sweep()
-        busy = bool(self._rows)
-        while len(self._rows) < self._most and (job := self._next()) is not None:
-            self._read(job)
-            if busy:
-                break
+        read = 0
+        while len(self._rows) < self._most and read < _READ and (job := self._next()) is not None:
+            read += self._read(job)
 
     def _sweep(self) -> None:
         """Let go of those who wait or rest and have left, and tell those who waited too long."""
@@ -141,8 +141,10 @@ class Decoder:
     def _may_go_on(self, job: Job) -> bool:
         return job.left or job.inbox.waiting * 2 <= _AHEAD
 
-    def _read(self, job: Job) -> None:
-        """Make a row of it. What is wrong with a request is told its caller alone."""
+    def _read(self, job: Job) -> int:
+        """Make a row of it; how many tokens that took. What is wrong with a request is told its caller alone."""
+        if job.left:
+            return 0
         try:
             runtime = self._loaded()
             if job.draft is None:
@@ -154,8 +156,9 @@ class Decoder:
             job.seconds += self._clock.monotonic() - begun
         except Exception as error:  # noqa: BLE001
             job.end(_told(error))
-            return
+            return 0
         self._rows.append(job)
+        return len(job.draft.tokens)
 
     def _loaded(self) -> Runtime:
         if self._runtime is None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
-from agentflow.errors import ArtifactError, UnsupportedError
+from agentflow.errors import ArtifactError, BadRequestError, UnsupportedError
 from agentflow.llm.content import Json, Text
 from agentflow.llm.messages import Message
 from agentflow.mcp.performance.edge.chat_template import ChatTemplate
@@ -59,14 +59,14 @@ class EdgeTokenizer:
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """With `special`, what every text begins or ends with is added, as the model was trained."""
-        tokens = list(self.library.encode(text, add_special_tokens=special).ids)
+        tokens = list(self.library.encode(_whole(text), add_special_tokens=special).ids)
         if special and self._first is not None and tokens[:1] != [self._first]:
             return [self._first, *tokens]
         return tokens
 
     def encode_within(self, text: str, most: int) -> list[int]:
         """At most so many tokens: what is too long is cut at the end of the text, special tokens stay."""
-        found = self.library.encode(text, add_special_tokens=False)
+        found = self.library.encode(_whole(text), add_special_tokens=False)
         room = most - self.library.num_special_tokens_to_add(is_pair=False)
         if len(found.ids) > room:
             found.truncate(room)
@@ -137,6 +137,14 @@ class TextStream:
         self._tokens = self._tokens[self._said :]
         self._said = len(self._tokens)
         return now[len(before) :]
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequestError("the text holds half a character (a lone surrogate), which no model reads") from None
+    return text
 
 
 def _words(message: Message) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agentflow.errors import CompressionError
 from agentflow.llm.messages import Message
-from agentflow.mcp.optimization.benchmark.checking import Checker
-from agentflow.mcp.optimization.benchmark.dataset import Case
 from agentflow.mcp.performance.edge.runtime import Runtime
+
+if TYPE_CHECKING:  # a runtime's own environment may have little more than the runtime
+    from agentflow.mcp.optimization.benchmark.checking import Checker
+    from agentflow.mcp.optimization.benchmark.dataset import Case
 
 __all__ = ["Examples", "Tokens"]
 

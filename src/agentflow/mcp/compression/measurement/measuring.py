@@ -62,12 +62,13 @@ def measure(
     Raises ArtifactError where it cannot be loaded, says NaN, or has another vocabulary than the source.
     """
     from agentflow.mcp.performance.edge.opening import open_runtime
-    from agentflow.mcp.performance.edge.tokenizer import EdgeTokenizer
 
     trial = _tried(folder, reference, kind, plan, check, progress)
     with closing(open_runtime(folder, kind=kind, threads=plan.threads)) as runtime, _about(folder):
         found = quality_in(runtime, reference, check=check, progress=progress)
         if examples is not None:
+            from agentflow.mcp.performance.edge.tokenizer import EdgeTokenizer
+
             score = examples.answer(runtime, EdgeTokenizer(folder), check=check)
             found = msgspec.structs.replace(found, task=score, task_name=examples.name)
     return msgspec.structs.replace(found, speed=trial.speed)

@@ -26,16 +26,11 @@ class SourceModel:
     name = "transformers"
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        from transformers import AutoModelForCausalLM, __version__
+        from transformers import __version__
 
         self.version: str = __version__
         self._device = device
-        try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            raise ModelFolderError(folder, f"transformers cannot load it: {error}") from error
+        model = _loaded(folder)
         self._model: Any = model.eval().to(device)
         # What older releases call past_key_values is about to be gone.
         self._cache = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
@@ -63,6 +58,24 @@ class SourceModel:
 
     def _row(self, tokens: Sequence[int]) -> torch.Tensor:
         return torch.tensor([list(tokens)], dtype=torch.int64, device=self._device)
+
+
+def _loaded(folder: Path) -> Any:
+    """Without the bar that transformers draws: whoever measures tells of it."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(folder, f"transformers cannot load it: {error}") from error
+    finally:
+        if drawn:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 class _Row:

@@ -19,11 +19,13 @@ import pytest
 from tests.support.deployable import FORBIDDEN, artifact_of, fake_model, run
 from tests.support.edge_models import onnx_of
 from tests.support.tiny_encoders import LABELS, encoder
-from tests.support.trained import texts
+from tests.support.trained import teacher_folder, texts
 
 from agentflow import AgentFlow, ModelRegistry
 from agentflow.errors import ArtifactError, BackendError, ConfigurationError
 from agentflow.mcp.compression.artifact import Artifact
+from agentflow.mcp.compression.backends import llama_cpp_python
+from agentflow.mcp.compression.recipe import Export
 from agentflow.mcp.performance.edge.deployment import EdgeDeployment
 from agentflow.mcp.performance.edge.folder import DeployedFolder, deploy, requirements, verify
 from agentflow.mcp.performance.edge.opening import open_embedder, open_labeller
@@ -270,6 +272,54 @@ def test_it_serves_where_agentflow_is(deployed: Path) -> None:
             process.send_signal(signal.SIGINT)
     assert answer["usage"]["completion_tokens"] == 4
     assert process.returncode == 130
+
+
+# ---- GGUF ----------------------------------------------------------------------------------------------------
+
+FAKE_LLAMA = """
+import sys
+__version__ = "0.3.99"
+class Llama:
+    metadata = {} if "plain" in sys.argv else {"tokenizer.chat_template": "…"}
+    def __init__(self, path, n_ctx, verbose):
+        assert path.endswith("model.gguf") and n_ctx == 0 and verbose is False
+    def create_completion(self, prompt, max_tokens, temperature, seed, stream):
+        yield {"choices": [{"text": f"{prompt}+{max_tokens}"}]}
+    def create_chat_completion(self, turns, max_tokens, temperature, seed, stream):
+        yield {"choices": [{"delta": {"role": "assistant"}}]}
+        yield {"choices": [{"delta": {"content": f"to {turns[0]['content']}: {temperature}/{seed}"}}]}
+"""
+
+
+def test_a_gguf_is_run_by_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a chat where the model knows chats, else as the text that goes on."""
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "llama_cpp.py").write_text(FAKE_LLAMA)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    deploy(artifact_of(tmp_path / "artifact", fake_model(tmp_path / "model", "model.gguf")), tmp_path / "out")
+    program = tmp_path / "out" / "run.py"
+    assert run(program, "Hi", "--temperature", "0.5", "--seed", "3").stdout == "to Hi: 0.5/3\n"
+    assert run(program, "Hi", "--raw", "--max-tokens", "5").stdout == "Hi+5\n"
+    assert run(program, "plain", "--max-tokens", "5").stdout == "plain+5\n"
+    assert verify(tmp_path / "out").version == "0.3.99"
+
+
+def test_a_real_gguf_is_run_by_the_real_llama_cpp(tmp_path: Path) -> None:
+    """Where somebody has compiled it."""
+    try:
+        python = llama_cpp_python()
+    except BackendError as error:
+        pytest.skip(str(error))
+    import torch
+
+    from agentflow.mcp.compression.export.stage import export
+    from agentflow.mcp.compression.work import Work
+
+    model, nothing = tmp_path / "model", torch.zeros((0, 1), dtype=torch.int64)
+    work = Work(calibration=nothing, training=nothing, evaluation=nothing, scratch=tmp_path, teacher=teacher_folder())
+    export(Export("gguf:f16"), teacher_folder(), model, work)
+    deploy(artifact_of(tmp_path / "artifact", model), tmp_path / "out")
+    assert verify(tmp_path / "out", python=python).runtime == "llama.cpp"
 
 
 # ---- models that write nothing -------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def _runtime(kind: str) -> Runtime:
 
 
 @cache
-def _by_transformers() -> list[list[int]]:
+def by_transformers() -> list[list[int]]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -61,7 +61,7 @@ def _greedy(runtime: Runtime, prompts: Sequence[Sequence[int]], steps: int = LEN
 def test_greedy_is_what_transformers_generates(kind: str) -> None:
     """Every token, of each prompt alone and of all in one decoding."""
     alone = [_greedy(_runtime(kind), [prompt])[0] for prompt in PROMPTS]
-    assert alone == _by_transformers()
+    assert alone == by_transformers()
     assert _greedy(_runtime(kind), PROMPTS) == alone
 
 
@@ -81,7 +81,7 @@ def test_rows_of_a_batch_have_the_logits_they_have_alone(precision: str, apart_b
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_come_and_go_between_steps(kind: str) -> None:
-    runtime, expected = _runtime(kind), _by_transformers()
+    runtime, expected = _runtime(kind), by_transformers()
     decoding = runtime.open([])
     assert decoding.logits().shape[0] == 0
     decoding.append([])

@@ -3,8 +3,8 @@
     python scripts/fixture_models.py && python benchmarks/edge_runtimes.py
 
 The model is the one that the tests are run with. What is ours stands beside what the own quantisers of
-onnxruntime-genai and llama.cpp make of the same weights. llama.cpp is measured in .venvs/llama, where it is compiled; without it its rows
-are left out, saying so. Perplexities are of held-out windows, the same for all; one seed.
+onnxruntime-genai and llama.cpp make of the same weights. llama.cpp is measured in .venvs/llama, where it is compiled;
+without it its rows are left out, saying so. Perplexities are of held-out windows, the same for all; one seed.
 """
 
 from __future__ import annotations

@@ -64,6 +64,11 @@ def _said(error: Exception) -> str:
     return error.message if isinstance(error, ModelError) else str(error)
 
 
+def _unable(error: Exception) -> Refusal:
+    """Which other models could, and how models.yml may be mended, is for the server's owner."""
+    return Refusal(400, str(error).partition("; ")[0], code="unsupported_value")
+
+
 def _not_found(error: Exception) -> Refusal:
     return Refusal(404, "the provider behind this model does not know it", code="model_not_found", param="model")
 
@@ -95,7 +100,7 @@ _NO_KEY: Final = _behind(502, "the provider behind this model refuses the server
 
 _ROWS: Final[tuple[tuple[type[Exception], Callable[[Exception], Refusal]], ...]] = (
     (UnknownModelError, _not_found),
-    (UnsupportedError, _wrong("unsupported_value")),
+    (UnsupportedError, _unable),
     (UnboundedCostError, _wrong("unbounded_cost")),
     (DocumentError, _wrong("invalid_file")),
     (SerializationError, _wrong()),

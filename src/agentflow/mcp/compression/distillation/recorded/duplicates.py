@@ -129,7 +129,8 @@ def _signature(shingles: frozenset[str]) -> NDArray[np.uint64]:
     """The least of each of many hashes. Shape (bands · rows,)."""
     known = np.fromiter((zlib.crc32(each.encode("utf-8", "surrogatepass")) for each in shingles), np.uint64)
     hashes: NDArray[np.uint64] = (known[:, None] % _PRIME * _FACTORS + _TERMS) % _PRIME
-    return np.min(hashes, axis=0)
+    least: NDArray[np.uint64] = hashes.min(axis=0)
+    return least
 
 
 _GENERATOR: Final = np.random.default_rng(1997)

@@ -74,5 +74,5 @@ def _stream(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, marked:
 
 
 def _with_marks(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int]:
-    made: list[int] = tokenizer.build_inputs_with_special_tokens(row)
-    return made
+    """As every encoder that is supported has them: one before, one behind."""
+    return [int(tokenizer.cls_token_id), *row, int(tokenizer.sep_token_id)]

@@ -28,6 +28,8 @@ PAGES = {
     "benchmarks_savings.md": (
         "stack_overhead", "cache_overhead", "router_overhead", "budget", "batching", "cost_optimizer",
     ),
+    "benchmarks_compression.md": ("edge_runtimes", "gguf_proof", "distillation"),
+    "benchmarks_gpu.md": ("compression_gpu",),
 }  # fmt: skip
 """Which benchmarks stand on which page of docs/, in their order."""
 

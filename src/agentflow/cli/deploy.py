@@ -24,7 +24,7 @@ _MEGABYTE: Final = 1e6
 
 
 @click.command("deploy", short_help="Make a folder that runs a model elsewhere.")
-@click.argument("artifact", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--target",
     type=click.Choice(["onnx", "gguf"]),

@@ -94,8 +94,16 @@ def test_texts_go_through_in_batches_and_keep_their_order() -> None:
 
 def test_agreement_is_the_share_of_equal_labels() -> None:
     assert share_equal(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])) == 0.75
-    with pytest.raises(CompressionError, match="2 labels are expected"):
+    with pytest.raises(CompressionError, match=r"shape \(1,\) were said and \(2,\) are expected"):
         share_equal(np.array([0]), np.array([0, 1]))
+
+
+def test_of_several_labels_that_may_hold_all_must_be_right() -> None:
+    toy = Toy()
+    toy.multi_label = True  # type: ignore[misc]
+    said = labels_said(toy, [[3, -1], [-2, 5], [1, 1]])
+    assert said.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert share_equal(said, np.array([[1, 0], [0, 1], [1, 0]])) == pytest.approx(2 / 3)
 
 
 def test_no_texts_and_no_numbers_are_refused() -> None:

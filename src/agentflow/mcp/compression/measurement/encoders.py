@@ -1,6 +1,7 @@
 """What a compressed classifier or embedding model has kept: labels and vectors held against the source's.
 
-labels_said(labeller, rows)                       (texts,): the index of each text's label
+labels_said(labeller, rows)                       (texts,): the index of each text's label; (texts, labels) of
+                                                  noughts and ones where several labels may hold
 vectors_said(embedder, rows)                      (texts, dimensions)
 similarity(vectors, reference)                    mean cosine, and Spearman's ρ of the pairs' similarities
 
@@ -26,7 +27,9 @@ Rows = Sequence[Sequence[int]]
 
 
 def labels_said(labeller: Labeller, rows: Rows, *, check: Callable[[], None] = lambda: None) -> NDArray[np.int64]:
-    said: NDArray[np.int64] = _batched(labeller.scores, rows, check).argmax(axis=1)
+    """A label of several that may hold is said where it is likelier than not: its logit is above 0."""
+    scores = _batched(labeller.scores, rows, check)
+    said: NDArray[np.int64] = (scores > 0).astype(np.int64) if labeller.multi_label else scores.argmax(axis=1)
     return said
 
 
@@ -35,10 +38,14 @@ def vectors_said(embedder: Embedder, rows: Rows, *, check: Callable[[], None] = 
 
 
 def share_equal(said: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
-    """Raises CompressionError where they are not equally many."""
+    """The share of texts whose label, or every one of whose labels, is what is expected.
+
+    Raises CompressionError where they are not equally many.
+    """
     if said.shape != expected.shape:
-        raise CompressionError(f"{len(said)} texts were labelled and {len(expected)} labels are expected")
-    return float((said == expected).mean())
+        raise CompressionError(f"labels of shape {said.shape} were said and {expected.shape} are expected")
+    equal = said == expected
+    return float((equal if equal.ndim == 1 else equal.all(axis=1)).mean())
 
 
 def similarity(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float | None, float | None]:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
+from agentflow.mcp.compression.recipe import Divergence
+
 __all__ = ["Divergence", "divergence", "forward_kl", "in_portions", "jsd", "portion", "reverse_kl"]
 
-Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 PORTION: Final = 1 << 23  # logits that exist at once, a model: 32 MB of float32
 
 

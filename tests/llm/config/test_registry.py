@@ -133,7 +133,8 @@ def test_an_unknown_kind_is_an_error_that_names_the_known_ones(tmp_path: Path) -
     ):
         models.resolve("a/x")
     with pytest.raises(
-        ConfigurationError, match="unknown kind 'b'; known are anthropic, google, local, moonshot, openai, scripted"
+        ConfigurationError,
+        match="unknown kind 'b'; known are anthropic, edge, google, local, moonshot, openai, scripted",
     ):
         models.resolve("b/x")
 
@@ -633,3 +634,31 @@ def test_loading_builds_no_provider(tmp_path: Path) -> None:
     assert not built
     asyncio.run(models.aclose())
     assert not built
+
+
+def test_what_was_added_can_be_taken_away(tmp_path: Path) -> None:
+    models = registry(tmp_path)
+    models.register_provider("acme", lambda settings: ScriptedProvider(["hello"], name=settings.name))
+    models.register_model("extra", provider="acme")
+    assert models.resolve("extra")[0].provider == "acme"
+    models.remove_model("extra")
+    models.remove_provider("acme")
+    models.remove_provider("acme")
+    for name in ("extra", "acme/x"):
+        with pytest.raises(UnknownModelError):
+            models.resolve(name)
+    with pytest.raises(UnknownModelError):
+        models.remove_model("extra")
+    assert models.resolve("second")[0].model_id == "second"
+
+
+def test_paths_of_options_count_from_the_file_that_says_them(tmp_path: Path) -> None:
+    """Of the strongest that does; else from the working folder."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "more.yml").write_text("providers: {echo: {options: {answers: [four]}}, twin: {timeout: 4}}")
+    (tmp_path / "models.yml").write_text(EXAMPLE)
+    models = ModelRegistry.load(there / "more.yml", environ={"LAB_KEY": "k"}, cwd=tmp_path, home=tmp_path / "home")
+    assert models.settings("echo").folder == there
+    assert models.settings("twin").folder == tmp_path
+    assert models.settings("lab").folder == tmp_path

@@ -132,7 +132,7 @@ def test_each_layer_is_shown_what_the_treated_layers_before_it_say(tmp_path: Pat
 
 def test_on_the_trained_model_sparsegpt_keeps_the_outputs_of_layers_best(tmp_path: Path) -> None:
     """As the record says itself, of every layer; and its perplexity is the lowest of the three."""
-    windows, held_out = windows_of("calibration", 12), windows_of("held_out", 16)
+    windows, held_out = windows_of("calibration", 8), windows_of("held_out", 16)
     found = {"dense": perplexity(teacher_folder(), held_out)}
     errors = {}
     for method in METHODS:

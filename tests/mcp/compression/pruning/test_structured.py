@@ -217,8 +217,8 @@ def test_biases_of_a_llama_are_cut_with_their_rows(tmp_path: Path) -> None:
 
 def test_importance_beats_chance_on_the_trained_model(tmp_path: Path) -> None:
     """Depth keeps the best two of its four layers there are; a width of a half costs a few percent."""
-    held_out = windows_of("held_out", 32)
-    work = work_of(tmp_path, windows_of("calibration", 16))
+    held_out = windows_of("held_out", 16)
+    work = work_of(tmp_path, windows_of("calibration", 8))
     dense = perplexity(teacher_folder(), held_out)
     found = {}
     for shares in ({"depth": 0.75}, {"depth": 0.5}, {"width": 0.75}, {"width": 0.5}, {"heads": 0.5}):
@@ -291,6 +291,23 @@ def test_an_encoder_is_cut_in_depth_alone(tmp_path: Path) -> None:
     source = tiny_encoder(tmp_path / "model", "BertModel")
     with pytest.raises(RecipeError, match="BertModel is an encoder, which is pruned in depth alone"):
         pruned(source, depth=0.5, width=0.5)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ({"num_hidden_layers": 6}, r"it has no tensor encoder\.layer\.4\..* which its config\.json asks for"),
+        ({"intermediate_size": 32}, r"its weights do not fit its config\.json"),
+    ],
+)
+def test_an_encoder_is_not_measured_with_weights_that_it_does_not_have(
+    tmp_path: Path, number: dict[str, int], words: str
+) -> None:
+    """transformers would make up what is missing."""
+    source = tiny_encoder(tmp_path / "model", "BertModel")
+    (source / "config.json").write_text(json.dumps({**config(source), **number}), encoding="utf-8")
+    with pytest.raises(ModelFolderError, match=words):
+        pruned(source, depth=0.5)
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------

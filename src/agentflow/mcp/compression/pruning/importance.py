@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 
-from agentflow.errors import RecipeError
+from agentflow.errors import ModelFolderError, RecipeError
 from agentflow.mcp.compression.blocks import BATCH, Block, Blocks
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.pruning.cut import Shape
@@ -55,14 +56,13 @@ def of_decoder(checkpoint: Checkpoint, shape: Shape, work: Work) -> Importance:
 
 
 def of_encoder(checkpoint: Checkpoint, shape: Shape, work: Work) -> Importance:
-    """Of layers alone. The windows have no padding. Raises RecipeError for what is quantised already."""
-    import transformers
+    """Of layers alone. The windows have no padding.
 
+    Raises RecipeError for what is quantised already, ModelFolderError where weights are not what config.json says.
+    """
     if checkpoint.quantization is not None:
         raise RecipeError(f"{checkpoint.folder} is quantised already; give the model in full precision")
-    kind = getattr(transformers, checkpoint.architecture)  # one of ENCODERS
-    model = kind.from_pretrained(checkpoint.folder, local_files_only=True, dtype=torch.float32)
-    model = model.base_model.to(work.device).eval()
+    model = _encoder(checkpoint).to(work.device).eval()
     total = torch.zeros(shape.layers)
     for batch in torch.split(work.calibration, BATCH):
         work.check()
@@ -70,6 +70,23 @@ def of_encoder(checkpoint: Checkpoint, shape: Shape, work: Work) -> Importance:
             states = model(batch.to(work.device), output_hidden_states=True).hidden_states
         total += len(batch) * torch.tensor([_influence(*pair) for pair in pairwise(states)])
     return Importance(total / len(work.calibration), torch.empty(0), torch.empty(0))
+
+
+def _encoder(checkpoint: Checkpoint) -> Any:
+    """The encoder without its head. What has no weights would get random ones, unasked: a layer must not."""
+    import transformers
+
+    kind = getattr(transformers, checkpoint.architecture)  # one of ENCODERS
+    try:
+        model, told = kind.from_pretrained(
+            checkpoint.folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except RuntimeError as error:
+        raise ModelFolderError(checkpoint.folder, f"its weights do not fit its config.json: {error}") from error
+    missing = sorted(name for name in told["missing_keys"] if ".layer." in name)
+    if missing:
+        raise ModelFolderError(checkpoint.folder, f"it has no tensor {missing[0]}, which its config.json asks for")
+    return model.base_model
 
 
 def _influence(before: torch.Tensor, after: torch.Tensor) -> float:

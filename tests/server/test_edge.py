@@ -7,16 +7,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import openai
 import pydantic
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 from tests.support.edge_models import onnx_of
 from tests.support.served import Running, registry_of, running
+from tests.support.tiny_encoders import LABELS, encoder
 from tests.support.trained import texts
 
 from agentflow.mcp.performance.edge.deployment import EdgeDeployment
+from agentflow.mcp.performance.edge.opening import open_embedder
 from agentflow.mcp.performance.edge.provider import EdgeProvider
+from agentflow.mcp.performance.edge.tokenizer import EdgeTokenizer
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "def main("}]
 
@@ -139,3 +143,32 @@ async def test_what_it_cannot_do_is_a_bad_request(edge: Edge) -> None:
     assert raised.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError, match="logit_bias"):
         await edge.client.chat.completions.create(model="edge/small", messages=HI, logit_bias={"5": 3})
+
+
+async def test_a_model_of_vectors_embeds_and_answers_no_prompt(tmp_path: Path) -> None:
+    """Its vectors are those of the runtime, packed as the client asks by itself."""
+    model = encoder(tmp_path / "model", "embed")
+    registry = registry_of(tmp_path)
+    with EdgeDeployment(model, threads=1).register("edge/vectors", registry=registry):
+        async with running(registry, "edge/vectors") as server, server.client() as client:
+            reply = await client.embeddings.create(model="edge/vectors", input=["Hello there", "x " * 100])
+            with pytest.raises(openai.BadRequestError, match="answers no prompt"):
+                await client.chat.completions.create(model="edge/vectors", messages=HI)
+    embedder, tokenizer = open_embedder(model), EdgeTokenizer(model)
+    here = embedder.vectors([tokenizer.encode_within(text, 16) for text in ("Hello there", "x " * 100)])
+    embedder.close()
+    assert np.allclose([each.embedding for each in reply.data], here, atol=1e-6)
+    assert reply.usage.prompt_tokens > 16
+
+
+async def test_a_classifier_says_its_label(tmp_path: Path) -> None:
+    """As the words of an answer, whole and streamed."""
+    registry = registry_of(tmp_path)
+    model = encoder(tmp_path / "model", "classify")
+    with EdgeDeployment(model, threads=1).register("edge/labels", registry=registry):
+        async with running(registry, "edge/labels") as server, server.client() as client:
+            reply = await client.chat.completions.create(model="edge/labels", messages=HI)
+            stream = await client.chat.completions.create(model="edge/labels", messages=HI, stream=True)
+            words = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert reply.choices[0].message.content == words
+    assert words in LABELS

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.tiny_sorter import answers, student_at
 
 from agentflow.errors import CompressionError, RecipeError
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.distillation.classification import distil_labels
-from agentflow.mcp.compression.distillation.recorded import RecordedAnswer, Turn
 from agentflow.mcp.compression.distillation.teaching import Teaching, padded, parted
 
-WORDS = "mail reader chess board audio mixer game player letter box song card".split()
 TEACHING = Teaching(steps=24, learning_rate=5e-3, batch=8, length=12, warmup=2, evaluate_every=8)
 LONGER = Teaching(steps=100, learning_rate=5e-3, batch=24, length=12, warmup=10, evaluate_every=50)
 
@@ -31,45 +30,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers that has learnt nothing, in the layout of sentence-transformers."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate([*marks, *WORDS])}
-    library = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    library.pre_tokenizer = Whitespace()
-    library.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    folder = tmp_path_factory.mktemp("student")
-    PreTrainedTokenizerFast(
-        tokenizer_object=library, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=16, initializer_range=0.2,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    (folder / "modules.json").write_text("[]")
-    (folder / "LICENSE").write_text("MIT")
-    return folder
-
-
-def answers(count: int, *, label: Any = None) -> list[RecordedAnswer]:
-    """Each text has one of three words that decides its label."""
-    draw = torch.Generator().manual_seed(5)
-    found = []
-    for number in range(count):
-        first, second = (int(each) for each in torch.randint(3, len(WORDS), (2,), generator=draw))
-        key = number % 3
-        text = f"{WORDS[first]} {WORDS[key]} {WORDS[second]}"
-        said = ["Mail", "games.", "sound"][key] if label is None else label(number)
-        turns = (Turn("system", "Name the section."), Turn("user", text))
-        found.append(RecordedAnswer(messages=turns, answer=said, model="large", at=float(number), run=str(number)))
-    return found
+    return student_at(tmp_path_factory.mktemp("student"))
 
 
 def test_it_learns_what_the_teacher_says(student: Path, tmp_path: Path) -> None:

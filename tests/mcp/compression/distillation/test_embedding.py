@@ -6,6 +6,7 @@ import ast
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,14 +15,16 @@ import torch
 from tests.conftest import missing_service
 from tests.support.trained import texts
 
-from agentflow.errors import CalibrationError, ModelFolderError, UnsupportedArchitectureError
+from agentflow.errors import CalibrationError, ModelFolderError, RecipeError, UnsupportedArchitectureError
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.distillation.embedding import distill_sentences
 from agentflow.mcp.compression.distillation.retention import retention
 from agentflow.mcp.compression.distillation.sentences import SentenceModel
+from agentflow.mcp.compression.distillation.stage import distill
 from agentflow.mcp.compression.distillation.students import copied, narrowed, which_layers
 from agentflow.mcp.compression.distillation.training import Schedule
-from agentflow.mcp.compression.work import CancelledWork
+from agentflow.mcp.compression.recipe import Distill
+from agentflow.mcp.compression.work import CancelledWork, Work
 
 torch.set_num_threads(1)
 WORDS = "the tide rises and falls as moon pulls sea over old stones while gulls cry".split()
@@ -153,6 +156,20 @@ def test_cancelled_it_goes_on_to_the_same_vectors(tmp_path: Path, pair: tuple[Pa
     one, two = (SentenceModel.open(tmp_path / name).vectors(TEXTS) for name in ("one", "two"))
     assert torch.equal(one, two)
     assert run("three", "scratch", some=TEXTS[1:]) == []  # other texts, another training
+
+
+def test_a_recipe_distils_a_sentence_model_too(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Its windows of tokens are texts; what is said of logits is noted as of no meaning."""
+    teacher, student = pair
+    ids = torch.tensor(Checkpoint.open(teacher).tokenizer(TEXTS, padding=True).input_ids)
+    work = Work(calibration=ids, training=ids, evaluation=ids[:5], scratch=tmp_path / "scratch", teacher=teacher)
+    stage = Distill(steps=8, batch=10, length=16, warmup=2, evaluate_every=4)
+    record = distill(stage, student, tmp_path / "target", work)
+    assert record.settings["length"] == 16
+    assert "had no part in it" in record.notes[-1]
+    assert len(SentenceModel.open(tmp_path / "target").vectors(TEXTS)) == len(TEXTS)
+    with pytest.raises(RecipeError, match="writes no text"):
+        distill(replace(stage, on_policy=0.5), student, tmp_path / "other", work)
 
 
 def test_retention_is_one_for_the_same_and_tells_directions_from_ranks() -> None:

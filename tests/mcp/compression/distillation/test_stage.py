@@ -227,11 +227,11 @@ def test_a_length_above_the_context_is_refused(tmp_path: Path) -> None:
         refused(tmp_path, replace(STAGE, length=129))
 
 
-def test_an_encoder_is_sent_elsewhere(tmp_path: Path) -> None:
+def test_other_encoders_are_refused(tmp_path: Path) -> None:
     work = work_of(tmp_path)
     path = tmp_path / "teacher" / "config.json"
-    path.write_text(path.read_text().replace("LlamaForCausalLM", "BertModel"))
-    with pytest.raises(RecipeError, match="is a BertModel: logits are learnt from decoders"):
+    path.write_text(path.read_text().replace("LlamaForCausalLM", "BertForMaskedLM"))
+    with pytest.raises(RecipeError, match="is a BertForMaskedLM: logits are learnt from decoders"):
         distill(STAGE, tmp_path / "student", tmp_path / "target", work)
 
 

@@ -313,6 +313,20 @@ def test_a_full_disk_is_a_shortage_and_the_training_goes_on_later(
     assert same(model, whole)
 
 
+def test_what_is_not_trained_is_not_stored(tmp_path: Path) -> None:
+    def half() -> nn.Module:
+        model = student()
+        model[0].requires_grad_(False)  # type: ignore[index]
+        return model
+
+    model, again = half(), half()
+    train(model, Line(), SCHEDULE, scratch=tmp_path, key="one")
+    stored = load_file(tmp_path / "000000020.safetensors")
+    assert sorted(name for name in stored if name.startswith("model.")) == ["model.3.bias", "model.3.weight"]
+    train(again, Line(), SCHEDULE, scratch=tmp_path, key="one")
+    assert same(model, again)
+
+
 def test_tied_weights_are_kept_once_and_stay_tied(tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

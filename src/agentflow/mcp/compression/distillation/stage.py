@@ -4,7 +4,8 @@
     work.teacher ─▶   ┴▶ training, snapshots in scratch ┴▶ target/distillation.json   the curve
 
 Everything that can be refused is refused before the first step. Snapshots that belong to
-another stage, other texts or other models are not continued.
+another stage, other texts or other models are not continued. A decoder learns its teacher's logits, a sentence model
+(BertModel, the mean over tokens) its vectors.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import structs
 
 from agentflow.errors import CalibrationError, ModelFolderError, RecipeError
 from agentflow.mcp.compression.artifact.manifest import StageRecord
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.distillation.compute import Cost
+from agentflow.mcp.compression.distillation.embedding import distill_sentences
 from agentflow.mcp.compression.distillation.logits import LogitLesson
 from agentflow.mcp.compression.distillation.outcome import facts_of, notes_of, write_student
 from agentflow.mcp.compression.distillation.training import Schedule, train
@@ -38,6 +41,8 @@ def distill(stage: Distill, source: Path, target: Path, work: Work) -> StageReco
     """
     student, teacher = Checkpoint.open(source), Checkpoint.open(work.teacher)
     try:
+        if student.architecture == "BertModel":
+            return _sentences(stage, student, target, work)
         _match(student, teacher, stage)
         texts = [
             _windows(student, "distillation", work.training, stage.length, at_least=stage.batch),
@@ -86,6 +91,34 @@ def _distilled(
         facts={**facts_of(course, schedule), "tokens": tokens, "operations": cost * tokens},
         notes=tuple(notes),
     )
+
+
+def _sentences(stage: Distill, student: Checkpoint, target: Path, work: Work) -> StageRecord:
+    """A sentence model learns vectors: each window is a text, and what is said of logits has no meaning."""
+    if stage.on_policy:
+        raise RecipeError(
+            f"Distill(on_policy={stage.on_policy}): {student.folder} is a BertModel, which writes no text"
+        )
+    training, evaluation = (
+        student.tokenizer.batch_decode(windows, skip_special_tokens=True)
+        for windows in (work.training, work.evaluation)
+    )
+    record = distill_sentences(
+        student.folder,
+        target,
+        teacher=work.teacher,
+        texts=training,
+        held_out=evaluation,
+        schedule=schedule_of(stage),
+        scratch=work.scratch,
+        batch=stage.batch,
+        longest=stage.length,
+        device=work.device,
+        check=work.check,
+        progress=work.progress,
+    )
+    note = "it learnt its teacher's vectors: divergence, temperature and mix, which are about logits, had no part in it"
+    return structs.replace(record, settings=asdict(stage), notes=(*record.notes, note))
 
 
 def schedule_of(stage: Distill) -> Schedule:

@@ -243,11 +243,12 @@ def _take(model: nn.Module, course: Course, schedule: Schedule, snapshots: Snaps
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Each once: a tied weight has two names, and safetensors no room for two of one memory."""
+    """What training changes, each once: a tied weight has two names, and safetensors no room for two of one memory."""
     seen: set[int] = set()
     found: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
+        frozen = isinstance(tensor, nn.Parameter) and not tensor.requires_grad
+        if not frozen and id(tensor) not in seen:
             seen.add(id(tensor))
             found[name] = tensor.detach()
     return found

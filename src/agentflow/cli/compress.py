@@ -9,6 +9,7 @@ Killed and started again, it goes on after the last stage that ended.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -89,6 +90,9 @@ def command(
     from agentflow.cli.compressing.watching import watching_on
     from agentflow.mcp.compression.compress import compress
 
+    os.environ.setdefault(
+        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+    )  # transformers has bars of its own, which would be in ours
     recipe, gate = _recipe(recipe_file, scheme, method, target), _gate(gates)
     _deployable(recipe, deployed)
     learnt = documents(texts)
@@ -151,12 +155,14 @@ def _gate(words: tuple[str, ...]) -> Gate | None:
 
 def _deployable(recipe: Recipe, folder: str | None) -> None:
     """What would fail after hours fails now."""
+    from agentflow.mcp.compression.recipe import Export
+
     if folder is None:
         return
     if Path(folder).exists():
         raise CompressionError(f"{folder} exists already; nothing is ever written over: give another --deploy")
     last = recipe.stages[-1]
-    target = last.target.partition(":")[0] if last.kind == "export" else "nothing"
+    target = last.format if isinstance(last, Export) else "nothing"
     if target not in ("onnx", "gguf"):
         raise RecipeError(f"it exports {target}, and what is deployed is onnx or gguf: end with `export: onnx`")
 

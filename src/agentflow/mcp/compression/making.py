@@ -51,7 +51,7 @@ class Making:
 
     def make(self) -> Artifact:
         """Raises CancelledWork once `cancelled` is set, and what `compress()` says."""
-        source = Checkpoint.open(self.folder)
+        source = Checkpoint.open(self.folder.absolute())  # a back end may run elsewhere
         stages = self.preflight(source)
         workspace = Workspace(self.settings.output.parent / f".{self.settings.output.name}.work")
         with workspace.held():
@@ -82,7 +82,7 @@ class Making:
     def _made(self, source: Checkpoint, stages: Stages, workspace: Workspace) -> Artifact:
         settings = self.settings
         texts = (*settings.calibration, *settings.training, *settings.evaluation)
-        known = source_of(source, name=self.folder.name, texts=texts, notes=self.notes)
+        known = source_of(source, name=source.folder.name, texts=texts, notes=self.notes)
         made = stages.run(workspace, sha256=known.sha256, progress=self.progress, cancelled=self.cancelled)
         beside = BeforeAndAfter(
             source=source,
@@ -101,7 +101,7 @@ class Making:
             name=settings.name,
             task=task_of(source),
             source=known,
-            source_folder=self.folder,
+            source_folder=source.folder,
             stages=made.records,
             recipe_sha256=_sha256(self.recipe),
             before=before,

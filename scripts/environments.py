@@ -3,6 +3,7 @@
     .venvs/oracles   the official SDKs: their answers to recorded traffic must be ours    ──▶ test_oracles
     .venvs/litellm   a proxy that speaks every API, and that somebody else wrote          ──▶ test_litellm_proxy
     .venvs/phoenix   Arize Phoenix, which receives traces and shows what it understood    ──▶ test_phoenix
+    .venvs/llmcompressor   vLLM's quantiser: our codes must be its codes             ──▶ test_against_llmcompressor
 
 An environment is kept until its list here, or the Python, is another one. What cannot be installed is said; the tests
 that need it then skip, and fail in CI. Run it with any Python that has pip (`scripts/install-services` does).
@@ -46,6 +47,8 @@ ENVIRONMENTS = (
     Environment("oracles", ("openai==3.57.0", "anthropic==2.14.0", "google-genai==3.6.1")),
     Environment("litellm", ("litellm[proxy]==1.108.7",)),
     Environment("phoenix", ("arize-phoenix==20.26.1",)),
+    # torch as the project pins it: a newer one for Linux brings several GB of CUDA
+    Environment("llmcompressor", ("torch==2.13.0", "llmcompressor==0.14.0.1")),
 )
 
 

@@ -18,13 +18,16 @@ from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.quantization.allocation import Choice, cheapest, fitting
 from agentflow.mcp.compression.quantization.grid import groups_of
 from agentflow.mcp.compression.quantization.layers import Layers
-from agentflow.mcp.compression.quantization.sensitivity import Sensitivity, divergence, measured
+from agentflow.mcp.compression.quantization.packed import QuantizedWeight
+from agentflow.mcp.compression.quantization.sensitivity import Sensitivity, divergence, head_of, measured
 from agentflow.mcp.compression.recipe import Quantize
-from agentflow.mcp.compression.scheme import Scheme
+from agentflow.mcp.compression.scheme import BITS, Scheme
 from agentflow.mcp.compression.work import Work
 
 __all__ = ["Budget"]
 
+MOST = max(BITS)
+TRIES = 100  # at allowing a tenth less, until something changes
 Names = tuple[str, ...]
 
 
@@ -60,20 +63,30 @@ class Budget:
         )
         return self.layers.given({name: choice.bits for names, choice in found.items() for name in names})
 
-    def kl(self, hidden: torch.Tensor, head: torch.Tensor | None) -> float:
-        """Of the written model, from its states after the last layer on the calibration windows."""
+    def kl(self, hidden: torch.Tensor, head: QuantizedWeight | None) -> float:
+        """Of the written model, from its states after the last layer on the calibration windows, and its head where
+        that was quantised."""
         ours = hidden[: len(self.sensitivity.windows)]
-        return divergence(self.blocks, self.sensitivity.hidden, ours, head)
+        return divergence(self.blocks, self.sensitivity.hidden, ours, head_of(self.blocks), head)
 
-    def tighter(self, allowed: float, found: float, layers: Layers) -> float:
-        """What to allow instead. Raises RecipeError where all layers have the most bits already."""
+    def after(self, allowed: float, found: float, layers: Layers) -> tuple[float, Layers]:
+        """What to allow next, and the layers that come of it, after `layers` differed by `found`.
+
+        Raises RecipeError where all of them have the most bits already.
+        """
         _, limit = self.stage.limit()
-        if all(scheme.bits == 8 for scheme in layers.schemes.values()):
+        if all(scheme.bits == MOST for scheme in layers.schemes.values()):
             raise RecipeError(
-                f"a KL of {limit:g} cannot be kept: with 8 bits everywhere it is {found:.3g}; "
+                f"a KL of {limit:g} cannot be kept: with {MOST} bits everywhere it is {found:.3g}; "
                 "allow more, or ignore more layers"
             )
-        return min(allowed, sum(self._losses(layers))) * min(0.9, limit / found)
+        allowed = min(allowed, sum(self._losses(layers))) * min(0.9, limit / found)
+        for _ in range(TRIES):
+            following = self.chosen(allowed)
+            if following.schemes != layers.schemes:
+                return allowed, following
+            allowed *= 0.9
+        return allowed, layers.given(dict.fromkeys(layers.schemes, MOST))
 
     def _losses(self, layers: Layers) -> list[float]:
         return [self.sensitivity.losses[names][layers.schemes[names[0]].bits] for names in self.choices]

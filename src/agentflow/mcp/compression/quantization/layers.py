@@ -50,7 +50,8 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The linear layers of a model by name, in the file's order: `schemes` of those to be quantised, and the rest."""
+    """The linear layers of a model by name, in the file's order: `schemes` of those to be quantised, `ignored` the rest,
+    among them a head without a weight of its own."""
 
     schemes: Mapping[str, Scheme]
     shapes: Mapping[str, tuple[int, int]]
@@ -72,13 +73,13 @@ def layers_of(checkpoint: Checkpoint, stage: Quantize) -> Layers:
     if checkpoint.quantization is not None:
         raise RecipeError(f"{checkpoint.folder} is quantised already; give the model in full precision")
     scheme = Scheme.parse(stage.scheme)
-    linear = _linear(checkpoint)
+    linear, absent = _linear(checkpoint)
     chosen = {name: scheme for name in linear if not matches(name, stage.ignore)}
     if not chosen:
         raise RecipeError(f"nothing is left to quantise: {', '.join(stage.ignore)} match all {len(linear)} layers")
     for name in chosen:
         groups_of(linear[name][1], scheme, name)
-    return Layers(chosen, linear, tuple(name for name in linear if name not in chosen))
+    return Layers(chosen, linear, (*(name for name in linear if name not in chosen), *absent))
 
 
 def units_of(layers: Layers, block: str) -> tuple[Unit, ...]:
@@ -94,14 +95,16 @@ def units_of(layers: Layers, block: str) -> tuple[Unit, ...]:
     return tuple(found)
 
 
-def _linear(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
-    """Names and shapes (rows, columns) of the linear layers whose weights the folder has; a head that is tied to the
-    embeddings has none of its own."""
+def _linear(checkpoint: Checkpoint) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
+    """Names and shapes (rows, columns) of the linear layers whose weights the folder has, and the names of those that
+    it has not: a head that is tied to the embeddings."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         model = getattr(transformers, checkpoint.architecture)(config)
-    modules = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    modules = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     found = {name.removesuffix(".weight"): facts.shape for name, facts in checkpoint.tensors.items()}
-    return {name: (shape[0], shape[1]) for name, shape in found.items() if name in modules}
+    there = set(modules)
+    shapes = {name: (shape[0], shape[1]) for name, shape in found.items() if name in there}
+    return shapes, tuple(name for name in modules if name not in shapes)

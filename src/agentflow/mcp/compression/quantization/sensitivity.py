@@ -10,8 +10,9 @@ So the weights are read once, and the memory is that of the hidden states of uni
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
@@ -19,15 +20,18 @@ from agentflow.errors import CalibrationError
 from agentflow.mcp.compression.blocks import Block, Blocks
 from agentflow.mcp.compression.quantization.grid import rtn
 from agentflow.mcp.compression.quantization.layers import HEAD, Layers, units_of
+from agentflow.mcp.compression.quantization.packed import QuantizedWeight
 from agentflow.mcp.compression.scheme import BITS
 from agentflow.mcp.compression.work import Work
 
-__all__ = ["Sensitivity", "divergence", "measured"]
+__all__ = ["Sensitivity", "divergence", "head_of", "measured"]
 
 WINDOWS = 16  # at most
 MEMORY = 2 << 30  # bytes of hidden states, at most
 BATCH = 4
+F32 = torch.float32
 Names = tuple[str, ...]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,24 +59,56 @@ def measured(blocks: Blocks, layers: Layers, work: Work) -> Sensitivity:
             streams[names, bits] = _rounded(block, layers, names, bits)
 
     hidden = blocks.walk(windows, visit, check=work.check)
+    head = head_of(blocks)
     losses: dict[Names, dict[int, float]] = {}
-    for (names, bits), ended in streams.items():
-        work.check()
-        losses.setdefault(names, {})[bits] = divergence(blocks, hidden, ended)
+    for (names, bits), loss in divergences(blocks, hidden, streams, head, work.check).items():
+        losses.setdefault(names, {})[bits] = loss
     if HEAD in layers.schemes:
-        losses[HEAD,] = {bits: _head(blocks, layers, hidden, bits) for bits in BITS}
+        losses[HEAD,] = {
+            bits: divergence(blocks, hidden, hidden, head, rtn(head, replace(layers.schemes[HEAD], bits=bits), F32))
+            for bits in BITS
+        }
     return Sensitivity(losses, windows, hidden)
 
 
-def divergence(blocks: Blocks, hidden: torch.Tensor, other: torch.Tensor, head: torch.Tensor | None = None) -> float:
-    """KL(source ‖ other) in nats a token, of states after the last layer; `head` is the other's, if it has its own."""
-    total = 0.0
+def head_of(blocks: Blocks) -> torch.Tensor:
+    """The weight that makes logits of states, (vocabulary, hidden size), in float32; of tied models the embeddings."""
+    name = f"{HEAD}.weight"
+    name = name if name in blocks.checkpoint.tensors else "model.embed_tokens.weight"
+    return blocks.checkpoint.load(name).to(blocks.device, torch.float32)
+
+
+def divergence(
+    blocks: Blocks, hidden: torch.Tensor, other: torch.Tensor, head: torch.Tensor, rounded: QuantizedWeight | None
+) -> float:
+    """KL(source ‖ other) in nats a token, of states after the last layer; `rounded` is the other's head, if it has its
+    own."""
+    theirs = head if rounded is None else rounded.dequantize(torch.float32)
+    return divergences(blocks, hidden, {0: other}, head, lambda: None, theirs)[0]
+
+
+def divergences(
+    blocks: Blocks,
+    hidden: torch.Tensor,
+    others: Mapping[Key, torch.Tensor],
+    head: torch.Tensor,
+    check: Callable[[], None],
+    theirs: torch.Tensor | None = None,
+) -> dict[Key, float]:
+    """The same for many, a few windows at a time, so that no more than two sets of logits are held."""
+    total = dict.fromkeys(others, 0.0)
     for at in range(0, len(hidden), BATCH):
-        source = blocks.logits(hidden[at : at + BATCH]).log_softmax(-1)
-        states = other[at : at + BATCH]
-        logits = blocks.logits(states) if head is None else blocks.normed(states) @ head.T
-        total += float((source.exp() * (source - logits.log_softmax(-1))).sum())
-    return total / hidden[..., 0].numel()
+        check()
+        source = _log_probabilities(blocks, hidden[at : at + BATCH], head)
+        likely = source.exp()
+        for key, other in others.items():
+            found = _log_probabilities(blocks, other[at : at + BATCH], head if theirs is None else theirs)
+            total[key] += float((likely * (source - found)).sum())
+    return {key: loss / hidden[..., 0].numel() for key, loss in total.items()}
+
+
+def _log_probabilities(blocks: Blocks, hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    return (blocks.normed(hidden) @ head.T).log_softmax(-1)
 
 
 def _widths(layers: Layers, block: Block) -> Iterator[tuple[Names, int]]:
@@ -93,12 +129,6 @@ def _rounded(block: Block, layers: Layers, names: Names, bits: int) -> torch.Ten
     finally:
         for name, weight in kept.items():
             linears[name].weight.data = weight
-
-
-def _head(blocks: Blocks, layers: Layers, hidden: torch.Tensor, bits: int) -> float:
-    weight = blocks.checkpoint.load(f"{HEAD}.weight").to(blocks.device, torch.float32)
-    rounded = rtn(weight, replace(layers.schemes[HEAD], bits=bits), torch.float32).dequantize()
-    return divergence(blocks, hidden, hidden, rounded)
 
 
 def _few(blocks: Blocks, layers: Layers, work: Work) -> torch.Tensor:

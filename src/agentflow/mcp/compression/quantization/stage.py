@@ -73,9 +73,9 @@ def _within(budget: Budget, checkpoint: Checkpoint, target: Path, work: Work) ->
     """Try until the budget is kept."""
     kind, allowed = budget.stage.limit()
     limit = allowed
+    layers = budget.chosen(allowed)
     while True:
         work.check()
-        layers = budget.chosen(allowed)
 
         def judged(treatment: Treatment, layers: Layers = layers) -> float:
             kl = budget.kl(treatment.by_block(), treatment.head)
@@ -86,7 +86,7 @@ def _within(budget: Budget, checkpoint: Checkpoint, target: Path, work: Work) ->
         try:
             return _written(budget.stage, checkpoint, layers, target, work, judged)
         except _OverError as over:
-            allowed = budget.tighter(allowed, over.kl, layers)
+            allowed, layers = budget.after(allowed, over.kl, layers)
 
 
 def _written(

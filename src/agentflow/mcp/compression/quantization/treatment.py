@@ -68,7 +68,7 @@ class Treatment:
     work: Work
     put: Put
     found: dict[str, LayerFacts] = field(default_factory=dict)
-    head: torch.Tensor | None = None  # as it was written, where it was quantised
+    head: QuantizedWeight | None = None  # as it was written, where it was quantised
     _written: set[str] = field(default_factory=set)
 
     def by_tensor(self) -> None:
@@ -153,7 +153,7 @@ class Treatment:
         for at in range(0, len(hidden), BATCH):
             inputs.see(blocks.normed(hidden[at : at + BATCH]).flatten(0, -2))
         made = self._given(HEAD, weight, inputs)
-        self.head = made.dequantize(torch.float32)
+        self.head = made
         self._keep(HEAD, weight, made, inputs)
 
     # ---- a weight --------------------------------------------------------------------------------------------

@@ -90,9 +90,7 @@ def command(
     from agentflow.cli.compressing.watching import watching_on
     from agentflow.mcp.compression.compress import compress
 
-    os.environ.setdefault(
-        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
-    )  # transformers has bars of its own, which would be in ours
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers has bars of its own, amid ours
     recipe, gate = _recipe(recipe_file, scheme, method, target), _gate(gates)
     _deployable(recipe, deployed)
     learnt = documents(texts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -207,11 +209,23 @@ def test_options_that_do_not_fit_are_said(options: str, says: str, tmp_path: Pat
 async def test_what_is_not_installed_is_said_with_its_command(
     registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for name in [name for name in sys.modules if "edge.runtimes" in name]:
         monkeypatch.delitem(sys.modules, name)
     with EdgeDeployment(onnx_of("tiny")).register("edge/a", registry=registry):
         with pytest.raises(MissingExtraError, match=r"pip install 'agentflow-engine\[edge\]'"):
             await AgentFlow.model("edge/a", registry=registry).prompt("the").execute()
+
+
+def test_a_machine_without_the_extra_is_told_how_to_install_it() -> None:
+    program = """
+import sys
+sys.modules["tokenizers"] = None
+from agentflow.errors import MissingExtraError
+try:
+    from agentflow.mcp.performance.edge import EdgeDeployment
+except MissingExtraError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install 'agentflow-engine[edge]'" in done.stdout

@@ -14,7 +14,7 @@ import pytest
 from tests.support.edge_models import onnx_of
 
 from agentflow.errors import BadRequestError, ContextLengthError, ModelError, ModelTimeoutError, UnsupportedError
-from agentflow.llm.messages import EmbeddingRequest, Message, OutputFormat, Request, StreamChunk, Tool
+from agentflow.llm.messages import EmbeddingRequest, Message, OutputFormat, Request, StreamChunk, Thinking, Tool
 from agentflow.llm.providers.base import LLMProvider, TokenCounter
 from agentflow.llm.streaming.join import join
 from agentflow.mcp.performance.edge.provider import EdgeProvider
@@ -152,6 +152,7 @@ async def test_the_event_loop_goes_on_between_two_tokens(model: EdgeProvider) ->
         (ask(n=0), BadRequestError, "n is 0"),
         (ask(logprobs=1000), BadRequestError, "logprobs"),
         (ask(tools=(Tool("weather"),)), UnsupportedError, "tools"),
+        (ask(thinking=Thinking("high")), UnsupportedError, "think"),
         (ask(output=OutputFormat("a", {"type": "nonsense"})), BadRequestError, "kept to"),
         (ask(output=OutputFormat("a"), params={"regex": "a"}), BadRequestError, "not to both"),
     ],

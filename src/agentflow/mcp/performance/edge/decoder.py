@@ -7,8 +7,8 @@
     resting   [dan 90]                       its reader is behind; the row is read again when there is room
 
 A step is taken only for rows that somebody still waits for, so a caller who leaves costs one token at most. Between
-two steps some hundred tokens of prompts are read, or one prompt that is longer. The thread ends when there is nothing to do, and the
-model stays loaded; `close` frees it.
+two steps some hundred tokens of prompts are read, or one prompt that is longer. The thread ends when there is nothing
+to do, and the model stays loaded; `close` frees it.
 """
 
 from __future__ import annotations

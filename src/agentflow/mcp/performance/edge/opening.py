@@ -1,7 +1,7 @@
 """A folder opened by the runtime that fits it.
 
     open_runtime("artifacts/support")        an artifact: its model/
-    open_runtime("model-onnx")               genai_config.json  →  ONNX Runtime
+    open_runtime("model-onnx")               genai_config.json  →  ONNX Runtime, or onnxruntime-genai for other graphs
     open_runtime("model.gguf")               or a folder with one  →  llama.cpp
     open_runtime("hf-folder")                config.json and weights  →  transformers
     open_labeller(folder), open_embedder(folder)      encoder.json, or a Hugging Face folder
@@ -19,6 +19,7 @@ from typing import Final, Literal, cast
 
 from agentflow.errors import ArtifactError, ConfigurationError, MissingExtraError
 from agentflow.mcp.performance.edge.runtime import Embedder, Labeller, Runtime
+from agentflow.mcp.performance.edge.runtimes.genai_card import GenaiCard
 
 __all__ = ["Kind", "kind_of", "model_of", "open_embedder", "open_labeller", "open_runtime"]
 
@@ -79,7 +80,9 @@ def kind_of(model: Path) -> Kind:
         if model.suffix == ".gguf":
             return "llama.cpp"
         raise ArtifactError(model, "it is a file, and no .gguf")
-    if (model / "genai_config.json").is_file() or (model / "encoder.json").is_file():
+    if (model / "genai_config.json").is_file():
+        return "onnxruntime" if GenaiCard.read(model).shares_caches else "onnxruntime-genai"
+    if (model / "encoder.json").is_file():
         return "onnxruntime"
     if any(model.glob("*.gguf")):
         return "llama.cpp"

@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agentflow.clock import Clock, SystemClock
-from agentflow.errors import ModelError, UnsupportedError
+from agentflow.errors import MissingExtraError, ModelError, UnsupportedError
 from agentflow.llm.messages import EmbeddingRequest, Embeddings, Message, Request, Response, StreamChunk
 from agentflow.llm.streaming.join import chunks_of, join
 from agentflow.mcp.performance.edge.facts import Facts
 from agentflow.mcp.performance.edge.opening import open_embedder, open_labeller, open_runtime
-from agentflow.mcp.performance.edge.reading import Labels, Vectors
-from agentflow.mcp.performance.edge.writing import Writer
+
+try:  # what reads text comes with the extra, and so does all that stands on it
+    from agentflow.mcp.performance.edge.reading import Labels, Vectors
+    from agentflow.mcp.performance.edge.writing import Writer
+except ModuleNotFoundError as error:
+    raise MissingExtraError(f"a model on this machine ({error.name} is not installed)", "edge") from error
 
 __all__ = ["EdgeProvider"]
 

@@ -76,6 +76,8 @@ class Habits:
 def _check(request: Request) -> None:
     if request.tools:
         raise UnsupportedError("a model on this machine calls no tools: ask another, or ask for a schema")
+    if request.thinking is not None and request.thinking.effort != "none" and request.thinking.budget != 0:
+        raise UnsupportedError("a model on this machine does not think before it answers, as far as anybody knows")
     unknown = sorted(set(request.params) - {*_PARAMETERS, REGEX})
     if unknown:
         raise BadRequestError(f"unknown parameter {unknown[0]!r}; it takes {', '.join((*_PARAMETERS, REGEX))}")

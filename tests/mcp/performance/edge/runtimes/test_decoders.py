@@ -140,6 +140,19 @@ def test_each_folder_finds_its_runtime(tmp_path: Path) -> None:
     assert kind_of(tmp_path) == kind_of(tmp_path / "m.gguf") == "llama.cpp"
 
 
+def test_a_graph_with_other_caches_runs_in_onnxruntime_genai(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(onnx_of("tiny"), folder)
+    card = json.loads((folder / "genai_config.json").read_text())
+    card["search"]["past_present_share_buffer"] = False
+    (folder / "genai_config.json").write_text(json.dumps(card))
+    runtime = open_runtime(folder, threads=1)
+    assert runtime.name == "onnxruntime-genai"
+    assert _greedy(runtime, [[5, 6], [9]], 5) == _greedy(open_runtime(onnx_of("tiny"), threads=1), [[5, 6], [9]], 5)
+    with pytest.raises(ArtifactError, match="no plain decoder"):
+        open_runtime(folder, kind="onnxruntime")
+
+
 def test_what_is_no_model_is_said_to_be_none(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(ArtifactError, match=r"no such folder|neither"):

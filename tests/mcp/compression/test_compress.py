@@ -164,6 +164,13 @@ def no_tokenizer(model: Path) -> None:
         path.unlink()
 
 
+def another_tokenizer(model: Path) -> None:
+    import json
+
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": 200}))
+
+
 def not_a_number(model: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -180,6 +187,7 @@ def nothing(model: Path) -> None:
     ("harm", "changes", "error", "reason"),
     [
         (no_tokenizer, {}, ModelFolderError, "it has no tokenizer"),
+        (another_tokenizer, {}, ModelFolderError, "its tokenizer has a token .*, and the model knows 200"),
         (not_a_number, {}, ModelFolderError, "model.norm.weight holds NaN"),
         (nothing, {"calibration": ["short"]}, CalibrationError, "calibration needs at least 32 tokens"),
         (nothing, {"evaluation": ["short"]}, CalibrationError, "evaluation needs at least 32 tokens"),

@@ -18,6 +18,7 @@ from threading import Event
 import msgspec
 import torch
 
+from agentflow.errors import ModelFolderError
 from agentflow.mcp.compression.artifact.manifest import StageRecord
 from agentflow.mcp.compression.checkpoint import Checkpoint
 from agentflow.mcp.compression.distillation.stage import distill
@@ -82,8 +83,11 @@ class Stages:
         )
         work.check()
         begun = time.monotonic()
+        record = _perform(stage, folder, place.folder, work)
         record = msgspec.structs.replace(
-            _perform(stage, folder, place.folder, work), seconds=round(time.monotonic() - begun, 3)
+            record,
+            seconds=round(time.monotonic() - begun, 3),
+            notes=(*record.notes, *_left_undone(stage, self.recipe.stages[number:])),
         )
         place.finish(record)
         return record
@@ -109,9 +113,21 @@ class Stages:
     def _windows(self, purpose: str, length: int, most: int | None, least: int = 1) -> torch.Tensor:
         texts: tuple[str, ...] = getattr(self.settings, purpose)
         marked = not self.source.is_decoder
-        return windows_of(
+        windows = windows_of(
             texts, self.source.tokenizer, length=length, purpose=purpose, most=most, least=least, marked=marked
         )
+        known = int(self.source.config["vocab_size"])
+        if int(windows.max()) >= known:
+            problem = f"its tokenizer has a token {int(windows.max())}, and the model knows {known:,} only"
+            raise ModelFolderError(self.source.folder, f"{problem}: they do not belong together")
+        return windows
+
+
+def _left_undone(stage: Stage, later: tuple[Stage, ...]) -> tuple[str, ...]:
+    """What a reader must know of a stage because of what does not follow it."""
+    if isinstance(stage, Prune) and not any(isinstance(each, Distill) for each in later):
+        return ("nothing was trained after parts were taken out: let Distill follow",)
+    return ()
 
 
 def _perform(stage: Stage, source: Path, target: Path, work: Work) -> StageRecord:

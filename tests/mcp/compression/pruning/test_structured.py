@@ -223,7 +223,7 @@ def test_importance_beats_chance_on_the_trained_model(tmp_path: Path) -> None:
     found = {}
     for shares in ({"depth": 0.75}, {"depth": 0.5}, {"width": 0.75}, {"width": 0.5}, {"heads": 0.5}):
         name = "-".join(f"{part}{share}" for part, share in shares.items())
-        record = prune(Prune(**shares), teacher_folder(), tmp_path / name, work)
+        prune(Prune(**shares), teacher_folder(), tmp_path / name, work)
         found[name] = perplexity(tmp_path / name, held_out) / dense
     print({name: round(ratio, 4) for name, ratio in found.items()}, "of", round(dense, 2))
     assert found["depth0.75"] < 1.2
@@ -231,7 +231,6 @@ def test_importance_beats_chance_on_the_trained_model(tmp_path: Path) -> None:
     assert found["width0.75"] < 1.02
     assert found["width0.5"] < 1.06
     assert found["heads0.5"] < 1.75
-    assert record.notes == ("nothing was trained after parts were taken out: let Distill follow",)
 
 
 def test_the_same_windows_choose_the_same_parts(tmp_path: Path) -> None:

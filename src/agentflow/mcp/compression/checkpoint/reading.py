@@ -71,7 +71,8 @@ class Checkpoint:
     def open(cls, folder: str | Path) -> Checkpoint:
         path = Path(folder)
         config = _config(path)
-        architecture = (config.get("architectures") or ["of no name"])[0]
+        architectures = config.get("architectures")
+        architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "of no name"
         if architecture not in (*DECODERS, *ENCODERS):
             raise UnsupportedArchitectureError(path, architecture, (*DECODERS, *ENCODERS))
         return cls(path, config, _tensors(path))

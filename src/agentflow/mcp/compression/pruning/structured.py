@@ -31,7 +31,6 @@ from agentflow.mcp.compression.work import Work
 __all__ = ["prune"]
 
 _STEP: Final = 64  # channels: what is quantised in groups, or multiplied on a GPU, likes multiples of this
-_UNTRAINED: Final = "nothing was trained after parts were taken out: let Distill follow"
 
 
 def prune(stage: Prune, source: Path, target: Path, work: Work) -> StageRecord:
@@ -56,7 +55,6 @@ def prune(stage: Prune, source: Path, target: Path, work: Work) -> StageRecord:
         seconds=monotonic() - begun,
         parameters=after.parameters,
         facts=_facts(cut, importance, checkpoint, after),
-        notes=(_UNTRAINED,),
     )
 
 

@@ -32,8 +32,7 @@ demo: $(STAMP)
 
 # Everything: the whole suite, then core and llm once more in environments that have only what each may need.
 test: $(STAMP)-test
-	scripts/install-services
-	$(BIN)/python scripts/fixture_models.py
+	$(BIN)/python scripts/fixture_models.py & trained=$$!; scripts/install-services && wait $$trained
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python scripts/isolated.py
 

@@ -252,6 +252,12 @@ def test_positions_scaled_in_another_way_are_refused(tmp_path: Path) -> None:
         written(source, "gguf:f16", tmp_path / "out")
 
 
+def test_a_window_that_is_left_out_is_noted(tmp_path: Path) -> None:
+    source = tiny_decoder(tmp_path / "m", "MistralForCausalLM", sliding_window=64)
+    record = export(Export("gguf:f16"), source, tmp_path / "out", work_of(tmp_path / "s"))
+    assert any("sliding window of 64 tokens" in note for note in record.notes)
+
+
 def test_a_model_without_tokenizer_json_is_refused(tmp_path: Path) -> None:
     source = tiny_decoder(tmp_path / "m")
     (source / "tokenizer.json").unlink()

@@ -10,7 +10,7 @@ __all__ = ["needs_torch"]
 
 
 def needs_torch() -> None:
-    """Raises MissingExtraError where PyTorch or transformers is not installed."""
-    for name in ("torch", "transformers", "safetensors"):
+    """Raises MissingExtraError where PyTorch, or anything else of the extra `compression`, is not installed."""
+    for name in ("torch", "transformers", "safetensors", "compressed_tensors", "onnx", "onnxruntime_genai", "gguf"):
         if find_spec(name) is None:
             raise MissingExtraError("compressing a model", "compression")

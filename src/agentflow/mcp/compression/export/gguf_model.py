@@ -150,6 +150,11 @@ class _File:
             notes.append(f"quantised twice: {self._done.again} matrices whose codes this type cannot hold")
         if self._done.opened:
             notes.append(f"the codes of {self._done.opened} matrices are stored as numbers, which take more room")
+        window = self._config.get("sliding_window")
+        if window and self._config.get("use_sliding_window", True):
+            notes.append(
+                f"llama.cpp is not told of the sliding window of {window} tokens: it looks at all of a longer text"
+            )
         return (*notes, *self.tokenizer.notes)
 
     # ---- what goes where

@@ -31,7 +31,7 @@ WIDTHS = (2, 4, 8)
 LARGEST = {2: 256, 4: 256, 8: 256}  # what the fast kernels take
 WHOLE_ROW = 128  # the block where a whole row has one scale
 # Inputs are rounded to 8 bits, block by block, while the model runs: what onnxruntime-genai's own builder asks for on a
-# processor. Exact arithmetic (1) is 8 times slower with 4 bits and over 100 times with 2 and 8, measured on AVX-512.
+# processor. Exact arithmetic (1) is some 8 times slower with 4 bits, and 100 times with 2 and 8.
 ACCURACY_LEVEL = 4
 
 

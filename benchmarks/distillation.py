@@ -80,7 +80,7 @@ class Laboratory:
         self.device = device
         self.tokenizer = Checkpoint.open(fixture_models.teacher()).tokenizer
         self.training = self._windows(sources(), stage.steps * stage.batch)
-        self.evaluation = self._windows(iter(fixture_models.corpus()["held_out"]), 256)
+        self.evaluation = self._windows(iter(fixture_models.corpus()["held_out"]), min(256, len(self.training)))
         self.teacher = folder / "teacher"
 
     def teach(self) -> None:

@@ -22,14 +22,14 @@ from agentflow.mcp.compression.measurement import (
     Reference,
     SourceModel,
     SpeedPlan,
-    loaders,
-    machine,
     measure,
     measure_source,
     quality_in,
     try_out,
 )
 from agentflow.mcp.compression.measurement.greedy import continuation
+from agentflow.mcp.compression.measurement.loaders import loaders
+from agentflow.mcp.compression.measurement.machine import machine
 from agentflow.mcp.compression.recipe import Export
 from agentflow.mcp.compression.work import Work
 from agentflow.mcp.performance.edge.opening import open_runtime

@@ -26,13 +26,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_real_runtime_is_timed_from_the_start_of_its_process(model: Path) -> None:
     begun = time.monotonic()
-    trial = try_out(model, prompt=[5, 6, 7], plan=SpeedPlan(output_tokens=3, repeats=2, starts=2, threads=1))
+    trial = try_out(model, prompt=[5, 6, 7], plan=SpeedPlan(output_tokens=3, repeats=2, starts=1, threads=1))
     took = time.monotonic() - begun
     assert trial.runtime == "transformers"
     assert trial.runtime_version.startswith("5.")
     assert len(trial.tokens) == 3
     speed = trial.speed
-    assert 0 < speed.time_to_first_token < speed.cold_start < took / 2
+    assert 0 < speed.time_to_first_token < speed.cold_start < took
     assert speed.tokens_per_second > 0
     assert speed.resident_bytes is not None
     assert speed.resident_bytes > 50_000_000  # PyTorch alone is more

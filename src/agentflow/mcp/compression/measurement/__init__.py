@@ -1,6 +1,7 @@
 """What an artifact has kept of its source, and what it costs to run: quality, speed, size, measured.
 
 Names alone: each is resolved when first used, so that the process which times a start loads nothing but what it needs.
+`loaders` and `machine` are not among them: they are called as their modules are.
 """
 
 from importlib import import_module
@@ -9,8 +10,6 @@ TYPE_CHECKING = False  # as in the face of the package
 if TYPE_CHECKING:
     from agentflow.mcp.compression.measurement.encoders import labels_said, vectors_said
     from agentflow.mcp.compression.measurement.examples import Examples
-    from agentflow.mcp.compression.measurement.loaders import loaders
-    from agentflow.mcp.compression.measurement.machine import machine
     from agentflow.mcp.compression.measurement.measuring import (
         measure,
         measure_classifier,
@@ -28,8 +27,6 @@ __all__ = [
     "SourceModel",
     "SpeedPlan",
     "labels_said",
-    "loaders",
-    "machine",
     "measure",
     "measure_classifier",
     "measure_embedder",
@@ -42,8 +39,6 @@ __all__ = [
 _HOMES = {
     "encoders": "labels_said vectors_said",
     "examples": "Examples",
-    "loaders": "loaders",
-    "machine": "machine",
     "measuring": "measure measure_classifier measure_embedder measure_source quality_in",
     "reference": "Reference",
     "source_model": "SourceModel",

@@ -60,7 +60,7 @@ def kl(source: Path, other: Path) -> float:
 @st.composite
 def knapsacks(draw: st.DrawFn) -> dict[tuple[str, ...], tuple[Choice, ...]]:
     units = draw(st.integers(1, 4))
-    found = {}
+    found: dict[tuple[str, ...], tuple[Choice, ...]] = {}
     for unit in range(units):
         weights = draw(st.integers(1, 9))
         losses = sorted(draw(st.lists(st.floats(0, 1), min_size=4, max_size=4)), reverse=True)

@@ -50,8 +50,8 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The linear layers of a model by name, in the file's order: `schemes` of those to be quantised, `ignored` the rest,
-    among them a head without a weight of its own."""
+    """The linear layers of a model by name, in the file's order: `schemes` of those to be quantised, `ignored` the
+    rest, among them a head without a weight of its own."""
 
     schemes: Mapping[str, Scheme]
     shapes: Mapping[str, tuple[int, int]]

@@ -28,8 +28,8 @@ PAGES = {
     "benchmarks_savings.md": (
         "stack_overhead", "cache_overhead", "router_overhead", "budget", "batching", "cost_optimizer",
     ),
-    "benchmarks_compression.md": ("edge_runtimes", "gguf_proof", "distillation"),
-    "benchmarks_gpu.md": ("compression_gpu",),
+    "benchmarks_compression.md": ("edge_runtimes", "gguf_proof"),
+    "benchmarks_gpu.md": ("compression_gpu", "distillation"),
 }  # fmt: skip
 """Which benchmarks stand on which page of docs/, in their order."""
 
@@ -169,6 +169,18 @@ def options(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+TITLES = {
+    "benchmarks.md": "Benchmarks",
+    "benchmarks_savings.md": "Benchmarks of what saves",
+    "benchmarks_compression.md": "Benchmarks of small models",
+    "benchmarks_gpu.md": "Benchmarks on a GPU",
+}
+SMALL = """# {title}
+
+Perplexity, KL and agreement are of texts that no model has seen, against the source in float32. Speeds and starts are
+those of the machine that each table names, taken in fresh processes: compare them within one table only. What is lost
+is listed like what is won.
+"""
 PAGE = """# {title}
 
 Written by `scripts/bench --write`; run `make bench` (or `scripts/bench`) for the same tables from your machine.
@@ -182,12 +194,13 @@ the two medians beside it.
 """
 
 
-def page(reports: Sequence[Report], *, title: str = "Benchmarks", minutes: int = 35) -> str:
+def page(reports: Sequence[Report], *, title: str = "Benchmarks", minutes: int = 35, head: str = PAGE) -> str:
     """All benchmarks on one page, what was promised first."""
     rows = [promise.row() for report in reports for promise in report.promises]
     summary = ["## Promised and measured", Table("", ["what", "promised", "measured", ""], rows).markdown()]
+    summary = summary if rows else []
     text = "\n\n".join(
-        [PAGE.format(title=title, minutes=minutes).strip(), *summary, *(body(report) for report in reports)]
+        [head.format(title=title, minutes=minutes).strip(), *summary, *(body(report) for report in reports)]
     )
     return text.replace("### \n\n", "") + "\n"
 
@@ -211,8 +224,9 @@ def main() -> None:
         missing = [name for name in wanted if name not in {report.name for report in reports}]
         if missing:
             parser.error(f"the page would lose what {', '.join(missing)} measured: run these first")
-        title = "Benchmarks" if arguments.write.name == "benchmarks.md" else "Benchmarks of what saves"
-        arguments.write.write_text(page(reports, title=title), "utf-8")
+        title = TITLES[arguments.write.name]
+        head = SMALL if arguments.write.name in ("benchmarks_compression.md", "benchmarks_gpu.md") else PAGE
+        arguments.write.write_text(page(reports, title=title, head=head), "utf-8")
     else:
         print(page(reports), end="")
 

@@ -16,7 +16,9 @@ import statistics
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal
@@ -166,30 +168,37 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--tokens", type=int, default=5_000_000, help="that each student sees (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16, help="windows a step (%(default)s)")
+    parser.add_argument("--ways", type=int, default=10, help="how many of the students, from the first (%(default)s)")
+    parser.add_argument("--processes", type=int, default=1, help="students that are trained at once (%(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     tokens, seeds = (6 * 4 * LENGTH, 1) if arguments.tiny else (arguments.tokens, arguments.seeds)
-    batch = 4 if arguments.tiny else 16
+    batch = 4 if arguments.tiny else arguments.batch
     steps = max(1, tokens // (batch * LENGTH))
     stage = Distill(steps=steps, batch=batch, length=LENGTH, warmup=min(100, steps // 4), evaluate_every=steps)
     folder = Path(mkdtemp(prefix="distillation-"))
     try:
-        measure(Laboratory(folder, stage, arguments.device), seeds).finish(arguments.output)
+        laboratory = Laboratory(folder, stage, arguments.device)
+        measure(laboratory, seeds, arguments.ways, arguments.processes).finish(arguments.output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(laboratory: Laboratory, seeds: int) -> Report:
+def measure(laboratory: Laboratory, seeds: int, count: int, processes: int) -> Report:
     stage = laboratory.stage
+    chosen = ways(stage)[:count]
     note(f"teaching the teacher for {stage.steps} steps")
     laboratory.teach()
     measured: dict[str, list[Mapping[str, float]]] = {}
-    for seed in range(seeds):
-        for way in ways(stage):
-            measured.setdefault(way.name, []).append(laboratory.student(way, seed))
-            note(f"seed {seed}, {way.name}: {dict(measured[way.name][-1])}")
+    jobs = [(way, seed) for way in chosen for seed in range(seeds)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        students = pool.map(laboratory.student, *zip(*jobs, strict=True))
+        for (way, seed), found in zip(jobs, students, strict=True):
+            measured.setdefault(way.name, []).append(found)
+            note(f"seed {seed}, {way.name}: {dict(found)}")
     teacher = Checkpoint.open(laboratory.teacher)
     copied(laboratory.teacher, laboratory.folder / "shape", laboratory.kept)
     intro = INTRO.format(
@@ -202,8 +211,10 @@ def measure(laboratory: Laboratory, seeds: int) -> Report:
         seeds=seeds,
     )
     report = Report("distillation", "Distillation", intro, raw={"measured": measured})
+    if laboratory.device.startswith("cuda"):
+        report.machine = torch.cuda.get_device_name(laboratory.device)
     report.table(
-        "Students", ["student", "perplexity", "KL", "top-1 %"], [row(way, measured[way.name]) for way in ways(stage)]
+        "Students", ["student", "perplexity", "KL", "top-1 %"], [row(way, measured[way.name]) for way in chosen]
     )
     _promise(report, measured)
     return report

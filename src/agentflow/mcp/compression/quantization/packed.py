@@ -139,7 +139,9 @@ class _Weights(Mapping[str, QuantizedWeight]):
                                 "compressed-tensors packed them")  # fmt: skip
         zeros = None
         if f"{module}.weight_zero_point" in self._checkpoint.tensors:
-            zeros = unpack(load(f"{module}.weight_zero_point"), bits, torch.Size(scales.shape), packed_dim=0)
+            # Turned here and not by the library, which stumbles over the strides of a single row of words.
+            turned = load(f"{module}.weight_zero_point").T.clone(memory_format=torch.contiguous_format)
+            zeros = unpack(turned, bits, torch.Size(scales.T.shape)).T.contiguous()
         return unpack(words, bits, torch.Size((rows, columns))), scales, zeros
 
     def _plain(self, module: str, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

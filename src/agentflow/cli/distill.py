@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from agentflow.cli.debug import debug_option
 from agentflow.cli.recorded import file_option, open_runs, since_option, until_option
@@ -165,7 +164,7 @@ def _teach(
 
 def _tell(report: Report, *, wants_json: bool) -> None:
     if wants_json:
-        click.echo(json.dumps(msgspec.to_builtins(report), indent=2))
+        click.echo(json.dumps(report.to_json(), indent=2))
         return
     click.echo(f"{report.calls:,} calls of {report.runs:,} runs", err=True)
     for reason, count in report.dropped.items():

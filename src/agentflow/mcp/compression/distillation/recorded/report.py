@@ -48,6 +48,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     terms: str = TERMS
 
+    def to_json(self) -> dict[str, object]:
+        """Plain data, as it stands in report.json."""
+        return dict(msgspec.to_builtins(self))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """For a manifest's source."""

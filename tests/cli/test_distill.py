@@ -74,7 +74,7 @@ async def test_it_asks_for_the_ground_before_anything_else(runs: Path, tmp_path:
 async def test_what_cannot_be_is_said_in_a_line(runs: Path, tmp_path: Path) -> None:
     words = ("--file", runs, "--yes-i-may", "ours", "--student", tmp_path / "none")
     said = distill(*words, "--output", tmp_path / "own")
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert "there is no such folder" in said.stderr
     said = distill(*words, "--output", tmp_path)
     assert "exists already" in said.stderr

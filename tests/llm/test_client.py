@@ -319,10 +319,10 @@ def test_a_finished_call_leaves_no_timer_behind(scripted: Scripted, streaming: b
     bench, _ = scripted("done")
 
     async def main() -> list[object]:
-        before = {id(thing) for thing in gc.get_objects() if isinstance(thing, Deadline)}
+        before = {id(thing) for thing in gc.get_objects() if type(thing) is Deadline}
         await bench.builder.timeout(600).streaming(streaming).execute()
         gc.collect()
-        return [thing for thing in gc.get_objects() if isinstance(thing, Deadline) and id(thing) not in before]
+        return [thing for thing in gc.get_objects() if type(thing) is Deadline and id(thing) not in before]
 
     assert bench.run(main()) == []
 

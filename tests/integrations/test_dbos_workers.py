@@ -114,7 +114,7 @@ async def test_others_finish_what_a_killed_worker_had(
     assert max(times.values()) <= 2
     shared = {note["pid"] for note in done_in(log)}
     assert shared <= {process.pid for process in processes}
-    assert len(shared) >= max(2, count - 1)  # on a busy machine one may begin when nothing is left
+    assert len(shared) >= 2  # whoever asks first may take as much as the queue lets out at once
     assert most_at_once(log, without=victim.pid) <= 3 * count
 
 

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from agentflow.errors import ConfigurationError, QualityGateError
 from agentflow.llm.agentflow import AgentFlow
@@ -25,7 +25,9 @@ from agentflow.llm.providers.base import ProviderSettings
 from agentflow.mcp.compression.artifact.artifact import Artifact
 from agentflow.mcp.compression.artifact.gate import Gate
 from agentflow.mcp.performance.edge.facts import Facts
-from agentflow.mcp.performance.edge.provider import EdgeProvider
+
+if TYPE_CHECKING:
+    from agentflow.mcp.performance.edge.provider import EdgeProvider
 
 __all__ = ["EdgeDeployment"]
 
@@ -104,7 +106,12 @@ class EdgeDeployment:
         self.close()
 
     def provider(self, name: str = "edge") -> EdgeProvider:
-        """The model without a registry. It is closed with the deployment, or by itself."""
+        """The model without a registry. It is closed with the deployment, or by itself.
+
+        Raises MissingExtraError where the extra `edge` is not installed.
+        """
+        from agentflow.mcp.performance.edge.provider import EdgeProvider
+
         made = EdgeProvider(
             self.facts.folder,
             name=name,
@@ -122,6 +129,8 @@ class EdgeDeployment:
         opening raises."""
         if not self._registered:
             raise ConfigurationError("register the deployment before warming it: deployment.register('edge/…')")
+        from agentflow.mcp.performance.edge.provider import EdgeProvider
+
         for name, registry in self._registered.items():
             provider = registry.provider(name)
             assert isinstance(provider, EdgeProvider)

@@ -222,8 +222,9 @@ def test_a_machine_without_the_extra_is_told_how_to_install_it() -> None:
 import sys
 sys.modules["tokenizers"] = None
 from agentflow.errors import MissingExtraError
+from agentflow.mcp.performance.edge import EdgeDeployment
 try:
-    from agentflow.mcp.performance.edge import EdgeDeployment
+    EdgeDeployment("anything")
 except MissingExtraError as error:
     print(error)
 """

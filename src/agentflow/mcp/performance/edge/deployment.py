@@ -40,7 +40,7 @@ class EdgeDeployment:
     they are. `gate` None keeps to what the manifest records of its gate, a `Gate` asks anew, False lets anything
     through.
 
-    Raises ArtifactError where the folder is no model, QualityGateError where it is below its gate, ConfigurationError
+    Raises MissingExtraError where the extra `edge` is not installed, ArtifactError where the folder is no model, QualityGateError where it is below its gate, ConfigurationError
     where a gate is asked of a folder without a manifest.
     """
 
@@ -55,6 +55,7 @@ class EdgeDeployment:
         verify: bool = True,
         gate: Gate | Literal[False] | None = None,
     ) -> None:
+        self._kind = _provider()
         self.facts = Facts.of(artifact.folder if isinstance(artifact, Artifact) else artifact)
         _check_gate(self.facts, gate)
         if verify and self.facts.manifest is not None:
@@ -106,13 +107,8 @@ class EdgeDeployment:
         self.close()
 
     def provider(self, name: str = "edge") -> EdgeProvider:
-        """The model without a registry. It is closed with the deployment, or by itself.
-
-        Raises MissingExtraError where the extra `edge` is not installed.
-        """
-        from agentflow.mcp.performance.edge.provider import EdgeProvider
-
-        made = EdgeProvider(
+        """The model without a registry. It is closed with the deployment, or by itself."""
+        made = self._kind(
             self.facts.folder,
             name=name,
             runtime=self._runtime,
@@ -129,11 +125,9 @@ class EdgeDeployment:
         opening raises."""
         if not self._registered:
             raise ConfigurationError("register the deployment before warming it: deployment.register('edge/…')")
-        from agentflow.mcp.performance.edge.provider import EdgeProvider
-
         for name, registry in self._registered.items():
             provider = registry.provider(name)
-            assert isinstance(provider, EdgeProvider)
+            assert isinstance(provider, self._kind)
             await provider.warm()
 
     def close(self) -> None:
@@ -167,6 +161,13 @@ class EdgeDeployment:
         """In the model's thread, before it is opened: every file is read once."""
         if self._verify and self.facts.manifest is not None:
             Artifact.open(self.facts.folder)
+
+
+def _provider() -> type[EdgeProvider]:
+    """Loaded here, so that this module can be had where numpy is not. Raises MissingExtraError there."""
+    from agentflow.mcp.performance.edge.provider import EdgeProvider
+
+    return EdgeProvider
 
 
 def _check_gate(facts: Facts, gate: Gate | Literal[False] | None) -> None:

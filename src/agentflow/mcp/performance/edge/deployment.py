@@ -40,8 +40,8 @@ class EdgeDeployment:
     they are. `gate` None keeps to what the manifest records of its gate, a `Gate` asks anew, False lets anything
     through.
 
-    Raises MissingExtraError where the extra `edge` is not installed, ArtifactError where the folder is no model, QualityGateError where it is below its gate, ConfigurationError
-    where a gate is asked of a folder without a manifest.
+    Raises MissingExtraError where the extra `edge` is not installed, ArtifactError where the folder is no model,
+    QualityGateError where it is below its gate, ConfigurationError where a gate is asked of a folder without a manifest.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class EdgeDeployment:
     through.
 
     Raises MissingExtraError where the extra `edge` is not installed, ArtifactError where the folder is no model,
-    QualityGateError where it is below its gate, ConfigurationError where a gate is asked of a folder without a manifest.
+    QualityGateError where it is below its gate, ConfigurationError where one is asked of a folder without a manifest.
     """
 
     def __init__(

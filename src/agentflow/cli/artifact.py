@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from agentflow.cli.debug import debug_option
-from agentflow.cli.files import unwritable, write_whole
+from agentflow.cli.files import write_whole
+from agentflow.cli.writable import Writable
 
 if TYPE_CHECKING:
     from agentflow.mcp.compression.artifact import Artifact, Comparison
@@ -25,25 +26,12 @@ __all__ = ["command"]
 F = TypeVar("F", bound=Callable[..., object])
 
 
-class _Writable(click.ParamType[Path]):
-    """A file that can be written, as far as can be told beforehand."""
-
-    name = "file"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(str(value)).expanduser()
-        problem = unwritable(path)
-        if problem is not None:
-            self.fail(problem, param, ctx)
-        return path
-
-
 def handing_options(function: F) -> F:
     for option in reversed(
         (
             click.option("--json", "wants_json", is_flag=True, help="Print all of it as JSON."),
-            click.option("--html", "page", type=_Writable(), metavar="FILE", help="Write a page for a browser."),
-            click.option("--png", "picture", type=_Writable(), metavar="FILE", help="Write size × quality × speed."),
+            click.option("--html", "page", type=Writable(), metavar="FILE", help="Write a page for a browser."),
+            click.option("--png", "picture", type=Writable(), metavar="FILE", help="Write size × quality × speed."),
             click.option("--no-verify", is_flag=True, help="Look at names and sizes of files, not at every byte."),
         )
     ):

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from agentflow.cli.debug import debug_option
-from agentflow.cli.files import unwritable, write_whole
+from agentflow.cli.files import write_whole
 from agentflow.cli.recorded import file_option, open_runs, since_option
 from agentflow.cli.tracing.screen import screen
+from agentflow.cli.writable import Writable
 from agentflow.errors import AgentFlowError
 from agentflow.llm.agentflow import AgentFlow
 from agentflow.llm.config.model import ModelConfig
@@ -35,19 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _VERBS: Final = {"spent": "saves", "reserved": "frees", "bound": "may save"}
-
-
-class _Writable(click.ParamType[Path]):
-    """A file that can be written, as far as can be told beforehand."""
-
-    name = "file"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(str(value)).expanduser()
-        problem = unwritable(path)
-        if problem is not None:
-            self.fail(problem, param, ctx)
-        return path
 
 
 @click.command("optimize", short_help="Propose what would have been cheaper.")
@@ -82,10 +70,10 @@ class _Writable(click.ParamType[Path]):
     metavar="NAME",
     help="A flow or tenant for whom a day is soon enough; * and ? stand for any. Again for more.",
 )
-@click.option("--report", type=_Writable(), metavar="FILE", help="Write a page for a browser.")
-@click.option("--picture", type=_Writable(), metavar="FILE", help="Write quality against cost as a PNG.")
+@click.option("--report", type=Writable(), metavar="FILE", help="Write a page for a browser.")
+@click.option("--picture", type=Writable(), metavar="FILE", help="Write quality against cost as a PNG.")
 @click.option(
-    "--patch", type=_Writable(), metavar="FILE", help="Write what models.yml can say of it, to be laid over yours."
+    "--patch", type=Writable(), metavar="FILE", help="Write what models.yml can say of it, to be laid over yours."
 )
 @click.option("--json", "wants_json", is_flag=True, help="Print all of it as JSON; amounts are US dollars a day.")
 @file_option

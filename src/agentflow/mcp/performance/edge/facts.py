@@ -5,14 +5,13 @@ Facts.of("artifacts/support")    →  Facts(model=…/model, task="generate", co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agentflow.errors import ArtifactError
 from agentflow.mcp.compression.artifact.manifest import Manifest
+from agentflow.mcp.performance.edge.json_file import json_object
 from agentflow.mcp.performance.edge.opening import kind_of, model_of
 
 __all__ = ["Facts", "Task"]
@@ -38,10 +37,10 @@ class Facts:
         model = model_of(path)
         kind_of(model)
         manifest = Manifest.read(path) if model != path else None
-        card = _read(model / "encoder.json")
-        config = _read(model / "config.json")
+        card = json_object(model / "encoder.json")
+        config = json_object(model / "config.json")
         said = (
-            _read(model / "genai_config.json").get("model"),
+            json_object(model / "genai_config.json").get("model"),
             {"context_length": card.get("max_length")},
             {"context_length": config.get("max_position_embeddings")},
         )
@@ -66,15 +65,3 @@ def _task(card: Mapping[str, object], config: Mapping[str, object], model: Path)
     if (model / "modules.json").is_file():  # of sentence-transformers
         return "embed"
     return "generate"
-
-
-def _read(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(path.parent, f"its {path.name} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ArtifactError(path.parent, f"its {path.name} is no JSON object")
-    return found

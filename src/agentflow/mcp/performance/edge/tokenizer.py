@@ -12,7 +12,6 @@ A model without a chat template is a base model: one message is its text and not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ from agentflow.errors import ArtifactError, BadRequestError, UnsupportedError
 from agentflow.llm.content import Json, Text
 from agentflow.llm.messages import Message
 from agentflow.mcp.performance.edge.chat_template import ChatTemplate
+from agentflow.mcp.performance.edge.json_file import json_object
 
 __all__ = ["EdgeTokenizer", "TextStream"]
 
@@ -46,7 +46,7 @@ class EdgeTokenizer:
             raise ArtifactError(folder, f"its tokenizer.json cannot be read: {str(error)[:200]}") from error
         self.library.no_truncation()
         self.library.no_padding()
-        settings = _read(folder / "tokenizer_config.json")
+        settings = json_object(folder / "tokenizer_config.json")
         special = _special(settings)
         self.template = ChatTemplate.of(folder, settings, special)
         self.end_tokens = self._end_tokens(special)
@@ -89,9 +89,9 @@ class EdgeTokenizer:
     def _end_tokens(self, special: Mapping[str, str]) -> frozenset[int]:
         """What ends an answer: the first of the places where models say it."""
         said = (
-            _at(_read(self._folder / "genai_config.json"), "model", "eos_token_id"),
-            _read(self._folder / "generation_config.json").get("eos_token_id"),
-            _read(self._folder / "config.json").get("eos_token_id"),
+            _at(json_object(self._folder / "genai_config.json"), "model", "eos_token_id"),
+            json_object(self._folder / "generation_config.json").get("eos_token_id"),
+            json_object(self._folder / "config.json").get("eos_token_id"),
         )
         for each in said:
             if isinstance(each, int):
@@ -174,16 +174,3 @@ def _special(settings: Mapping[str, Json]) -> dict[str, str]:
 def _at(data: Mapping[str, Json], outer: str, inner: str) -> Json:
     section = data.get(outer)
     return section.get(inner) if isinstance(section, Mapping) else None
-
-
-def _read(path: Path) -> dict[str, Json]:
-    """A JSON object; an empty one where there is no such file. Raises ArtifactError."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(path.parent, f"its {path.name} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ArtifactError(path.parent, f"its {path.name} is no JSON object")
-    return found

@@ -54,6 +54,7 @@ class Stages:
         self.calibration = self._windows("calibration", self.length, settings.calibration_windows)
         self.evaluation = self._windows("evaluation", self.length, settings.evaluation_windows)
         self.rows = self._rows()
+        self._texts = sha256_of(settings.calibration, settings.training, settings.evaluation)
         self._training = [self._lessons(stage) for stage in recipe.stages]
 
     def run(self, workspace: Workspace, *, sha256: str, progress: Progress, cancelled: Event) -> Made:
@@ -99,7 +100,7 @@ class Stages:
         return {
             "source": sha256,
             "stages": [{stage.kind: settings_of(stage)} for stage in self.recipe.stages[:number]],
-            "texts": sha256_of(settings.calibration, settings.training, settings.evaluation),
+            "texts": self._texts,
             "windows": [self.length, settings.calibration_windows, settings.evaluation_windows],
             "run": [settings.device, settings.seed],
             "versions": [version("agentflow-engine"), version("torch"), version("transformers")],
